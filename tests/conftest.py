@@ -1,0 +1,37 @@
+"""Options and settings that every test shares."""
+
+import importlib.util
+import os
+import random
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).parent.parent
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one worker a core: more threads only fight
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+if importlib.util.find_spec("torchvision") is None:  # timm and transformers import names from it
+    stub = str(ROOT / "tests/peers/torchvision_stub")
+    sys.path.insert(0, stub)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [stub, os.environ.get("PYTHONPATH")]))
+
+# The default run is the same everywhere; the slow run looks at new cases each time (`--hypothesis-seed` repeats one).
+settings.register_profile("default", deadline=None, derandomize=True, database=None)
+settings.register_profile("search", deadline=None, database=None, print_blob=True)
+settings.load_profile("default")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--share", type=float, default=1.0, metavar="X", help="run a random share of the chosen tests, 0 < X <= 1")
+    parser.addoption("--share-seed", type=int, default=0, metavar="N", help="which share: equal seeds choose equal tests")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    share, seed = config.getoption("--share"), config.getoption("--share-seed")
+    left_out = [item for item in items if random.Random(f"{seed} {item.nodeid}").random() >= share]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)

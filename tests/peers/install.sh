@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# The reference implementations that peer tests and benchmarks compare with, into the environment of PYTHON.
+# usage: tests/peers/install.sh PYTHON
+# timm asks for torchvision, which need not exist for the installed torch: it is left out, and tests/conftest.py stands in for it.
+set -euo pipefail
+python=${1:?usage: tests/peers/install.sh PYTHON}
+cd "$(dirname "$0")/../.."
+install=("$python" -m pip install -q --disable-pip-version-check -c constraints.txt)
+"${install[@]}" --no-deps timm
+"${install[@]}" transformers einops safetensors huggingface-hub pyyaml pillow
