@@ -26,8 +26,12 @@ settings.load_profile("default")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--share", type=float, default=1.0, metavar="X", help="run a random share of the chosen tests, 0 < X <= 1")
-    parser.addoption("--share-seed", type=int, default=0, metavar="N", help="which share: equal seeds choose equal tests")
+    parser.addoption(
+        "--share", type=float, default=1.0, metavar="X", help="run a random share of the chosen tests, 0 < X <= 1"
+    )
+    parser.addoption(
+        "--share-seed", type=int, default=0, metavar="N", help="which share: equal seeds choose equal tests"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,4 +1,4 @@
-"""The layers hold: imports point down, each library has one door, torch is never loaded by importing, data folders hold data."""
+"""The layers hold: imports point down, each library has one door, importing never loads torch."""
 
 import ast
 from collections.abc import Iterator
@@ -10,10 +10,11 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "archlang"
 
 # From the ground up: a module imports only from its own line and those above it.
-LAYERS = """
+LAYERS = """\
 source resources
 diagnostics
 syntax
+sizes
 shapes
 parser formatter
 primitive
@@ -29,8 +30,7 @@ checkpoint
 compile
 testing
 feed
-cli
-""".split("\n")[1:-1]
+cli""".splitlines()
 RANK = {name: rank for rank, line in enumerate(LAYERS) for name in line.split()}
 DOORS = {"lark": ["parser"], "networkx": ["ir"], "jinja2": ["emit"], "typer": ["cli"], "rich": ["cli"]}
 FILES = sorted(p for p in PACKAGE.rglob("*.py"))
@@ -53,7 +53,9 @@ def imported(tree: ast.AST) -> Iterator[str]:
 def imported_at_once(tree: ast.AST) -> Iterator[str]:
     """What importing the module imports: not what stands in function bodies or under `if TYPE_CHECKING`."""
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.FunctionDef) or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)):
+        if isinstance(node, ast.FunctionDef) or (
+            isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        ):
             continue
         yield from imported(node) if isinstance(node, ast.Import | ast.ImportFrom) else imported_at_once(node)
 

@@ -1,4 +1,4 @@
-"""The compiler works wherever it is put: from a wheel, from the zipped wheel, from an editable install and from a checkout."""
+"""The compiler works wherever it is put: a wheel, the zipped wheel, an editable install, a checkout."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ model net(classes: int = 10) {
   output logits: [b, c = classes] = image -> conv_stem(8) -> mean(on = space) -> linear(classes) as head
 }
 """
-# Site packages are added as a plain folder: their .pth files, and so an editable install in this environment, do not count.
+# Site packages are a plain folder here: an editable install in this environment (a .pth file) does not count.
 PROBE = """
 import site, sys
 where, libraries, net = sys.argv[1:]
@@ -67,7 +67,18 @@ def unpacked(wheel: Path, folder: Path) -> Path:
 
 def test_wheel(wheel: Path, net: Path, tmp_path: Path) -> None:
     place = tmp_path / "site"
-    command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--target", str(place), str(wheel)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-index",
+        "--no-deps",
+        "--target",
+        str(place),
+        str(wheel),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     file, text = compiled(place, net)
     assert Path(file) == place / "archlang/__init__.py"
@@ -90,7 +101,9 @@ def test_editable_install(net: Path, tmp_path: Path) -> None:
 
 def test_the_wheel_holds_everything_and_nothing_else(wheel: Path) -> None:
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    tracked = subprocess.run(["git", "ls-files", "archlang", *DATA], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    tracked = subprocess.run(
+        ["git", "ls-files", "archlang", *DATA], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.split()
     expected = {name if name.startswith("archlang/") else f"archlang/{name}" for name in tracked}
     assert not expected or expected <= names
     assert {name.split("/")[0] for name in names} == {"archlang"}

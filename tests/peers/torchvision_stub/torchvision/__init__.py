@@ -1,6 +1,6 @@
 """Stands in for torchvision where it is not installed, so that timm and transformers import: names without behaviour.
 
-Every submodule exists and every public attribute is an empty class; what is compared by the tests never comes from here.
+Every submodule exists and every public attribute is an empty class; nothing that the tests compare comes from here.
 """
 
 import enum
