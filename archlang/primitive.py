@@ -1,0 +1,240 @@
+"""What an operation must state about itself, and the registry of all operations.
+
+A subclass of `Primitive` is everything there is to know about one operation: its hyper-parameters (fields), its types (`infer`), its weights
+(`params`), its meaning (`reference`), how it is written in PyTorch (`emit`) and what it costs (`macs`). Adding one edits one file.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from typing import Annotated, Any, ClassVar, Protocol, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from archlang.named import Named
+from archlang.shapes import ROLES, Axis, TensorType
+from archlang.sizes import Facts, Poly, Size
+
+
+# ---- kinds of hyper-parameters: what a field takes, and how the language reads an argument for it
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How an argument is read: `axes` (names of axes or roles), `units` (a size or the axes to make), `value` (an expression)."""
+
+    word: str
+
+
+@dataclass(frozen=True, slots=True)
+class AxisMap:
+    """`[h = 1, w = 7]`: one value per axis, in the order written."""
+
+    items: tuple[tuple[str, Any], ...]
+
+    def __getitem__(self, name: str) -> Any:
+        return dict(self.items)[name]
+
+    def __str__(self) -> str:
+        return f"[{', '.join(f'{name} = {value}' for name, value in self.items)}]"
+
+
+def _whole(value: Any) -> Size:
+    if isinstance(value, bool) or not isinstance(value, int | Fraction | Poly):
+        raise ValueError(f"must be a whole number, and is {describe(value)}")
+    if isinstance(value, Fraction) and value.denominator != 1:
+        raise ValueError(f"must be a whole number, and is {value}")
+    return int(value) if isinstance(value, Fraction) else value
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float | Fraction):
+        raise ValueError(f"must be a number, and is {describe(value)}")
+    return float(value) if isinstance(value, Fraction) else value
+
+
+def _per_axis(value: Any) -> Any:
+    if isinstance(value, AxisMap):
+        return AxisMap(tuple((name, _whole(size)) for name, size in value.items))
+    return _whole(value)
+
+
+def describe(value: Any) -> str:
+    """A value in an error message, in the words of the language."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return "none"
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+Whole: TypeAlias = Annotated[Any, BeforeValidator(_whole)]  # a Size
+Number: TypeAlias = Annotated[Any, BeforeValidator(_number)]  # int or float
+PerAxis: TypeAlias = Annotated[Any, BeforeValidator(_per_axis)]  # a Size for every axis, or an AxisMap of sizes
+Axes: TypeAlias = Annotated[tuple[str, ...], Kind("axes")]  # names of axes and of roles
+Units: TypeAlias = Annotated[Any, Kind("units")]  # a Size (of the axis that is replaced) or a tuple of Axis
+
+
+def axes_of(on: Iterable[str], type_: TensorType) -> tuple[str, ...]:
+    """The axes that `on` means in a type: a role stands for all axes that have it, whatever the rank."""
+    names = [axis.name for axis in type_ for word in on if axis.name == word or (word in ROLES and axis.role == word)]
+    return tuple(dict.fromkeys(names))
+
+
+class OpError(Exception):
+    """A mistake in the use of an operation. The elaborator puts the places to it: `about` names the field or input to blame."""
+
+    def __init__(self, code: str, title: str, about: str | None = None, help: str | None = None) -> None:
+        super().__init__(title)
+        self.code, self.title, self.about, self.help = code, title, about, help
+
+
+def need_axes(type_: TensorType, names: Iterable[str], about: str = "x") -> None:
+    """Refuse a type that lacks one of the axes."""
+    for name in names:
+        if name not in type_:
+            raise OpError("A205", f"there is no axis `{name}` in {type_}", about)
+
+
+class Construct(BaseModel):
+    """A call in the language that makes a compile-time value: an operation, a domain, an initialisation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True)
+
+    name: ClassVar[str] = ""  # in the language
+    kind: ClassVar[str] = ""  # the word for hyper-parameters that take one: layer, domain, init ...
+
+    @classmethod
+    @cache
+    def kinds(cls) -> dict[str, str]:
+        """How each field reads its argument, in order: `axes`, `units` or `value`."""
+        words = {name: [m.word for m in info.metadata if isinstance(m, Kind)] for name, info in cls.model_fields.items()}
+        return {name: (word or ["value"])[0] for name, word in words.items()}
+
+    def __str__(self) -> str:
+        changed = {n: v for n, v in self if n not in self.model_fields or v != type(self).model_fields[n].default}
+        return f"{self.name}({', '.join(f'{n} = {describe(v)}' for n, v in changed.items())})" if changed else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A weight: its shape in PyTorch's layout, its axes, how it starts (None: as PyTorch's own module does), and whether it is a buffer."""
+
+    shape: tuple[Size, ...]
+    names: tuple[str, ...]
+    buffer: bool = False
+    dtype: str = "float"
+
+
+# ---- emission
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A Python expression for a tensor and the physical order of its axes. `tight`: a name, call or attribute, fit for `.method()`."""
+
+    code: str
+    order: tuple[str, ...]
+    tight: bool = True
+
+    @property
+    def safe(self) -> str:
+        """The code, in parentheses where it must be."""
+        return self.code if self.tight else f"({self.code})"
+
+    def at(self, name: str) -> int:
+        """The position of an axis, from the end for the last one, as people write it."""
+        i = self.order.index(name)
+        return -1 if i == len(self.order) - 1 else i
+
+
+class Emission(Protocol):
+    """What `emit` may ask of the writer of a module. Numbers always go through `const` or `size`, so that equal modules become one class."""
+
+    inputs: tuple[TensorType | None, ...]  # of the node at hand, in the order of `Primitive.inputs`; variadic inputs are spread
+    outputs: tuple[TensorType, ...]
+
+    def const(self, value: Any) -> str:
+        """A compile-time constant (number, tuple of numbers): a literal, or an argument of `__init__` where instances differ."""
+
+    def size(self, size: Size) -> str:
+        """A size: a constant, or an expression in the sizes of the inputs."""
+
+    def permute(self, term: Term, order: Iterable[str]) -> Term:
+        """The same tensor with its axes in another physical order (`.permute` or `.transpose`; nothing where it is already so)."""
+
+    def last(self, term: Term, names: Iterable[str]) -> Term:
+        """The same tensor with these axes last, in this order, the others before them as they are."""
+
+    def flat(self, term: Term, names: Iterable[str], name: str) -> Term:
+        """These axes last and flattened into one axis `name` (nothing to flatten where there is one; a new axis of size 1 for none)."""
+
+    def split(self, term: Term, name: str, axes: Iterable[Axis]) -> Term:
+        """The axis `name` split into several in its place (`.unflatten`), the first the slowest; dropped (`.squeeze`) where there are none."""
+
+    def align(self, *terms: Term) -> tuple[Term, ...]:
+        """The terms with orders such that they broadcast against each other: permuted to the order of the widest, missing axes inserted."""
+
+    def module(self, constructor: str, *arguments: str, **named: str) -> str:
+        """Declare the module that holds this node's weights (`nn.Linear` or a helper class) and return how `forward` reaches it."""
+
+    def weight(self, leaf: str) -> str:
+        """How `forward` reaches one weight of this node's module."""
+
+    def initialise(self, leaf: str, init: Any) -> None:
+        """Start a weight in `__init__` with an `Init` other than its module's own."""
+
+    def buffer(self, hint: str, code: str) -> str:
+        """A constant tensor made once in `__init__` (a non-persistent buffer) and how `forward` reaches it."""
+
+    def helper(self, name: str) -> str:
+        """Paste a function or class of archlang/helpers into the module; returns its name."""
+
+    def bind(self, term: Term, hint: str) -> Term:
+        """Give an intermediate value a name because it is used twice."""
+
+
+Result: TypeAlias = TensorType | tuple[TensorType, ...]
+
+
+class Primitive(Construct):
+    """One operation. `inputs` names its tensors: `x`, optional `x?`, any number `*xs`."""
+
+    kind: ClassVar[str] = "layer"
+    inputs: ClassVar[tuple[str, ...]] = ("x",)
+    random: ClassVar[bool] = False  # draws random numbers in training: never merged with its equal
+
+    def infer(self, facts: Facts, *inputs: Any) -> Result:
+        """The types of the outputs; raises `OpError`."""
+        raise NotImplementedError
+
+    def params(self, *inputs: Any) -> Mapping[str, Param]:
+        """The weights by PyTorch's leaf name; none by default. A weight given as an input is left out."""
+        return {}
+
+    def emit(self, code: Emission, *inputs: Any) -> Term | tuple[Term, ...]:
+        """The PyTorch form."""
+        raise NotImplementedError
+
+    def reference(self, *inputs: Any, **weights: Named) -> Named | tuple[Named, ...]:
+        """The meaning: slow, obvious, in plain torch. `training` noise is left out."""
+        raise NotImplementedError
+
+    def macs(self, *inputs: Any) -> Size:
+        """Multiply-accumulates of matrix products and convolutions, as torch's FlopCounterMode counts them (its FLOPs are twice this)."""
+        return 0
+
+    def mixes(self, *inputs: Any) -> frozenset[str]:
+        """The axes along which an output element depends on several positions of an input. All others may be cut, padded or batched."""
+        return frozenset()
+
+    def looks_ahead(self, *inputs: Any) -> frozenset[str]:
+        """The mixed axes along which an output sees later positions; causal operations leave theirs out."""
+        return self.mixes(*inputs)
+
+
+_REGISTRY: dict[str, type[Construct]] = {}
+
+
+def register(cls: type[Construct]) -> type[Construct]:
+    """Make a construct known to the language under its `name`."""
+    assert cls.name and cls.name not in _REGISTRY, cls
+    _REGISTRY[cls.name] = cls
+    return cls
