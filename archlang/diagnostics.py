@@ -82,3 +82,10 @@ def suggest(word: str, known: Iterable[str]) -> str | None:
     """`did you mean ...?` for the nearest known word, or None."""
     close = get_close_matches(word, sorted(set(known)), n=1, cutoff=0.6)
     return f"did you mean `{close[0]}`?" if close else None
+
+
+def render(diagnostic: Diagnostic, color: bool = False) -> str:
+    """The diagnostic as the user sees it."""
+    lines = [f"{diagnostic.severity}[{diagnostic.code}]: {diagnostic.title}"]
+    lines += [f"  --> {label.span}: {label.text}" for label in diagnostic.labels]
+    return "\n".join([*lines, *([f"   = help: {diagnostic.help}"] if diagnostic.help else [])])

@@ -1,0 +1,95 @@
+"""Text to tokens: decoding, the tokens that the grammar names, and which newlines count."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from os import PathLike
+from typing import NamedTuple
+
+from archlang.diagnostics import error
+from archlang.source import Source, Span
+
+MAX_BYTES = 4 * 2**20
+MAX_NESTING = 100
+
+OPENERS = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
+CLOSERS = frozenset(OPENERS.values())
+SIGNS = {"LPAR": "(", "RPAR": ")", "LSQB": "[", "RSQB": "]", "LBRACE": "{", "RBRACE": "}"}
+CONTINUES = frozenset(
+    "PLUS MINUS TIMES POWER COMPARE OR_SIGN AND_SIGN AND OR NOT IN IF ELSE COMMA EQUAL COLON DOC _ARROW _GIVES LBRACE".split()
+)
+CONTINUED = frozenset(("_ARROW", "ELSE", "RBRACE"))
+
+
+class Token(NamedTuple):
+    kind: str
+    text: str
+    start: int
+    end: int
+
+
+def read(file: str | PathLike[str] | bytes, name: str | None = None) -> Source:
+    """The source in a file, or in bytes: UTF-8, at most MAX_BYTES, a byte order mark dropped."""
+    if isinstance(file, bytes):
+        data, name = file, name or "<string>"
+    else:
+        name = name or str(file)
+        with open(file, "rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        help = "split it: several files can `use` each other's blocks"
+        raise error("A801", f"{name} is longer than {MAX_BYTES // 2**20} MiB", help=help)
+    try:
+        return Source(name, data.decode("utf-8-sig"))
+    except UnicodeDecodeError as failure:
+        start = Source(name, data[: failure.start].decode("utf-8-sig"))
+        place = Span(start, len(start.text), len(start.text))
+        raise error("A001", f"byte {failure.start} of {name} is not UTF-8 text", place, help="save the file as UTF-8") from None
+
+
+class Lexer:
+    """The terminals of the grammar as one regular expression."""
+
+    def __init__(self, terminals: Sequence[Sequence[str]]) -> None:
+        self.words: Mapping[str, str] = {text: kind for kind, text in terminals if text.isidentifier()}
+        self.terminals = [(kind, pattern) for kind, pattern in terminals if not pattern.isidentifier()]
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        return re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in self.terminals) + "|(?P<BAD>(?s:.))")
+
+    def raw(self, source: Source, start: int = 0) -> Iterator[Token]:
+        """Every token, with comments and newlines."""
+        words = self.words
+        for match in self.pattern.finditer(source.text, start):
+            kind = match.lastgroup or "BAD"
+            if kind == "_SPACE":
+                continue
+            text = match.group()
+            if kind == "NAME":
+                kind = words.get(text, kind)
+            yield Token(kind, text, *match.span())
+
+    def tokens(self, source: Source, start: int = 0) -> Iterator[Token]:
+        """The tokens that the parser sees: no comments, and only the newlines that end a statement."""
+        opened: list[Token] = []
+        last, newline = "_NEWLINE", None
+        for token in self.raw(source, start):
+            kind = token.kind
+            if kind == "_COMMENT":
+                continue
+            if kind == "_NEWLINE":
+                if last not in CONTINUES and last != "_NEWLINE" and (not opened or opened[-1].kind == "LBRACE"):
+                    newline = newline or token
+                continue
+            if newline is not None and kind not in CONTINUED:
+                yield newline
+            newline, last = None, kind
+            if kind in OPENERS:
+                opened.append(token)
+                if len(opened) > MAX_NESTING:
+                    raise error("A802", f"brackets are nested deeper than {MAX_NESTING}", Span(source, token.start, token.end))
+            elif kind in CLOSERS and opened:
+                opened.pop()
+            yield token
+        yield Token("$END", "", len(source.text), len(source.text))

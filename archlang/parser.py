@@ -1,0 +1,252 @@
+"""Text to syntax. lark compiles the grammar to LALR tables once; a loop of thirty lines runs them.
+
+The tables are kept as JSON in the user's cache folder, which is data and can be read safely, unlike a pickle.
+"""
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from archlang import resources
+from archlang.builder import NODES, PARTS, VALUES
+from archlang.diagnostics import ArchError, Collector, error
+from archlang.lexer import Lexer, Token
+from archlang.mistakes import Mistake, explain
+from archlang.source import Source, Span
+from archlang.syntax import Expr, File
+
+MAX_DEPTH = 200
+MAX_ERRORS = 20
+FORMAT = "1"  # of the tables below: a new one makes old cache entries unknown
+
+
+def parse(source: Source) -> File:
+    """The syntax of a file, or every mistake in it, one for each item of the file."""
+    collector, start = Collector(), 0
+    file: File | None = None
+    while len(collector.found) < MAX_ERRORS:
+        try:
+            file = file or _run(source, "file", start)
+            break
+        except ArchError as failure:
+            collector.add(*failure.diagnostics)
+            if (after := _next_item(source, start, failure)) is None:
+                break
+            start = after
+    collector.check()
+    assert file is not None
+    return file
+
+
+def parse_expression(source: Source) -> Expr:
+    """The expression that is the whole of a text, as in `--set depths=[2, 2]`."""
+    expression: Expr = _run(source, "expression", 0)
+    return expression
+
+
+def _next_item(source: Source, start: int, failure: ArchError) -> int | None:
+    """Where the first item of the file after a mistake begins."""
+    labels = failure.diagnostics[0].labels
+    if not labels or failure.diagnostics[0].code == "A003":
+        return None
+    item = re.compile(r"^(?:use|foreign|block|model)\b", re.MULTILINE)
+    found = item.search(source.text, max(labels[0].span.start, start + 1))
+    return found.start() if found else None
+
+
+# ---- the machine
+class Rule(NamedTuple):
+    origin: str
+    size: int
+    name: str  # of the node it makes; "" for a list of parts that another rule takes
+    picks: list[int | None]  # the parts it keeps: a place, ~place for a list to be spliced, None for an absent optional
+    expand: bool  # a single part stands for itself
+
+
+class Tables:
+    """LALR tables ready to run: `states[state][symbol]` is the next state, or ~rule for a reduction."""
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self.lexer = Lexer(data["terminals"])
+        self.states: list[dict[str, int]] = data["states"]
+        self.start: dict[str, int] = data["start"]
+        self.end: dict[str, int] = data["end"]
+        self.rules = [Rule(*rule) for rule in data["rules"]]
+
+
+class Stack:
+    """The values found so far, with the start, end and depth of each."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.values: list[Any] = []
+        self.places: list[tuple[int, int, int]] = []
+
+    def push(self, value: Any, start: int, end: int, depth: int = 0) -> None:
+        self.values.append(value)
+        self.places.append((start, end, depth))
+
+    def reduce(self, rule: Rule) -> None:
+        """Replace the last values by what the rule makes of them."""
+        first = len(self.values) - rule.size
+        values, places = self.values[first:], self.places[first:] or [(self.end, self.end, 0)]
+        del self.values[first:], self.places[first:]
+        start, end, depth = places[0][0], places[-1][1], max(depth for _, _, depth in places)
+        parts = _parts(values, rule.picks)
+        if rule.expand and len(parts) == 1:
+            return self.push(parts[0], start, end, depth)
+        if not rule.name:
+            return self.push(parts, start, end, depth)
+        span = Span(self.source, start, end)
+        if depth == MAX_DEPTH:
+            raise error("A803", f"code nests deeper than {MAX_DEPTH} levels", span, help="give a name to a part of it")
+        return self.push(NODES[rule.name](span, *parts), start, end, depth + (rule.name not in PARTS))
+
+    @property
+    def end(self) -> int:
+        return self.places[-1][1] if self.places else 0
+
+
+def _parts(values: list[Any], picks: list[int | None]) -> list[Any]:
+    """The values that a rule keeps."""
+    parts: list[Any] = []
+    for pick in picks:
+        if pick is None:
+            parts.append(None)
+        elif pick >= 0:
+            parts.append(values[pick])
+        elif parts:
+            parts += values[~pick]
+        else:
+            parts = values[~pick]  # taken over, not copied: a list of n items is built in n steps
+    return parts
+
+
+def _run(source: Source, goal: str, begin: int) -> Any:
+    """Shift tokens and reduce rules until `goal` is found."""
+    tables, stack, seen = _tables(), Stack(source), list[Token]()
+    states = [tables.start[goal]]
+    for token in tables.lexer.tokens(source, begin):
+        while (action := tables.states[states[-1]].get(token.kind)) is None or action < 0:
+            if action is None:
+                if token.kind == "$END" and states[-1] == tables.end[goal]:
+                    return stack.values[-1]
+                raise explain(Mistake(source, token, seen, frozenset(filter(str.isupper, tables.states[states[-1]]))))
+            rule = tables.rules[~action]
+            if not rule.expand or rule.picks != [0] or rule.size > 1:
+                stack.reduce(rule)
+            if rule.size:
+                del states[-rule.size :]
+            states.append(tables.states[states[-1]][rule.origin])
+        seen.append(token)
+        states.append(action)
+        value = VALUES[token.kind](token) if token.kind in VALUES else token.text
+        stack.push(value, token.start, token.end)
+    raise AssertionError("the token stream has an end")
+
+
+# ---- the tables
+@cache
+def _tables() -> Tables:
+    """The tables from the cache, or made from the grammar and put there."""
+    grammar = resources.read_text("grammar", "archlang.lark")
+    key = sha256(f"{FORMAT}\n{grammar}".encode()).hexdigest()
+    file = _cache_folder() / f"grammar-{key[:16]}.json"
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        checksum, text = file.read_text(encoding="utf-8").split("\n", 1)
+        if checksum == sha256(f"{key}\n{text}".encode()).hexdigest():
+            return Tables(json.loads(text))
+    text = json.dumps(_compile(grammar))
+    with suppress(OSError):
+        _write(file, sha256(f"{key}\n{text}".encode()).hexdigest() + "\n" + text)
+    return Tables(json.loads(text))
+
+
+def _cache_folder() -> Path:
+    if "XDG_CACHE_HOME" in os.environ:
+        return Path(os.environ["XDG_CACHE_HOME"]) / "archlang"
+    return Path(os.path.expanduser("~")) / ".cache" / "archlang"
+
+
+def _write(file: Path, text: str) -> None:
+    """All of the file or none of it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=file.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        os.replace(name, file)
+    except OSError:
+        os.unlink(name)
+        raise
+
+
+def _compile(grammar: str) -> dict[str, Any]:
+    """lark's LALR(1) tables as plain data."""
+    from lark import Lark
+    from lark.grammar import Rule as LarkRule
+    from lark.lexer import Lexer as LarkLexer
+    from lark.lexer import TerminalDef
+
+    class NoLexer(LarkLexer):
+        def __init__(self, conf: Any) -> None: ...
+
+        def lex(self, lexer_state: Any, parser_state: Any) -> Iterator[Any]:
+            return iter(())
+
+    lark = Lark(grammar, parser="lalr", lexer=NoLexer, start=["file", "expression"], maybe_placeholders=True)
+    data, memo = lark.memo_serialize([TerminalDef, LarkRule])
+    table = data["parser"]["parser"]
+    order = list(memo)
+    number = {at: place for place, at in enumerate(at for at in order if memo[at]["__type__"] == "Rule")}
+
+    def action(reduce: int, target: Any) -> int:
+        return ~number[target["@"]] if reduce else int(target)
+
+    names = table["tokens"]
+    states = [
+        {names[symbol]: action(*move) for symbol, move in table["states"][state].items()} for state in sorted(table["states"])
+    ]
+    rules = [_rule(memo[at]) for at in number]
+    terminals = sorted(
+        (memo[at["@"]] for at in data["parser"]["lexer_conf"]["terminals"]),
+        key=lambda terminal: (terminal["pattern"]["__type__"] == "PatternStr", -len(terminal["pattern"]["value"])),
+    )
+    return {
+        "terminals": [[terminal["name"], _pattern(terminal["pattern"])] for terminal in terminals],
+        "states": states,
+        "start": table["start_states"],
+        "end": table["end_states"],
+        "rules": rules,
+    }
+
+
+def _pattern(pattern: dict[str, str]) -> str:
+    return re.escape(pattern["value"]) if pattern["__type__"] == "PatternStr" else pattern["value"]
+
+
+def _rule(rule: dict[str, Any]) -> Rule:
+    """What lark's tree builder would do for a rule."""
+    origin, options, expansion = rule["origin"]["name"], rule["options"], rule["expansion"]
+    absent = options["empty_indices"] or [False] * len(expansion)
+    picks: list[int | None] = []
+    place = 0
+    for is_absent in absent:
+        if is_absent:
+            picks.append(None)
+            continue
+        symbol = expansion[place]
+        if symbol["__type__"] == "NonTerminal":
+            picks.append(~place if symbol["name"].startswith("_") else place)
+        elif not symbol["filter_out"]:
+            picks.append(place)
+        place += 1
+    name = rule["alias"] or ("" if origin.startswith("_") else origin)
+    return Rule(origin, len(expansion), name, picks, options["expand1"] and not rule["alias"])
