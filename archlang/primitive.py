@@ -58,6 +58,10 @@ def _per_axis(value: Any) -> Any:
     return _whole(value)
 
 
+def _units(value: Any) -> Any:
+    return value if isinstance(value, tuple) and all(isinstance(item, Axis) for item in value) else _whole(value)
+
+
 def describe(value: Any) -> str:
     """A value in an error message, in the words of the language."""
     if isinstance(value, bool):
@@ -71,7 +75,7 @@ Whole: TypeAlias = Annotated[Any, BeforeValidator(_whole)]  # a Size
 Number: TypeAlias = Annotated[Any, BeforeValidator(_number)]  # int or float
 PerAxis: TypeAlias = Annotated[Any, BeforeValidator(_per_axis)]  # a Size for every axis, or an AxisMap of sizes
 Axes: TypeAlias = Annotated[tuple[str, ...], Kind("axes")]  # names of axes and of roles
-Units: TypeAlias = Annotated[Any, Kind("units")]  # a Size (of the axis that is replaced) or a tuple of Axis
+Units: TypeAlias = Annotated[Any, BeforeValidator(_units), Kind("units")]  # a Size (of the axis that is replaced) or a tuple of Axis
 
 
 def axes_of(on: Iterable[str], type_: TensorType) -> tuple[str, ...]:
@@ -213,8 +217,11 @@ class Primitive(Construct):
         """The PyTorch form."""
         raise NotImplementedError
 
-    def reference(self, *inputs: Any, **weights: Named) -> Named | tuple[Named, ...]:
-        """The meaning: slow, obvious, in plain torch. `training` noise is left out."""
+    def reference(self, types: tuple[TensorType, ...], *inputs: Any, **weights: Any) -> Named | tuple[Named, ...]:
+        """The meaning: slow, obvious, in plain torch, from `Named` inputs and the weights as torch tensors by leaf (underscores for dots).
+
+        `types` are the output types, with the sizes of this call. Random noise of training is left out.
+        """
         raise NotImplementedError
 
     def macs(self, *inputs: Any) -> Size:

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from math import prod
 from typing import Literal
 
-from archlang.sizes import Size
+from archlang.sizes import Size, product
 
 Role = Literal["batch", "channel", "time", "space", "free"]
 ROLES: tuple[Role, ...] = ("batch", "channel", "time", "space", "free")
@@ -69,7 +68,7 @@ class TensorType:
     @property
     def numel(self) -> Size:
         """The number of elements."""
-        return prod((axis.size for axis in self.axes), start=1)
+        return product(axis.size for axis in self.axes)
 
     @property
     def bytes(self) -> Size:

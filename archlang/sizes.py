@@ -161,6 +161,11 @@ def _sum(terms: Iterable[tuple[Monomial, Rational]]) -> Size:
     return Poly(tuple(sorted(kept, key=lambda term: (-sum(p for _, p in term[0]), str([str(a) for a, _ in term[0]])))))
 
 
+def product(sizes: Iterable[Size]) -> Size:
+    """The product of sizes; 1 of none."""
+    return reduce(mul, sizes, 1)
+
+
 def denominator(size: Size) -> int:
     """The least positive integer that makes every coefficient whole."""
     return lcm(*(Fraction(coefficient).denominator for _, coefficient in _terms(size)))

@@ -1,0 +1,261 @@
+"""The typed graph: a face over `networkx.MultiDiGraph`, and the only module that knows NetworkX.
+
+A node is one operation with its output types; an edge goes from (producer, output) to (consumer, argument). Inputs and weights are operations too.
+A block stays a graph of its own and a call to it is one node, so a net of 100 equal blocks holds one of them.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, ClassVar
+
+import networkx as nx
+
+from archlang.primitive import Param, Primitive
+from archlang.shapes import TensorType
+from archlang.sizes import Facts, Size
+from archlang.source import BUILTIN, Span
+
+
+class Input(Primitive):
+    """A value that the graph is given."""
+
+    name: ClassVar[str] = "input"
+    inputs: ClassVar[tuple[str, ...]] = ()
+
+    port: str
+    type: TensorType
+
+    def infer(self, facts: Facts) -> TensorType:
+        return self.type
+
+
+class Parameter(Primitive):
+    """A weight (`param`) or constant (`buffer`) of the block itself; its label is its name in the state_dict."""
+
+    name: ClassVar[str] = "param"
+    inputs: ClassVar[tuple[str, ...]] = ()
+
+    type: TensorType
+    init: Any = None  # an Init
+    buffer: bool = False
+
+    def infer(self, facts: Facts) -> TensorType:
+        return self.type
+
+    def params(self) -> dict[str, Param]:
+        return {"": Param(tuple(a.size for a in self.type), self.type.names, self.buffer, self.type.dtype)}
+
+
+class WeightOf(Primitive):
+    """A weight of a layer as a tensor: `embed.weight`. The node's label is the layer's."""
+
+    name: ClassVar[str] = "weight_of"
+    inputs: ClassVar[tuple[str, ...]] = ()
+
+    leaf: str
+    type: TensorType
+
+    def infer(self, facts: Facts) -> TensorType:
+        return self.type
+
+
+class Call(Primitive):
+    """A block as one operation; the node's label is the name of its module. `layers` maps its layer ports to labels of the caller."""
+
+    name: ClassVar[str] = "call"
+
+    graph: Any  # Graph
+    layers: tuple[tuple[str, str], ...] = ()
+
+    def infer(self, facts: Facts, *inputs: TensorType) -> tuple[TensorType, ...]:
+        return tuple(value.type for _, value in self.graph.outputs)
+
+    def __str__(self) -> str:
+        return f"call {self.graph.name} {self.graph.digest[:8]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One output of one node of one graph."""
+
+    graph: "Graph" = field(repr=False)
+    node: int
+    output: int
+    type: TensorType = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """An operation at a place. `label` names its weights in its graph (equal labels share them; `@name` is a layer port); `name` is the user's."""
+
+    id: int
+    op: Primitive
+    types: tuple[TensorType, ...]
+    span: Span = field(default=BUILTIN, repr=False)
+    label: str | None = None
+    name: str | None = None
+
+
+class Graph:
+    """A directed acyclic multigraph of nodes. Built by `add`; iterated in lexicographical topological order, never by history or hash."""
+
+    def __init__(self, name: str, span: Span = BUILTIN) -> None:
+        self.name = name
+        self.span = span
+        self.hypers: dict[str, Any] = {}  # numbers that the block was called with: names for what differs between instances
+        self.inputs: dict[str, Value] = {}
+        self.outputs: list[tuple[str, Value]] = []
+        self.layers: list[str] = []  # layer ports: modules that the caller lends, labels `@port`
+        self._net: nx.MultiDiGraph = nx.MultiDiGraph()
+        self._next = 0
+        self._upward = True  # every edge goes to a later node, so ids are the order
+
+    # ---- building
+    def add(
+        self,
+        op: Primitive,
+        operands: Sequence[tuple[str, Value]] = (),
+        *,
+        facts: Facts | None = None,
+        span: Span = BUILTIN,
+        label: str | None = None,
+        name: str | None = None,
+    ) -> tuple[Value, ...]:
+        """Add an operation on (argument, value) pairs and return its outputs. Types come from the operation."""
+        assert all(value.graph is self for _, value in operands), "a value of another graph"
+        types = op.infer(facts or Facts(), *self.arguments(op, [(argument, value.type) for argument, value in operands]))
+        types = (types,) if isinstance(types, TensorType) else tuple(types)
+        node = Node(self._next, op, types, span, label, name)
+        self._next += 1
+        self._net.add_node(node.id, node=node)
+        for argument, value in operands:
+            self._net.add_edge(value.node, node.id, key=(value.output, argument))
+        return tuple(Value(self, node.id, i, type_) for i, type_ in enumerate(types))
+
+    def add_input(self, port: str, type_: TensorType, span: Span = BUILTIN) -> Value:
+        """A new input at the end."""
+        (value,) = self.add(Input(port=port, type=type_), span=span, name=port)
+        self.inputs[port] = value
+        return value
+
+    def rename(self, value: Value, name: str) -> None:
+        """Remember the user's name of a value, the first that it gets."""
+        node = self.node(value.node)
+        if node.name is None and len(node.types) == 1:
+            self._net.nodes[value.node]["node"] = replace(node, name=name)
+
+    @staticmethod
+    def arguments(op: Primitive, operands: Iterable[tuple[str, Any]]) -> list[Any]:
+        """Operands in the order of `op.inputs`: None for an absent optional one, a tuple for a variadic one. A call takes them as they come."""
+        given = list(operands)
+        if isinstance(op, Call):
+            return [value for _, value in given]
+        found = dict(given)
+        return [
+            tuple(value for argument, value in given if argument.startswith(f"{port[1:]}."))
+            if port.startswith("*")
+            else found.get(port.removesuffix("?"))
+            for port in op.inputs
+        ]
+
+    # ---- reading
+    def __len__(self) -> int:
+        return len(self._net)
+
+    def __iter__(self) -> Iterator[Node]:
+        order = sorted(self._net) if self._upward else nx.lexicographical_topological_sort(self._net)
+        return (self._net.nodes[node]["node"] for node in order)
+
+    def node(self, id: int) -> Node:
+        node: Node = self._net.nodes[id]["node"]
+        return node
+
+    def producer(self, value: Value) -> Node:
+        return self.node(value.node)
+
+    def operands(self, node: Node) -> list[tuple[str, Value]]:
+        """(argument, value) pairs in the order in which they were given."""
+        edges = [(source, *key) for source, _, key in self._net.in_edges(node.id, keys=True)]
+        order = {port.strip("*?"): i for i, port in enumerate(node.op.inputs if not isinstance(node.op, Call) else node.op.graph.inputs)}
+        pairs = [(argument, Value(self, source, output, self.node(source).types[output])) for source, output, argument in edges]
+        return sorted(pairs, key=lambda pair: _argument_order(pair[0], order))
+
+    def users(self, value: Value) -> list[tuple[Node, str]]:
+        """(node, argument) pairs that read the value; graph outputs are not among them."""
+        edges = self._net.out_edges(value.node, keys=True)
+        return sorted(((self.node(user), key[1]) for _, user, key in edges if key[0] == value.output), key=lambda use: (use[0].id, use[1]))
+
+    def input_types(self, node: Node) -> list[Any]:
+        """The types as `Primitive` methods take them."""
+        return self.arguments(node.op, [(argument, value.type) for argument, value in self.operands(node)])
+
+    def params(self, node: Node) -> dict[str, Param]:
+        """The weights that a node makes or shares by leaf name."""
+        return dict(node.op.params(*self.input_types(node))) if not isinstance(node.op, Call) else {}
+
+    def weights(self, prefix: str = "") -> Iterator[tuple[str, Param, Node]]:
+        """Every weight once, as (path in the state_dict, parameter, node), in order of appearance."""
+        seen: set[str] = set()
+        for node in self:
+            if node.label is None or node.label.startswith("@") or node.label in seen:
+                continue
+            if isinstance(node.op, Call):
+                seen.add(node.label)
+                yield from node.op.graph.weights(f"{prefix}{node.label}.")
+            elif params := self.params(node):
+                seen.add(node.label)
+                for leaf, param in params.items():
+                    yield f"{prefix}{node.label}{'.' if leaf else ''}{leaf}", param, node
+
+    @property
+    def calls(self) -> list["Graph"]:
+        """The distinct graphs that it calls, in order."""
+        return list({node.op.graph.digest: node.op.graph for node in self if isinstance(node.op, Call)}.values())
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the content: equal for graphs that compute the same in the same way under the same names. Read once the graph is complete."""
+        return hashlib.sha256(self.text().encode()).hexdigest()
+
+    # ---- text and checks
+    def text(self) -> str:
+        """The graph as text, one line a node; blocks are named by their digest."""
+        lines = [f"graph {self.name}({', '.join(f'{port}: {value.type}' for port, value in self.inputs.items())})"]
+        lines += [f"  {self._line(node)}" for node in self]
+        results = ", ".join(f"{name or i} = {_ref(value)}" for i, (name, value) in enumerate(self.outputs))
+        return "\n".join([*lines, f"  return {results}"])
+
+    def _line(self, node: Node) -> str:
+        targets = ", ".join(f"%{node.id}{f'.{i}' if i else ''}: {type_}" for i, type_ in enumerate(node.types))
+        operands = ", ".join(f"{argument} = {_ref(value)}" for argument, value in self.operands(node))
+        label = f" as {node.label}" if node.label else ""
+        layers = f" with {dict(node.op.layers)}" if isinstance(node.op, Call) and node.op.layers else ""
+        return f"{targets} = {node.op}{f' [{operands}]' if operands else ''}{layers}{label}"
+
+    def verify(self) -> None:
+        """Restate every type from the operations and check the structure; raises AssertionError with the node at fault."""
+        if not nx.is_directed_acyclic_graph(self._net):
+            raise AssertionError(f"{self.name}: the graph has a cycle")
+        for node in self:
+            types = node.op.infer(Facts(), *self.input_types(node))
+            types = (types,) if isinstance(types, TensorType) else tuple(types)
+            if types != node.types:
+                raise AssertionError(f"{self.name}: {self._line(node)} has the types {', '.join(map(str, types))}")
+        for graph in self.calls:
+            graph.verify()
+
+
+def _ref(value: Value) -> str:
+    return f"%{value.node}{f'.{value.output}' if value.output else ''}"
+
+
+def _argument_order(argument: str, order: dict[str, int]) -> tuple[int, int]:
+    base, _, index = argument.partition(".")
+    return order.get(base, len(order)), int(index or 0)
+
+
+def numbers(graph: Graph) -> dict[str, Size]:
+    """The sizes of the input axes of a graph by axis name: the other names for what differs between instances."""
+    return {axis.name: axis.size for value in graph.inputs.values() for axis in value.type}
