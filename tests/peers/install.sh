@@ -6,5 +6,5 @@ set -euo pipefail
 python=${1:?usage: tests/peers/install.sh PYTHON}
 cd "$(dirname "$0")/../.."
 install=("$python" -m pip install -q --disable-pip-version-check -c constraints.txt)
+"${install[@]}" -e '.[peers]'
 "${install[@]}" --no-deps timm
-"${install[@]}" transformers einops safetensors huggingface-hub pyyaml pillow
