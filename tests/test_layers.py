@@ -11,11 +11,13 @@ PACKAGE = ROOT / "archlang"
 
 # From the ground up: a module imports only from its own line and those above it.
 LAYERS = """\
-source resources
+source resources codes
 diagnostics
 syntax
 sizes
 shapes
+lexer
+builder mistakes
 parser formatter
 primitive
 primitives
