@@ -1,19 +1,17 @@
-"""What each rule of the grammar makes: the constructor of a node of syntax.py, or a few lines that arrange its parts."""
+"""What each rule of the grammar makes: a node of syntax.py, or a few lines that arrange its parts."""
 
 from collections.abc import Callable, Mapping
 from fractions import Fraction
-from inspect import cleandoc
 from typing import Any
 
 from archlang import syntax
 from archlang.diagnostics import error
 from archlang.lexer import Token
 from archlang.source import Span
-from archlang.syntax import Argument, Expr, Name, Statement
+from archlang.syntax import Argument, Axis, Expr, Name, Pack, Statement
 
 MAX_DIGITS = 100
 MAX_EXPONENT = 308
-ESCAPES = {"\\n": "\n", "\\t": "\t", '\\"': '"', "\\\\": "\\"}
 UNITS = {letter: 1000**power for power, letter in enumerate("kMGT", 1)} | {"B": 1000**3}
 UNITS |= {f"{letter}i{byte}": 1024**power for power, letter in enumerate("KMGT", 1) for byte in ("", "B")}
 
@@ -23,8 +21,8 @@ def number(span: Span, text: str) -> syntax.Number:
     unit = next((unit for unit in sorted(UNITS, key=len, reverse=True) if text.endswith(unit)), "")
     digits, _, exponent = text.removesuffix(unit).replace("_", "").lower().partition("e")
     if len(digits) > MAX_DIGITS or len(exponent) > 5 or abs(int(exponent or 0)) > MAX_EXPONENT:
-        help = f"numbers have at most {MAX_DIGITS} digits and an exponent of at most {MAX_EXPONENT}"
-        raise error("A006", "this number is out of range", span, help=help)
+        limits = f"numbers have at most {MAX_DIGITS} digits and an exponent of at most {MAX_EXPONENT}"
+        raise error("A007", "this number is out of range", span, help=limits)
     value = Fraction(digits) * Fraction(10) ** int(exponent or 0) * UNITS.get(unit, 1)
     return syntax.Number(span, value, text, whole="." not in digits and not exponent)
 
@@ -38,8 +36,10 @@ def string(token: Token) -> str:
 
 
 def docstring(token: Token) -> str:
-    """The text of a docstring without its indentation."""
-    return cleandoc(token.text[3:-3].replace("\r\n", "\n"))
+    """The text of a docstring without its indentation and outer blank lines."""
+    first, *more = token.text[3:-3].replace("\r\n", "\n").expandtabs().split("\n")
+    margin = min((len(line) - len(line.lstrip()) for line in more if line.strip()), default=0)
+    return "\n".join([first.strip(), *(line[margin:].rstrip() for line in more)]).strip("\n")
 
 
 VALUES: Mapping[str, Callable[[Token], str]] = {"STRING": string, "DOC": docstring}
@@ -53,7 +53,7 @@ def index(span: Span, value: Expr, *subscripts: syntax.Subscript) -> syntax.Inde
     return syntax.Index(span, value, subscripts)
 
 
-def type_(span: Span, dtype: str | None, axes: tuple[syntax.Axis | syntax.Pack, ...], optional: str | None) -> syntax.Type:
+def tensor_type(span: Span, dtype: str | None, axes: tuple[Axis | Pack, ...], optional: str | None) -> syntax.Type:
     return syntax.Type(span, dtype, axes, optional is not None)
 
 
@@ -107,9 +107,22 @@ def parts(_: Span, *items: Any) -> tuple[Any, ...]:
     return items
 
 
-PARTS = "module hypers ports results axes body names values settings entries arguments carries".split()
+PARTS = (
+    "module",
+    "hypers",
+    "ports",
+    "results",
+    "axes",
+    "body",
+    "names",
+    "values",
+    "settings",
+    "entries",
+    "arguments",
+    "carries",
+)
 NODES: Mapping[str, Callable[..., Any]] = {
-    **{rule: parts for rule in PARTS},
+    **dict.fromkeys(PARTS, parts),
     "file": lambda span, doc, *items: syntax.File(span, doc, items),
     "use": use,
     "foreign": syntax.Foreign,
@@ -119,9 +132,9 @@ NODES: Mapping[str, Callable[..., Any]] = {
     "hyper": syntax.Hyper,
     "kind": kind,
     "signature": syntax.Signature,
-    "result": lambda span, type: (syntax.Port(span, "", type),),
+    "result": lambda span, shape: (syntax.Port(span, "", shape),),
     "port": syntax.Port,
-    "type": type_,
+    "type": tensor_type,
     "axis": syntax.Axis,
     "pack": lambda span, name: syntax.Pack(span, name or ""),
     "bind": syntax.Bind,

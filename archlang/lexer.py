@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from os import PathLike
+from pathlib import Path
 from typing import NamedTuple
 
 from archlang.diagnostics import error
@@ -11,13 +11,13 @@ from archlang.source import Source, Span
 
 MAX_BYTES = 4 * 2**20
 MAX_NESTING = 100
+DEEP = "give a name to a part of it"
 
 OPENERS = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
 CLOSERS = frozenset(OPENERS.values())
 SIGNS = {"LPAR": "(", "RPAR": ")", "LSQB": "[", "RSQB": "]", "LBRACE": "{", "RBRACE": "}"}
-CONTINUES = frozenset(
-    "PLUS MINUS TIMES POWER COMPARE OR_SIGN AND_SIGN AND OR NOT IN IF ELSE COMMA EQUAL COLON DOC _ARROW _GIVES LBRACE".split()
-)
+CONTINUES = frozenset(("PLUS", "MINUS", "TIMES", "POWER", "COMPARE", "OR_SIGN", "AND_SIGN", "AND", "OR", "NOT", "IN"))
+CONTINUES |= {"IF", "ELSE", "COMMA", "EQUAL", "COLON", "DOC", "_ARROW", "_GIVES", "LBRACE"}
 CONTINUED = frozenset(("_ARROW", "ELSE", "RBRACE"))
 
 
@@ -28,23 +28,25 @@ class Token(NamedTuple):
     end: int
 
 
-def read(file: str | PathLike[str] | bytes, name: str | None = None) -> Source:
+def read(file: Path | str | bytes, name: str | None = None) -> Source:
     """The source in a file, or in bytes: UTF-8, at most MAX_BYTES, a byte order mark dropped."""
-    if isinstance(file, bytes):
-        data, name = file, name or "<string>"
-    else:
-        name = name or str(file)
-        with open(file, "rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+    data, name = (file, name or "<string>") if isinstance(file, bytes) else (_head(Path(file)), name or str(file))
     if len(data) > MAX_BYTES:
-        help = "split it: several files can `use` each other's blocks"
-        raise error("A801", f"{name} is longer than {MAX_BYTES // 2**20} MiB", help=help)
+        advice = "split it: files can `use` each other's blocks"
+        raise error("A801", f"{name} is longer than {MAX_BYTES // 2**20} MiB", help=advice)
     try:
         return Source(name, data.decode("utf-8-sig"))
     except UnicodeDecodeError as failure:
-        start = Source(name, data[: failure.start].decode("utf-8-sig"))
-        place = Span(start, len(start.text), len(start.text))
-        raise error("A001", f"byte {failure.start} of {name} is not UTF-8 text", place, help="save the file as UTF-8") from None
+        valid = Source(name, data[: failure.start].decode("utf-8-sig"))
+        place = Span(valid, len(valid.text), len(valid.text))
+        title = f"byte {failure.start} of {name} is not UTF-8 text"
+        raise error("A001", title, place, help="save the file as UTF-8") from None
+
+
+def _head(path: Path) -> bytes:
+    """As much of a file as is needed to see that it is too long."""
+    with path.open("rb") as stream:
+        return stream.read(MAX_BYTES + 1)
 
 
 class Lexer:
@@ -88,7 +90,9 @@ class Lexer:
             if kind in OPENERS:
                 opened.append(token)
                 if len(opened) > MAX_NESTING:
-                    raise error("A802", f"brackets are nested deeper than {MAX_NESTING}", Span(source, token.start, token.end))
+                    raise error(
+                        "A802", f"brackets are nested deeper than {MAX_NESTING}", Span(source, token.start, token.end)
+                    )
             elif kind in CLOSERS and opened:
                 opened.pop()
             yield token

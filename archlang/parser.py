@@ -212,7 +212,8 @@ def _compile(grammar: str) -> dict[str, Any]:
 
     names = table["tokens"]
     states = [
-        {names[symbol]: action(*move) for symbol, move in table["states"][state].items()} for state in sorted(table["states"])
+        {names[symbol]: action(*move) for symbol, move in table["states"][state].items()}
+        for state in sorted(table["states"])
     ]
     rules = [_rule(memo[at]) for at in number]
     terminals = sorted(

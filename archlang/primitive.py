@@ -152,7 +152,7 @@ class Term:
 class Emission(Protocol):
     """What `emit` may ask of the writer of a module. Numbers always go through `const` or `size`, so that equal modules become one class."""
 
-    inputs: tuple[TensorType | None, ...]  # of the node at hand, in the order of `Primitive.inputs`; variadic inputs are spread
+    inputs: tuple[Any, ...]  # the types of the node at hand, as `Types.inputs`
     outputs: tuple[TensorType, ...]
 
     def const(self, value: Any) -> str:
@@ -195,6 +195,14 @@ class Emission(Protocol):
         """Give an intermediate value a name because it is used twice."""
 
 
+@dataclass(frozen=True, slots=True)
+class Types:
+    """The types of one application; inputs as `Primitive` methods take them (None where absent, a tuple where variadic)."""
+
+    inputs: tuple[Any, ...]
+    outputs: tuple[TensorType, ...]
+
+
 Result: TypeAlias = TensorType | tuple[TensorType, ...]
 
 
@@ -217,10 +225,10 @@ class Primitive(Construct):
         """The PyTorch form."""
         raise NotImplementedError
 
-    def reference(self, types: tuple[TensorType, ...], *inputs: Any, **weights: Any) -> Named | tuple[Named, ...]:
-        """The meaning: slow, obvious, in plain torch, from `Named` inputs and the weights as torch tensors by leaf (underscores for dots).
+    def reference(self, types: "Types", *inputs: Any, **weights: Any) -> Named | tuple[Named, ...]:
+        """The meaning: slow, obvious, in plain torch, from `Named` inputs (None where absent, a tuple where variadic) and torch weights by leaf.
 
-        `types` are the output types, with the sizes of this call. Random noise of training is left out.
+        `types` holds the input and output types with the sizes of this call. Random noise of training is left out.
         """
         raise NotImplementedError
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from archlang.named import Named
-from archlang.primitive import Axes, Emission, OpError, Param, Primitive, Term, Units, axes_of, need_axes, register
+from archlang.primitive import Axes, Emission, OpError, Param, Primitive, Term, Types, Units, axes_of, need_axes, register
 from archlang.shapes import Axis, TensorType, promote
 from archlang.sizes import Facts, Size, product
 
@@ -64,15 +64,14 @@ class Linear(Primitive):
             code.initialise("bias", self.init_bias)
         return code.split(Term(y, (*flat.order[:-1], "units")), "units", made)
 
-    def reference(self, types: tuple[TensorType, ...], x: Named, given: Named | None = None, weight: Any = None, bias: Any = None) -> Named:
-        on = x.axes(self.on)
-        made = [axis for axis in types[0] if axis.name in on or axis.name not in x.names]
+    def reference(self, types: Types, x: Named, given: Named | None = None, weight: Any = None, bias: Any = None) -> Named:
+        on, made = axes_of(self.on, types.inputs[0]), self.made(types.inputs[0])
         if given is not None:
             weight = given.to(("units", *on)).flatten(1)
         kept = [name for name in x.names if name not in on]
         flat = x.to((*kept, *on)).flatten(len(kept)) if on else x.to(kept).unsqueeze(-1)
         y = (flat.unsqueeze(-2) * weight).sum(-1) + (0 if bias is None else bias)
-        return Named(y.reshape(*y.shape[:-1], *(int(axis.size) for axis in made)), (*kept, *(axis.name for axis in made)))
+        return Named(y.reshape(*y.shape[:-1], *(axis.size for axis in made)), (*kept, *(axis.name for axis in made)))
 
     def macs(self, x: TensorType, weight: TensorType | None = None) -> Size:
         return x.numel * _count(self.made(x))
@@ -111,8 +110,8 @@ class Dot(Primitive):
         equation = f"{spell(a.order)},{spell(b.order)}->{spell(order)}"
         return Term(f'torch.einsum("{equation}", {a.code}, {b.code})', order)
 
-    def reference(self, types: tuple[TensorType, ...], a: Named, b: Named) -> Named:
-        return (a * b).sum(self.on)
+    def reference(self, types: Types, a: Named, b: Named) -> Named:
+        return (a * b).sum(axes_of(self.on, types.inputs[0]))
 
     def macs(self, a: TensorType, b: TensorType) -> Size:
         return a.numel * product(axis.size for axis in b if axis.name not in a)

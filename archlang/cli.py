@@ -1,0 +1,192 @@
+"""The command line: thin commands over `archlang.compile`, with output for people (text) and for programs (JSON)."""
+
+import re
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from archlang import __version__, console, files
+from archlang.diagnostics import ArchError, Diagnostic, as_dict, error
+
+if TYPE_CHECKING:
+    from archlang.compile import Architecture
+
+app = typer.Typer(
+    name="archlang",
+    help="Compile neural networks from .arch text to readable PyTorch.",
+    epilog="Exit codes: 0 done; 1 an .arch file has errors; 2 the command line or a file given on it is wrong.",
+    pretty_exceptions_enable=False,
+)
+
+
+class Format(StrEnum):
+    text = "text"
+    json = "json"
+
+
+class Normalize(StrEnum):
+    imagenet = "imagenet"
+    inception = "inception"
+    none = "none"
+
+
+TARGET = re.compile(r"(?P<file>.*\.arch)(:(?P<model>[^:/]+))?(/(?P<variant>[^:/]+))?", re.DOTALL)
+TARGET_FORM = "FILE[:MODEL][/VARIANT]"
+TARGET_HELP = "net.arch, net.arch:small, net.arch:vit, net.arch:vit/small"
+Target = Annotated[str, typer.Argument(metavar=TARGET_FORM, help=TARGET_HELP)]
+Targets = Annotated[list[str], typer.Argument(metavar=f"{TARGET_FORM}...", help=TARGET_HELP)]
+Files = Annotated[list[str], typer.Argument(metavar="FILE...", help=".arch files.")]
+Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files, folders, or - for stdin.")]
+Settings = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="A hyper-parameter: depths=[2,2,18,2].")]
+AsFormat = Annotated[Format, typer.Option("--format", help="json: stdout holds one JSON document and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the random weights.")]
+Output = Annotated[str, typer.Option("--output", "-o", metavar="PATH", help="A .py file, a folder, or - for stdout.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that archlang did not write.")]
+Inputs = Annotated[list[str], typer.Option("--input", "-i", metavar="[NAME=]FILE", help="An image, .npy or .safetensors.")]
+Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="A .safetensors file; random weights without it.")]
+Map = Annotated[str | None, typer.Option(metavar="NAME", help="The `checkpoint` map that the weights follow.")]
+Modules = Annotated[list[str], typer.Option("--allow-python", metavar="MODULE", help="Where `foreign` ops may come from.")]
+NONE: list[str] = []
+
+
+@app.callback(invoke_without_command=True)
+def archlang(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and stop.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"archlang {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def build(
+    targets: Targets,
+    settings: Settings = NONE,
+    output: Output = ".",
+    force: Force = False,
+    format: AsFormat = Format.text,
+    quiet: Quiet = False,
+) -> None:
+    """Write networks as PyTorch modules that need torch and nothing else."""
+    start = time.perf_counter()
+    built = [(network := _architecture(target, settings), network.source()) for target in console.progress(targets, "building")]
+    places = _places(output, [network for network, _ in built], force)
+    for place, (_, text) in zip(places, built, strict=True):
+        _write(place, text)
+    seconds = round(time.perf_counter() - start, 3)
+    facts = [
+        _facts(network) | {"output": str(place or "-"), "lines": text.count("\n")}
+        for place, (network, text) in zip(places, built, strict=True)
+    ]
+    if format is Format.json:
+        console.document({"ok": True, "built": facts, "seconds": seconds}, err=output == "-")
+    elif not quiet:
+        for network, fact in zip(built, facts, strict=True):
+            wrote = f"{fact['output']}, {fact['lines']} lines, {seconds:.2f} s"
+            console.table([("built", fact["name"]), *_costs(network[0]), ("wrote", wrote)], err=output == "-")
+
+
+@app.command()
+def check(paths: Files, format: AsFormat = Format.text, quiet: Quiet = False) -> None:
+    """Check every model and variant of the files, and what they `expect`."""
+    from archlang.compile import check as check_file
+
+    found = {path: check_file(path) for path in console.progress(paths, "checking")}
+    wrong = [path for path, diagnostics in found.items() if any(d.severity == "error" for d in diagnostics)]
+    if format is Format.json:
+        listed = {path: [as_dict(diagnostic) for diagnostic in diagnostics] for path, diagnostics in found.items()}
+        console.document({"ok": not wrong, "files": listed})
+    else:
+        console.print_diagnostics(diagnostic for diagnostics in found.values() for diagnostic in diagnostics)
+        if not quiet:
+            console.table((_verdict(diagnostics), path) for path, diagnostics in found.items())
+    raise typer.Exit(1 if wrong else 0)
+
+
+@app.command()
+def show(
+    target: Target,
+    settings: Settings = NONE,
+    ir: Annotated[bool, typer.Option("--ir", help="The graph instead, one operation a line.")] = False,
+    format: AsFormat = Format.text,
+) -> None:
+    """Print a network as a tree, with the axes, parameters and multiply-adds of its parts."""
+    network = _architecture(target, settings)
+    text = str(network.graph) if ir else network.show()
+    if format is Format.json:
+        console.document({"ok": True, **_facts(network), "text": text})
+    else:
+        typer.echo(text)
+
+
+@app.command()
+def fmt(
+    paths: Paths,
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit with 1 if a file would change.")] = False,
+    format: AsFormat = Format.text,
+    quiet: Quiet = False,
+) -> None:
+    """Lay out .arch files in the one canonical way."""
+    if paths == [Path("-")]:
+        typer.echo(_formatted(sys.stdin.buffer.read(), "<stdin>"), nl=False)
+        return
+    every = list(_arch_files(paths))
+    texts = {path: _formatted(path.read_bytes(), str(path)) for path in every}
+    changed = {path: text for path, text in texts.items() if text.encode() != path.read_bytes()}
+    for path, text in () if check else changed.items():
+        files.write(path, text)
+    if format is Format.json:
+        console.document({"ok": not (check and changed), "changed": [str(path) for path in changed], "files": len(every)})
+    elif not quiet:
+        word = "would change" if check else "changed"
+        rows = [(word, str(path)) for path in changed]
+        console.table([*rows, ("unchanged", console.plural(len(every) - len(changed), "file"))])
+    raise typer.Exit(1 if check and changed else 0)
+
+
+@app.command()
+def run(
+    target: Target,
+    inputs: Inputs,
+    settings: Settings = NONE,
+    weights: Weights = None,
+    map: Map = None,
+    normalize: Annotated[Normalize, typer.Option(help="What images are brought to.")] = Normalize.imagenet,
+    top: Annotated[int, typer.Option(min=1, metavar="N", help="How many classes to print.")] = 5,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Keep the outputs as .safetensors.")] = None,
+    seed: Seed = 0,
+    allow_python: Modules = NONE,
+    format: AsFormat = Format.text,
+) -> None:
+    """Run a network on files."""
+    from archlang import feed
+
+    network = _architecture(target, settings)
+    with console.status("reading inputs"):
+        tensors = feed.read_inputs(inputs, network.inputs, normalize.value)
+    with console.status("making the network"):
+        module = feed.module(network, seed, weights, map, allow_python)
+    start = time.perf_counter()
+    with console.status("running"):
+        outputs = feed.run(module, tensors, network)
+    seconds = round(time.perf_counter() - start, 4)
+    if output is not None:
+        feed.write_outputs(outputs, output)
+    results = {name: feed.describe(tensor, network.outputs[name], top) for name, tensor in outputs.items()}
+    if format is Format.json:
+        console.document({"ok": True, **_facts(network), "seconds": seconds, "outputs": results})
+        return
+    origin = f"weights of {weights}" if weights else f"random weights (seed {seed}): a trial, the answer means nothing"
+    console.table([("ran", f"{_facts(network)['name']} in {seconds:.2f} s"), ("with", origin)])
+    for name, result in results.items():
+        console.table(_result(name, result))

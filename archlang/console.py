@@ -1,0 +1,79 @@
+"""What the command line prints: tables, JSON, errors and progress. Colour only on a terminal, JSON alone on stdout."""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import typer
+
+from archlang.diagnostics import Diagnostic, as_dict, render
+from archlang.sizes import Size, substitute, symbols
+
+T = TypeVar("T")
+UNITS = (("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3))
+
+
+def table(rows: Iterable[tuple[str, str]], err: bool = False) -> None:
+    """Two columns: a dim word, and what there is to say."""
+    rows = list(rows)
+    width = max((len(word) for word, _ in rows), default=0)
+    for word, text in rows:
+        typer.echo(f"{typer.style(word.ljust(width), dim=True)}  {text}", err=err)
+
+
+def document(content: object, err: bool = False) -> None:
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False, default=str), err=err)
+
+
+def failure(diagnostics: Sequence[Diagnostic], as_json: bool) -> None:
+    """Errors: one JSON document on stdout, or readable text on stderr."""
+    if as_json:
+        document({"ok": False, "diagnostics": [as_dict(diagnostic) for diagnostic in diagnostics]})
+    else:
+        print_diagnostics(diagnostics)
+
+
+def print_diagnostics(diagnostics: Iterable[Diagnostic]) -> None:
+    color = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    for diagnostic in diagnostics:
+        typer.echo(render(diagnostic, color) + "\n", err=True)
+
+
+def count(amount: Size) -> str:
+    """`30,916,528` for a number (with `(30.9M)` where that says more), and an expression in its symbols."""
+    at_one = substitute(amount, {"b": 1})
+    if symbols(at_one):
+        return str(amount)
+    number = round(at_one)  # type: ignore[call-overload]
+    unit, scale = next(((u, s) for u, s in UNITS if abs(number) >= s), ("", 1))
+    return f"{number:,} ({number / scale:.3g}{unit})" if unit else str(number)
+
+
+def progress(items: Sequence[T], what: str) -> Iterator[T]:
+    """The items, with a bar on stderr where there are several and somebody is watching."""
+    if len(items) < 2 or not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(items, what, console=Console(stderr=True), transient=True)
+
+
+@contextmanager
+def status(what: str) -> Iterator[None]:
+    """A spinner on stderr while a step lasts."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield
+
+
+def plural(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
