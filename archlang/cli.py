@@ -1,5 +1,6 @@
 """The command line: thin commands over `archlang.compile`, with output for people (text) and for programs (JSON)."""
 
+import os
 import re
 import sys
 import time
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="archlang",
     help="Compile neural networks from .arch text to readable PyTorch.",
-    epilog="Exit codes: 0 done; 1 an .arch file has errors; 2 the command line or a file given on it is wrong.",
+    epilog="Exit codes: 0 done; 1 an .arch file has errors; 2 the command line or a file given on it is wrong; 3 a bug.",
     pretty_exceptions_enable=False,
 )
 
@@ -43,17 +44,25 @@ Target = Annotated[str, typer.Argument(metavar=TARGET_FORM, help=TARGET_HELP)]
 Targets = Annotated[list[str], typer.Argument(metavar=f"{TARGET_FORM}...", help=TARGET_HELP)]
 Files = Annotated[list[str], typer.Argument(metavar="FILE...", help=".arch files.")]
 Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files, folders, or - for stdin.")]
-Settings = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="A hyper-parameter: depths=[2,2,18,2].")]
+Settings = Annotated[
+    list[str], typer.Option("--set", metavar="NAME=VALUE", help="A hyper-parameter: depths=[2,2,18,2].")
+]
 AsFormat = Annotated[Format, typer.Option("--format", help="json: stdout holds one JSON document and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the random weights.")]
 Output = Annotated[str, typer.Option("--output", "-o", metavar="PATH", help="A .py file, a folder, or - for stdout.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that archlang did not write.")]
-Inputs = Annotated[list[str], typer.Option("--input", "-i", metavar="[NAME=]FILE", help="An image, .npy or .safetensors.")]
+Inputs = Annotated[
+    list[str], typer.Option("--input", "-i", metavar="[NAME=]FILE", help="An image, .npy or .safetensors.")
+]
 Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="A .safetensors file; random weights without it.")]
 Map = Annotated[str | None, typer.Option(metavar="NAME", help="The `checkpoint` map that the weights follow.")]
-Modules = Annotated[list[str], typer.Option("--allow-python", metavar="MODULE", help="Where `foreign` ops may come from.")]
+Modules = Annotated[
+    list[str], typer.Option("--allow-python", metavar="MODULE", help="Where `foreign` ops may come from.")
+]
 NONE: list[str] = []
+REPORT = "this is a bug of archlang: please report it with the file; ARCHLANG_TRACEBACK=1 shows where it is"
+UsageError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 
 @app.callback(invoke_without_command=True)
@@ -79,7 +88,10 @@ def build(
 ) -> None:
     """Write networks as PyTorch modules that need torch and nothing else."""
     start = time.perf_counter()
-    built = [(network := _architecture(target, settings), network.source()) for target in console.progress(targets, "building")]
+    built = [
+        (network := _architecture(target, settings), network.source())
+        for target in console.progress(targets, "building")
+    ]
     places = _places(output, [network for network, _ in built], force)
     for place, (_, text) in zip(places, built, strict=True):
         _write(place, text)
@@ -146,7 +158,9 @@ def fmt(
     for path, text in () if check else changed.items():
         files.write(path, text)
     if format is Format.json:
-        console.document({"ok": not (check and changed), "changed": [str(path) for path in changed], "files": len(every)})
+        console.document(
+            {"ok": not (check and changed), "changed": [str(path) for path in changed], "files": len(every)}
+        )
     elif not quiet:
         word = "would change" if check else "changed"
         rows = [(word, str(path)) for path in changed]
@@ -190,3 +204,124 @@ def run(
     console.table([("ran", f"{_facts(network)['name']} in {seconds:.2f} s"), ("with", origin)])
     for name, result in results.items():
         console.table(_result(name, result))
+
+
+def main() -> None:
+    """The command `archlang`: runs it and leaves with its exit code; a mistake of the user is never a traceback."""
+    arguments = sys.argv[1:]
+    as_json = "--format=json" in arguments or ("--format", "json") in pairwise(arguments)
+    try:
+        sys.exit(app(arguments, prog_name="archlang", standalone_mode=False))
+    except ArchError as failure:
+        console.failure(failure.diagnostics, as_json)
+        sys.exit(2 if all(d.code.startswith("A9") for d in failure.diagnostics) else 1)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of stdout has seen enough
+        sys.stderr.close()
+        sys.exit(1)
+    except OSError as failure:
+        reason = f"{failure.filename or 'the system'}: {failure.strerror or failure}"
+        console.failure([Diagnostic("A902", f"a file cannot be read or written: {reason}")], as_json)
+        sys.exit(2)
+    except UsageError as failure:
+        message = failure.format_message()  # type: ignore[attr-defined]
+        console.failure(
+            [Diagnostic("A901", message[:1].lower() + message[1:].rstrip("."), help=_usage_help(failure))], as_json
+        )
+        sys.exit(2)
+    except Exception as failure:
+        if "ARCHLANG_TRACEBACK" in os.environ:
+            raise
+        title = f"archlang itself failed: {type(failure).__name__}: {failure}"
+        console.failure([Diagnostic("A999", title, help=REPORT)], as_json)
+        sys.exit(3)
+
+
+def _usage_help(failure: Exception) -> str:
+    context = getattr(failure, "ctx", None)
+    return f"`{context.command_path if context else 'archlang'} --help` lists what there is"
+
+
+def _architecture(target: str, settings: Sequence[str]) -> "Architecture":
+    """What `FILE[:MODEL][/VARIANT]` names; one name alone is a model's, or a variant's of the only model."""
+    from archlang.compile import load
+
+    parts = TARGET.fullmatch(target)
+    if parts is None:
+        raise error("A901", f"`{target}` does not name a network", help=f"write {TARGET_FORM}: {TARGET_HELP}")
+    program = load(parts["file"])
+    model, variant = parts["model"], parts["variant"]
+    if model and not variant and model not in program.models:
+        model, variant = None, model
+    return program.architecture(model=model, variant=variant, set_texts=list(settings))
+
+
+def _facts(network: "Architecture") -> dict[str, Any]:
+    costs = {"params": network.params, "macs": network.macs}
+    known = {key: value if isinstance(value, int) else str(value) for key, value in costs.items()}
+    return {"name": "/".join(filter(None, (network.name, network.variant))), **known}
+
+
+def _costs(network: "Architecture") -> list[tuple[str, str]]:
+    return [("params", console.count(network.params)), ("MACs", console.count(network.macs))]
+
+
+def _places(output: str, networks: Sequence["Architecture"], force: bool) -> list[Path | None]:
+    """The file of each network, None for stdout. Nothing that archlang did not write is replaced, unless forced."""
+    if output == "-":
+        return [None] * len(networks)
+    folder = Path(output)
+    if not folder.suffix or folder.is_dir():
+        places = [folder / ("_".join(filter(None, (n.name, n.variant))) + ".py") for n in networks]
+    elif len(networks) == 1:
+        places = [folder]
+    else:
+        raise error("A901", f"{len(networks)} networks do not fit in one file, `{output}`", help="give -o a folder")
+    for place in places:
+        if place.is_file() and not force and not _ours(place):
+            raise error(
+                "A903", f"`{place}` exists, and archlang did not write it", help="choose another -o, or --force"
+            )
+    return list(places)
+
+
+def _ours(path: Path) -> bool:
+    """Whether the file is empty or carries the header of a generated one."""
+    with path.open("rb") as file:
+        start = file.read(400)
+    return not start or b"archlang" in start
+
+
+def _write(place: Path | None, text: str) -> None:
+    if place is None:
+        typer.echo(text, nl=False)
+    else:
+        files.write(place, text)
+
+
+def _verdict(diagnostics: Sequence[Diagnostic]) -> str:
+    errors = sum(d.severity == "error" for d in diagnostics)
+    warnings = len(diagnostics) - errors
+    counted = [console.plural(n, noun) for n, noun in ((errors, "error"), (warnings, "warning")) if n]
+    return ", ".join(counted) or "ok"
+
+
+def _arch_files(paths: Iterable[Path]) -> Iterable[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(path.rglob("*.arch"))
+        else:
+            yield path
+
+
+def _formatted(content: bytes, name: str) -> str:
+    from archlang import formatter, parser
+
+    return formatter.format(parser.read(content, name))
+
+
+def _result(name: str, result: dict[str, Any]) -> list[tuple[str, str]]:
+    shape = " x ".join(map(str, result["shape"])) or "a number"
+    rows = [(name, f"{shape}, mean {result['mean']:.4g}, deviation {result['deviation']:.4g}")]
+    return rows + [(f"  class {entry['class']}", f"{entry['probability']:6.1%}") for entry in result.get("top", [])]

@@ -10,7 +10,7 @@ from typing import TypeVar
 import typer
 
 from archlang.diagnostics import Diagnostic, as_dict, render
-from archlang.sizes import Size, substitute, symbols
+from archlang.sizes import Poly, Size, substitute
 
 T = TypeVar("T")
 UNITS = (("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3))
@@ -45,9 +45,9 @@ def print_diagnostics(diagnostics: Iterable[Diagnostic]) -> None:
 def count(amount: Size) -> str:
     """`30,916,528` for a number (with `(30.9M)` where that says more), and an expression in its symbols."""
     at_one = substitute(amount, {"b": 1})
-    if symbols(at_one):
+    if isinstance(at_one, Poly):
         return str(amount)
-    number = round(at_one)  # type: ignore[call-overload]
+    number = round(at_one)
     unit, scale = next(((u, s) for u, s in UNITS if abs(number) >= s), ("", 1))
     return f"{number:,} ({number / scale:.3g}{unit})" if unit else str(number)
 

@@ -10,6 +10,9 @@ from archlang.sizes import symbols
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Module
+
+    from archlang.compile import Architecture
 
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 NORMALIZE = {  # mean and standard deviation by channel, of values in 0..1
@@ -33,6 +36,39 @@ def read_inputs(files: Iterable[str], ports: Mapping[str, TensorType], normalize
     tensors = {name: _fitted(name, tensor, ports[name]) for name, tensor in given.items()}
     _check_sizes(tensors, ports)
     return tensors
+
+
+def module(network: "Architecture", seed: int, weights: Path | None, map: str | None, allow: list[str]) -> "Module":
+    """The network ready to run, with random or stored weights."""
+    from archlang.compile import load_weights
+
+    made: Module = network.module(seed=seed, allow_python=allow).eval()
+    if weights is not None:
+        load_weights(made, weights, map=map)
+    return made
+
+
+def run(module: "Module", tensors: "Mapping[str, Tensor]", network: "Architecture") -> "dict[str, Tensor]":
+    """The outputs by name."""
+    import torch
+
+    try:
+        with torch.inference_mode():
+            result = module(*(tensors[name] for name in network.inputs))
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as failure:
+        raise error("A907", "the network cannot take this input", help=str(failure).partition("\n")[0]) from None
+    return dict(zip(network.outputs, result if isinstance(result, tuple) else (result,), strict=True))
+
+
+def describe(tensor: "Tensor", port: TensorType, top: int) -> dict[str, Any]:
+    """Shape, mean and deviation, and for class scores the likeliest classes of the first sample."""
+    values = tensor.float()
+    facts = {"shape": list(tensor.shape), "mean": values.mean().item(), "deviation": values.std(correction=0).item()}
+    if port.names != ("b", "c"):
+        return facts
+    best = values[0].softmax(-1).topk(min(top, tensor.shape[1]))
+    chosen = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return facts | {"top": [{"class": index, "probability": probability} for index, probability in chosen]}
 
 
 def write_outputs(tensors: "Mapping[str, Tensor]", path: Path) -> None:

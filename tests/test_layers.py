@@ -31,10 +31,12 @@ emit
 checkpoint
 compile
 testing
+files
 feed
+console
 cli""".splitlines()
 RANK = {name: rank for rank, line in enumerate(LAYERS) for name in line.split()}
-DOORS = {"lark": ["parser"], "networkx": ["ir"], "jinja2": ["emit"], "typer": ["cli"], "rich": ["cli"]}
+DOORS = {"lark": ["parser"], "networkx": ["ir"], "jinja2": ["emit"], "typer": ["cli", "console"], "rich": ["console"]}
 FILES = sorted(p for p in PACKAGE.rglob("*.py"))
 
 
