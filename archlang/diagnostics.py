@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any
 
 from archlang.source import Source, Span
@@ -109,9 +110,10 @@ def _place(span: Span) -> dict[str, Any]:
 
 
 # ---- as text
-COLORS = {"error": "1;31", "warning": "1;33", "-": "1;34", "help": "1;36", "title": "1"}
+COLORS = {"error": "1;31", "warning": "1;33", "edge": "1;34", "help": "1;36", "title": "1"}
 TAB = "    "
 WIDEST = 160
+Paint = Callable[[str, str], str]
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ class _Mark:
     start: int
     end: int
     sign: str
+    role: str
     text: str
 
 
@@ -130,33 +133,33 @@ def render(diagnostic: Diagnostic, color: bool = False) -> str:
     def paint(text: str, role: str) -> str:
         return f"\x1b[{COLORS[role]}m{text}\x1b[0m" if color else text
 
-    head = paint(f"{diagnostic.severity}[{diagnostic.code}]", diagnostic.severity)
-    rows = [head + paint(f": {diagnostic.title}", "title")]
-    sources = {id(label.span.source): label.span.source for label in diagnostic.labels}
-    lines = {id_: _marks(source, diagnostic) for id_, source in sources.items()}
-    gutter = max((len(str(number)) for marks in lines.values() for number in marks), default=1)
-    edge = paint(" " * gutter + " |", "-")
-    for source in sources.values():
+    sources = list({id(label.span.source): label.span.source for label in diagnostic.labels}.values())
+    files = [_marks(source, diagnostic) for source in sources]
+    gutter = max((len(str(number)) for lines in files for number in lines), default=1)
+    title = paint(f": {diagnostic.title}", "title")
+    rows = [paint(f"{diagnostic.severity}[{diagnostic.code}]", diagnostic.severity) + title]
+    for source, lines in zip(sources, files, strict=True):
         first = next(label.span for label in diagnostic.labels if label.span.source is source)
-        rows.append(paint(" " * gutter + ("-->" if len(rows) == 1 else ":::"), "-") + f" {first}")
-        rows.append(edge)
-        for number, marks in sorted(lines[id(source)].items()):
-            text, marks = _visible(source.line(number), marks)
-            rows.append((paint(f"{number:>{gutter}} |", "-") + f" {text}").rstrip())
-            rows += [f"{edge} {row}" for row in _underlines(marks, lambda t, m: paint(t, _role(m, diagnostic)))]
-        rows.append(edge)
+        rows.append(paint(" " * gutter + ("-->" if len(rows) == 1 else ":::"), "edge") + f" {first}")
+        rows += _snippet(source, lines, gutter, paint)
     if diagnostic.help:
-        rows += _help(diagnostic.help, paint(" " * gutter + " =", "-"), paint("help", "help"), gutter)
+        first_line, *more = diagnostic.help.splitlines()
+        rows.append(f"{paint(' ' * gutter + ' =', 'edge')} {paint('help', 'help')}: {first_line}")
+        rows += [" " * (gutter + 9) + line for line in more]
+    elif sources:
+        rows.pop()
     return "\n".join(rows)
 
 
-def _role(mark: _Mark, diagnostic: Diagnostic) -> str:
-    return diagnostic.severity if mark.sign == "^" else "-"
-
-
-def _help(text: str, edge: str, word: str, gutter: int) -> list[str]:
-    first, *more = text.splitlines()
-    return [f"{edge} {word}: {first}", *(" " * (gutter + 9) + line for line in more)]
+def _snippet(source: Source, lines: dict[int, list[_Mark]], gutter: int, paint: Paint) -> Iterator[str]:
+    """The marked lines of a file, each with its number and what is said about it."""
+    edge = paint(" " * gutter + " |", "edge")
+    yield edge
+    for number, marks in sorted(lines.items()):
+        text, shown = _visible(source.line(number), marks)
+        yield (paint(f"{number:>{gutter}} |", "edge") + f" {text}").rstrip()
+        yield from (f"{edge} {row}" for row in _underlines(shown, paint))
+    yield edge
 
 
 def _marks(source: Source, diagnostic: Diagnostic) -> dict[int, list[_Mark]]:
@@ -165,32 +168,30 @@ def _marks(source: Source, diagnostic: Diagnostic) -> dict[int, list[_Mark]]:
     for place, label in enumerate(diagnostic.labels):
         if label.span.source is not source:
             continue
-        sign = "-" if place else "^"
+        sign, role = ("-", "edge") if place else ("^", diagnostic.severity)
         (top, start), (bottom, end) = source.position(label.span.start), source.position(label.span.end)
         if top != bottom:
-            found.setdefault(top, []).append(_Mark(start - 1, len(source.line(top)), sign, ""))
+            found.setdefault(top, []).append(_Mark(start - 1, len(source.line(top)), sign, role, ""))
             last = source.line(bottom)
             start = len(last) - len(last.lstrip()) + 1
-        found.setdefault(bottom, []).append(_Mark(start - 1, max(end - 1, start), sign, label.text))
+        found.setdefault(bottom, []).append(_Mark(start - 1, max(end - 1, start), sign, role, label.text))
     return found
 
 
 def _visible(line: str, marks: list[_Mark]) -> tuple[str, list[_Mark]]:
     """A line as a terminal shows it (tabs, wide and control characters), cut to its marks, and these moved along."""
-    cells = [_cell(char) for char in line]
     first = max(0, min(mark.start for mark in marks) - WIDEST // 2) if len(line) > WIDEST else 0
-    last = first + WIDEST
-    edges = [0] if not first else [0] * first + [1]
-    for cell in cells[first:last]:
-        edges.append(edges[-1] + _width(cell))
+    cells = [_cell(char) for char in line[first : first + WIDEST]]
+    before, after = "…" if first else "", "…" if len(line) > first + WIDEST else ""
+    edges = list(accumulate(map(_width, cells), initial=len(before)))
 
     def column(place: int) -> int:
-        return edges[place] if place < len(edges) else edges[-1] + min(place, last) - len(edges) + 1
+        return edges[min(max(place - first, 0), len(cells))]
 
-    text = ("…" if first else "") + "".join(cells[first:last]) + ("…" if len(line) > last else "")
-    return text, [
+    moved = [
         replace(mark, start=column(mark.start), end=max(column(mark.end), column(mark.start) + 1)) for mark in marks
     ]
+    return before + "".join(cells) + after, moved
 
 
 def _cell(char: str) -> str:
@@ -207,25 +208,25 @@ def _width(cell: str) -> int:
     return 0 if unicodedata.combining(cell) else 2 if unicodedata.east_asian_width(cell) in "WF" else 1
 
 
-def _underlines(marks: list[_Mark], paint: Callable[[str, _Mark], str]) -> list[str]:
-    """The rows under a line: every underline in one, with the last label's words; the others' words below, last first."""
+def _underlines(marks: list[_Mark], paint: Paint) -> list[str]:
+    """The rows under a line: all underlines in one, with the last label's words; then the others' words, last first."""
     marks = sorted(marks, key=lambda mark: (mark.start, mark.end))
-    rows = [_row([(mark, mark.sign * (mark.end - mark.start)) for mark in marks], paint)]
     spoken = [mark for mark in marks if mark.text]
+    rows = [_row([(mark, mark.sign * (mark.end - mark.start)) for mark in marks], paint)]
     if spoken and spoken[-1] is marks[-1]:
-        rows[0] += " " + paint(spoken.pop().text, marks[-1])
+        rows[0] += " " + paint(spoken.pop().text, marks[-1].role)
     while spoken:
         mark = spoken.pop()
         rows.append(_row([*((left, "|") for left in spoken if left.start < mark.start), (mark, mark.text)], paint))
     return rows
 
 
-def _row(pieces: list[tuple[_Mark, str]], paint: Callable[[str, _Mark], str]) -> str:
+def _row(pieces: list[tuple[_Mark, str]], paint: Paint) -> str:
     """Each text at the start of its mark; what is already covered is left out."""
     row, column = "", 0
     for mark, text in pieces:
-        text = text[max(0, column - mark.start) :]
+        rest = text[max(0, column - mark.start) :]
         start = max(mark.start, column)
-        row += " " * (start - column) + (paint(text, mark) if text else "")
-        column = start + len(text)
+        row += " " * (start - column) + (paint(rest, mark.role) if rest else "")
+        column = start + len(rest)
     return row

@@ -90,9 +90,8 @@ class Lexer:
             if kind in OPENERS:
                 opened.append(token)
                 if len(opened) > MAX_NESTING:
-                    raise error(
-                        "A802", f"brackets are nested deeper than {MAX_NESTING}", Span(source, token.start, token.end)
-                    )
+                    place = Span(source, token.start, token.end)
+                    raise error("A802", f"brackets nest deeper than {MAX_NESTING} levels", place, help=DEEP)
             elif kind in CLOSERS and opened:
                 opened.pop()
             yield token

@@ -6,7 +6,6 @@ The tables are kept as JSON in the user's cache folder, which is data and can be
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 from archlang import resources
 from archlang.builder import NODES, PARTS, VALUES
 from archlang.diagnostics import ArchError, Collector, error
-from archlang.lexer import Lexer, Token
+from archlang.lexer import DEEP, Lexer, Token
 from archlang.mistakes import Mistake, explain
 from archlang.source import Source, Span
 from archlang.syntax import Expr, File
@@ -106,7 +105,7 @@ class Stack:
             return self.push(parts, start, end, depth)
         span = Span(self.source, start, end)
         if depth == MAX_DEPTH:
-            raise error("A803", f"code nests deeper than {MAX_DEPTH} levels", span, help="give a name to a part of it")
+            raise error("A802", f"code nests deeper than {MAX_DEPTH} levels", span, help=DEEP)
         return self.push(NODES[rule.name](span, *parts), start, end, depth + (rule.name not in PARTS))
 
     @property
@@ -170,22 +169,15 @@ def _tables() -> Tables:
 
 
 def _cache_folder() -> Path:
-    if "XDG_CACHE_HOME" in os.environ:
-        return Path(os.environ["XDG_CACHE_HOME"]) / "archlang"
-    return Path(os.path.expanduser("~")) / ".cache" / "archlang"
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "archlang"
 
 
 def _write(file: Path, text: str) -> None:
     """All of the file or none of it."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.replace(name, file)
-    except OSError:
-        os.unlink(name)
-        raise
+    part = file.with_name(f"{file.name}.{os.getpid()}")
+    part.write_text(text, encoding="utf-8")
+    part.replace(file)
 
 
 def _compile(grammar: str) -> dict[str, Any]:
@@ -195,42 +187,41 @@ def _compile(grammar: str) -> dict[str, Any]:
     from lark.lexer import Lexer as LarkLexer
     from lark.lexer import TerminalDef
 
-    class NoLexer(LarkLexer):
-        def __init__(self, conf: Any) -> None: ...
+    class Unused(LarkLexer):
+        def __init__(self, _: Any) -> None: ...
 
-        def lex(self, lexer_state: Any, parser_state: Any) -> Iterator[Any]:
+        def lex(self, *_: Any) -> Iterator[Any]:
             return iter(())
 
-    lark = Lark(grammar, parser="lalr", lexer=NoLexer, start=["file", "expression"], maybe_placeholders=True)
+    lark = Lark(grammar, parser="lalr", lexer=Unused, start=["file", "expression"], maybe_placeholders=True)
     data, memo = lark.memo_serialize([TerminalDef, LarkRule])
-    table = data["parser"]["parser"]
-    order = list(memo)
-    number = {at: place for place, at in enumerate(at for at in order if memo[at]["__type__"] == "Rule")}
+    table, names = data["parser"]["parser"], data["parser"]["parser"]["tokens"]
+    rules = [at for at, entry in memo.items() if entry["__type__"] == "Rule"]
+    numbers = {at: number for number, at in enumerate(rules)}
 
-    def action(reduce: int, target: Any) -> int:
-        return ~number[target["@"]] if reduce else int(target)
+    def move(reduces: int, target: Any) -> int:
+        return ~numbers[target["@"]] if reduces else int(target)
 
-    names = table["tokens"]
-    states = [
-        {names[symbol]: action(*move) for symbol, move in table["states"][state].items()}
-        for state in sorted(table["states"])
-    ]
-    rules = [_rule(memo[at]) for at in number]
-    terminals = sorted(
-        (memo[at["@"]] for at in data["parser"]["lexer_conf"]["terminals"]),
-        key=lambda terminal: (terminal["pattern"]["__type__"] == "PatternStr", -len(terminal["pattern"]["value"])),
-    )
     return {
-        "terminals": [[terminal["name"], _pattern(terminal["pattern"])] for terminal in terminals],
-        "states": states,
+        "terminals": _terminals([memo[at["@"]] for at in data["parser"]["lexer_conf"]["terminals"]]),
+        "states": [
+            {names[symbol]: move(*action) for symbol, action in state.items()}
+            for _, state in sorted(table["states"].items())
+        ],
         "start": table["start_states"],
         "end": table["end_states"],
-        "rules": rules,
+        "rules": [_rule(memo[at]) for at in rules],
     }
 
 
-def _pattern(pattern: dict[str, str]) -> str:
-    return re.escape(pattern["value"]) if pattern["__type__"] == "PatternStr" else pattern["value"]
+def _terminals(terminals: list[Any]) -> list[tuple[str, str]]:
+    """Names and patterns in the order to try them: expressions as in the grammar, then strings, longest first."""
+    patterns = [
+        (terminal["name"], terminal["pattern"]["__type__"], terminal["pattern"]["value"]) for terminal in terminals
+    ]
+    expressions = [(name, value) for name, kind, value in patterns if kind == "PatternRE"]
+    strings = [(name, re.escape(value)) for name, kind, value in patterns if kind == "PatternStr"]
+    return expressions + sorted(strings, key=lambda terminal: -len(terminal[1]))
 
 
 def _rule(rule: dict[str, Any]) -> Rule:
