@@ -1,0 +1,38 @@
+"""Every code of a diagnostic and what it means; docs/errors.md is this table."""
+
+CODES: dict[str, str] = {
+    # ---- text and syntax
+    "A001": "the file is not UTF-8 text",
+    "A002": "a character that has no meaning here",
+    "A003": "a string is not closed",
+    "A004": "a docstring is not closed",
+    "A005": "an unknown escape in a string",
+    "A006": "a malformed number",
+    "A007": "a number out of range",
+    "A008": "a bracket is never closed, or closed by another kind",
+    "A009": "a closing bracket without its opening one",
+    "A010": "a value is missing",
+    "A011": "a reserved word is used as a name",
+    "A012": "`=` where a comparison `==` is meant",
+    "A013": "`==` where a binding `=` is meant",
+    "A014": "an operator beside a pipe without parentheses",
+    "A015": "a tuple: only lists hold several values",
+    "A016": "an expression stands alone as a statement",
+    "A017": "only a name can be bound",
+    "A018": "`as` without a usable name",
+    "A019": "a body is missing or empty",
+    "A020": "a line that belongs elsewhere in the file",
+    "A021": "a comma or an operator is missing",
+    "A022": "a chained comparison",
+    "A023": "another language's syntax",
+    "A024": "a malformed tensor type",
+    "A025": "a block without its two lists",
+    "A026": "`->` without a value on its left",
+    "A027": "a docstring that does not stand first",
+    "A028": "a malformed `use`",
+    "A029": "two statements on one line",
+    "A030": "an unexpected token",
+    # ---- limits
+    "A801": "a file is too long",
+    "A802": "code nests too deeply",
+}
