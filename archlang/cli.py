@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="archlang",
     help="Compile neural networks from .arch text to readable PyTorch.",
-    epilog="Exit codes: 0 done; 1 an .arch file has errors; 2 the command line or a file given on it is wrong; 3 a bug.",
+    epilog="Exit codes: 0 done; 1 an .arch file has errors; 2 a wrong command line or input file; 3 a bug of archlang.",
     pretty_exceptions_enable=False,
 )
 
