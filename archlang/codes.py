@@ -35,4 +35,12 @@ CODES: dict[str, str] = {
     # ---- limits
     "A801": "a file is too long",
     "A802": "code nests too deeply",
+    # ---- command line and inputs
+    "A901": "a wrong command line",
+    "A902": "a file cannot be read or written",
+    "A903": "a file stands in the way that archlang did not write",
+    "A904": "an input file cannot be read as a tensor",
+    "A905": "a tensor does not fit the input it is for",
+    "A907": "the network cannot take its input",
+    "A999": "a bug of archlang",
 }

@@ -2,9 +2,9 @@
 
     python benchmarks/cpu_models.py [--models swin convnext] [--batches 1 8] [--write benchmarks/results/cpu_models.md]
 
-Each network lives in a process of its own, with the same allocator settings and threads, so that none warms or starves the
-other. A round visits them in random order: one call that is not counted, then a few that are. The ratio is the median over
-rounds of (timm / archlang): above 1, archlang is faster.
+Each network lives in a process of its own, with the same allocator settings and threads, so that none warms or
+starves the other. A round visits them in random order: one call that is not counted, then a few that are. The
+ratio is the median over rounds of (timm / archlang): above 1, archlang is faster.
 """
 
 import argparse
