@@ -33,7 +33,7 @@ def read_inputs(files: Iterable[str], ports: Mapping[str, TensorType], normalize
         port = name or _only(ports, path)
         given[port] = _image(path, ports[port], normalize) if path.suffix.lower() in IMAGES else _npy(path)
     _check_names(given, ports)
-    tensors = {name: _fitted(name, tensor, ports[name]) for name, tensor in given.items()}
+    tensors = {name: _fitted(name, given[name], port) for name, port in ports.items()}
     _check_sizes(tensors, ports)
     return tensors
 
