@@ -11,14 +11,14 @@ PACKAGE = ROOT / "archlang"
 
 # From the ground up: a module imports only from its own line and those above it.
 LAYERS = """\
-source resources codes
+source resources files codes
 diagnostics
 syntax
 sizes
 shapes
-lexer
-builder mistakes
+lexer builder mistakes
 parser formatter
+named
 primitive
 primitives
 helpers
@@ -31,9 +31,7 @@ emit
 checkpoint
 compile
 testing
-files
-feed
-console
+feed console
 cli""".splitlines()
 RANK = {name: rank for rank, line in enumerate(LAYERS) for name in line.split()}
 DOORS = {"lark": ["parser"], "networkx": ["ir"], "jinja2": ["emit"], "typer": ["cli", "console"], "rich": ["console"]}
