@@ -316,9 +316,9 @@ def _arch_files(paths: Iterable[Path]) -> Iterable[Path]:
 
 
 def _formatted(content: bytes, name: str) -> str:
-    from archlang import formatter, parser
+    from archlang import formatter, lexer
 
-    return formatter.format(parser.read(content, name))
+    return formatter.format(lexer.read(content, name))
 
 
 def _result(name: str, result: dict[str, Any]) -> list[tuple[str, str]]:

@@ -224,7 +224,8 @@ def test_a_bug_is_not_a_traceback(archlang: Archlang, monkeypatch: pytest.Monkey
 
 
 def test_torch_is_loaded_only_to_run(archlang: Archlang) -> None:
-    code = "import sys; from archlang.cli import app as a; a(sys.argv[1:], standalone_mode=False); print('torch' in sys.modules)"
+    run = "from archlang.cli import app; app(sys.argv[1:], standalone_mode=False)"
+    code = f"import sys; {run}; print('torch' in sys.modules)"
     for command in (["build"], ["check"], ["show"], ["fmt", "--check"]):
         done = subprocess.run(
             [sys.executable, "-c", code, *command, "net.arch"], capture_output=True, text=True, check=True
