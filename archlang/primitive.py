@@ -74,7 +74,21 @@ def describe(value: Any) -> str:
 Whole: TypeAlias = Annotated[Any, BeforeValidator(_whole)]  # a Size
 Number: TypeAlias = Annotated[Any, BeforeValidator(_number)]  # int or float
 PerAxis: TypeAlias = Annotated[Any, BeforeValidator(_per_axis)]  # a Size for every axis, or an AxisMap of sizes
+def _axis_name(value: Any) -> Any:
+    if isinstance(value, tuple):
+        if len(value) != 1:
+            raise ValueError(f"must be one axis, and is [{', '.join(value)}]")
+        return value[0]
+    return value
+
+
+def _axis_map(value: Any) -> Any:
+    return AxisMap(tuple(value.items())) if isinstance(value, dict) else value
+
+
 Axes: TypeAlias = Annotated[tuple[str, ...], Kind("axes")]  # names of axes and of roles
+AxisName: TypeAlias = Annotated[str, BeforeValidator(_axis_name), Kind("axes")]  # the name of one axis
+PerName: TypeAlias = Annotated[AxisMap, BeforeValidator(_axis_map)]  # keywords that name axes, with their values
 Units: TypeAlias = Annotated[Any, BeforeValidator(_units), Kind("units")]  # a Size (of the axis that is replaced) or a tuple of Axis
 
 
@@ -95,7 +109,7 @@ class OpError(Exception):
 def need_axes(type_: TensorType, names: Iterable[str], about: str = "x") -> None:
     """Refuse a type that lacks one of the axes."""
     for name in names:
-        if name not in type_:
+        if not axes_of((name,), type_):
             raise OpError("A205", f"there is no axis `{name}` in {type_}", about)
 
 
@@ -193,6 +207,15 @@ class Emission(Protocol):
 
     def bind(self, term: Term, hint: str) -> Term:
         """Give an intermediate value a name because it is used twice."""
+
+    def unpack(self, code: str, *orders: tuple[str, ...]) -> tuple[Term, ...]:
+        """The outputs of an expression that is a tuple of tensors, one term per order: `value, index = scores.topk(2)`."""
+
+    def working(self) -> str:
+        """The dtype that the working type `float` has at run time: that of a float input or weight of the module (`x.dtype`), else torch's default."""
+
+    def device(self) -> str:
+        """The device that the module runs on: that of an input or weight of it (`x.device`)."""
 
 
 @dataclass(frozen=True, slots=True)
