@@ -53,7 +53,7 @@ def parse_expression(source: Source) -> Expr:
 def _next_item(source: Source, start: int, failure: ArchError) -> int | None:
     """Where the first item of the file after a mistake begins."""
     labels = failure.diagnostics[0].labels
-    if not labels or failure.diagnostics[0].code == "A003":
+    if not labels or failure.diagnostics[0].code == "A004":
         return None
     item = re.compile(r"^(?:use|foreign|block|model)\b", re.MULTILINE)
     found = item.search(source.text, max(labels[0].span.start, start + 1))
