@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 
 import networkx as nx
 
-from archlang.primitive import Param, Primitive
+from archlang.named import Named
+from archlang.primitive import Emission, OpError, Param, Primitive, Term, Types
 from archlang.shapes import TensorType
 from archlang.sizes import Facts, Size
 from archlang.source import BUILTIN, Span
@@ -61,6 +62,23 @@ class WeightOf(Primitive):
         return self.type
 
 
+class Arrange(Primitive):
+    """The same tensor with its axes recorded in another order: the order that a caller of the model sees."""
+
+    name: ClassVar[str] = "arrange"
+
+    order: tuple[str, ...]
+
+    def infer(self, facts: Facts, x: TensorType) -> TensorType:
+        return replace(x, axes=tuple(x[name] for name in self.order))
+
+    def emit(self, code: Emission, x: Term) -> Term:
+        return code.permute(x, self.order)
+
+    def reference(self, types: Types, x: Named) -> Named:
+        return Named(x.to(self.order), self.order)
+
+
 class Call(Primitive):
     """A block as one operation; the node's label is the name of its module. `layers` maps its layer ports to labels of the caller."""
 
@@ -98,6 +116,26 @@ class Node:
     name: str | None = None
 
 
+def infer(op: Primitive, facts: Facts, inputs: Sequence[Any]) -> tuple[TensorType, ...]:
+    """The output types of an operation, with the rules of time: nothing looks ahead along it, and what has seen it whole never meets it again."""
+    inferred = op.infer(facts, *inputs)
+    types = (inferred,) if isinstance(inferred, TensorType) else tuple(inferred)
+    given = [type_ for item in inputs for type_ in (item if isinstance(item, tuple) else (item,)) if type_ is not None]
+    time = {axis.name for type_ in given for axis in type_ if axis.role == "time"}
+    if not time:
+        return types
+    if isinstance(op, Call):
+        return types
+    seen = op.looks_ahead(*inputs) & time
+    for axis in sorted(seen):
+        if any(axis in type_ for type_ in types):
+            raise OpError("A208", f"`{op.name}` looks ahead along the time axis `{axis}`", help="time is causal: call the axis `n` if the network sees it whole")
+    lost = frozenset(seen).union(*(type_.lost for type_ in given))
+    if met := sorted(axis for axis in lost & time if any(axis in t.lost for t in given) and any(axis in t and t[axis].role == "time" for t in given)):
+        raise OpError("A212", f"a value that has seen the time axis `{met[0]}` whole meets one that still has it", help="later positions would leak into earlier ones")
+    return tuple(replace(type_, lost=lost) for type_ in types) if lost else types
+
+
 class Graph:
     """A directed acyclic multigraph of nodes. Built by `add`; iterated in lexicographical topological order, never by history or hash."""
 
@@ -125,8 +163,7 @@ class Graph:
     ) -> tuple[Value, ...]:
         """Add an operation on (argument, value) pairs and return its outputs. Types come from the operation."""
         assert all(value.graph is self for _, value in operands), "a value of another graph"
-        types = op.infer(facts or Facts(), *self.arguments(op, [(argument, value.type) for argument, value in operands]))
-        types = (types,) if isinstance(types, TensorType) else tuple(types)
+        types = infer(op, facts or Facts(), self.arguments(op, [(argument, value.type) for argument, value in operands]))
         node = Node(self._next, op, types, span, label, name)
         self._next += 1
         self._net.add_node(node.id, node=node)
@@ -139,6 +176,10 @@ class Graph:
         (value,) = self.add(Input(port=port, type=type_), span=span, name=port)
         self.inputs[port] = value
         return value
+
+    def label(self, value: Value, label: str) -> None:
+        """Name the weights of the node that made a value."""
+        self._net.nodes[value.node]["node"] = replace(self.node(value.node), label=label)
 
     def rename(self, value: Value, name: str) -> None:
         """Remember the user's name of a value, the first that it gets."""
@@ -239,8 +280,7 @@ class Graph:
         if not nx.is_directed_acyclic_graph(self._net):
             raise AssertionError(f"{self.name}: the graph has a cycle")
         for node in self:
-            types = node.op.infer(Facts(), *self.input_types(node))
-            types = (types,) if isinstance(types, TensorType) else tuple(types)
+            types = infer(node.op, Facts(), self.input_types(node))
             if types != node.types:
                 raise AssertionError(f"{self.name}: {self._line(node)} has the types {', '.join(map(str, types))}")
         for graph in self.calls:

@@ -1,7 +1,7 @@
 """Tensor types: named axes with roles and sizes."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from archlang.sizes import Size, product
@@ -47,7 +47,7 @@ class TensorType:
 
     axes: tuple[Axis, ...]
     dtype: str = "float"
-    lost: frozenset[str] = frozenset()
+    lost: frozenset[str] = field(default=frozenset(), compare=False)
 
     def __str__(self) -> str:
         return f"{'' if self.dtype == 'float' else self.dtype}[{', '.join(map(str, self.axes))}]"
@@ -88,6 +88,11 @@ class TensorType:
     def resized(self, **sizes: Size) -> "TensorType":
         """The same axes with some sizes changed."""
         return replace(self, axes=tuple(replace(a, size=sizes.get(a.name, a.size)) for a in self.axes))
+
+    def reduced(self, *names: str) -> "TensorType":
+        """Without these axes, which the value has seen whole: time axes among them are lost."""
+        lost = {axis.name for axis in self.axes if axis.name in names and axis.role == "time"}
+        return replace(self.without(*names), lost=self.lost | lost)
 
     def swapped(self, old: Iterable[str], new: Iterable[Axis]) -> "TensorType":
         """`new` in the place of the last of the axes `old` (at the end where there are none)."""
