@@ -27,6 +27,9 @@ class Token(NamedTuple):
     start: int
     end: int
 
+    def span(self, source: Source) -> Span:
+        return Span(source, self.start, self.end)
+
 
 def read(file: Path | str | bytes, name: str | None = None) -> Source:
     """The source in a file, or in bytes: UTF-8, at most MAX_BYTES, a byte order mark dropped."""
@@ -90,8 +93,8 @@ class Lexer:
             if kind in OPENERS:
                 opened.append(token)
                 if len(opened) > MAX_NESTING:
-                    place = Span(source, token.start, token.end)
-                    raise error("A802", f"brackets nest deeper than {MAX_NESTING} levels", place, help=DEEP)
+                    title = f"brackets nest deeper than {MAX_NESTING} levels"
+                    raise error("A802", title, token.span(source), help=DEEP)
             elif kind in CLOSERS and opened:
                 opened.pop()
             yield token

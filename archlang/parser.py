@@ -22,6 +22,7 @@ from archlang.source import Source, Span
 from archlang.syntax import Expr, File
 
 MAX_DEPTH = 200
+MAX_STACK = 12 * MAX_DEPTH  # no form has more than twelve symbols
 MAX_ERRORS = 20
 FORMAT = "1"  # of the tables below: a new one makes old cache entries unknown
 
@@ -78,6 +79,18 @@ class Tables:
         self.start: dict[str, int] = data["start"]
         self.end: dict[str, int] = data["end"]
         self.rules = [Rule(*rule) for rule in data["rules"]]
+        self._after: dict[tuple[int, str, str], int] = {}
+
+    def after(self, state: int, symbol: str, kind: str) -> int:
+        """The state once `symbol` was found in `state` and `kind` comes next; `sum: product` and its like are skipped."""
+        found = self._after.get((state, symbol, kind))
+        if found is None:
+            found = self.states[state][symbol]
+            action = self.states[found].get(kind, 0)
+            if action < 0 and (rule := self.rules[~action]).expand and rule.size == 1:
+                found = self.after(state, rule.origin, kind)
+            self._after[state, symbol, kind] = found
+        return found
 
 
 class Stack:
@@ -133,21 +146,22 @@ def _run(source: Source, goal: str, begin: int) -> Any:
     tables, stack, seen = _tables(), Stack(source), list[Token]()
     states = [tables.start[goal]]
     for token in tables.lexer.tokens(source, begin):
-        while (action := tables.states[states[-1]].get(token.kind)) is None or action < 0:
+        kind = token.kind
+        while (action := tables.states[states[-1]].get(kind)) is None or action < 0:
             if action is None:
-                if token.kind == "$END" and states[-1] == tables.end[goal]:
+                if kind == "$END" and states[-1] == tables.end[goal]:
                     return stack.values[-1]
                 raise explain(Mistake(source, token, seen, frozenset(filter(str.isupper, tables.states[states[-1]]))))
             rule = tables.rules[~action]
-            if not rule.expand or rule.picks != [0] or rule.size > 1:
-                stack.reduce(rule)
+            stack.reduce(rule)
             if rule.size:
                 del states[-rule.size :]
-            states.append(tables.states[states[-1]][rule.origin])
-        seen.append(token)
+            states.append(tables.after(states[-1], rule.origin, kind))
         states.append(action)
-        value = VALUES[token.kind](token) if token.kind in VALUES else token.text
-        stack.push(value, token.start, token.end)
+        if len(states) > MAX_STACK:
+            raise error("A802", f"code nests deeper than {MAX_DEPTH} levels", token.span(source), help=DEEP)
+        seen.append(token)
+        stack.push(VALUES[kind](token) if kind in VALUES else token.text, token.start, token.end)
     raise AssertionError("the token stream has an end")
 
 

@@ -2,7 +2,7 @@
 
 from archlang.diagnostics import ArchError, Label, error
 from archlang.lexer import CLOSERS
-from archlang.mistakes.mistake import OPERATORS, STARTERS, VALUES, Mistake
+from archlang.mistakes.mistake import OPERATORS, STARTERS, VALUES, Mistake, quoted
 
 BESIDE = OPERATORS | {"IF", "NOT"}
 PATTERN = 'a pattern is a string: `rearrange("h -> h p", p = 7)`'
@@ -116,7 +116,7 @@ def missing_value(m: Mistake) -> ArchError | None:
         return None
     place = m.at(m.last) if m.on_new_line or m.token.kind in ("_NEWLINE", "$END") else m.span
     advice = "an axis map is `[h = 1, w = 7]`" if m.token.kind == "LBRACE" and m.last.kind == "EQUAL" else None
-    return error("A010", f"a value is missing after `{m.last.text}`", place, help=advice)
+    return error("A010", f"a value is missing after {quoted(m.last.text)}", place, help=advice)
 
 
 def missing_comma(m: Mistake) -> ArchError | None:
@@ -126,5 +126,5 @@ def missing_comma(m: Mistake) -> ArchError | None:
         return error("A029", "two statements on one line", m.span, help="a line break ends a statement")
     opener = m.before.index(m.opened[-1]) if m.opened else 0
     patterned = opener and m.before[opener - 1].text == "rearrange"
-    title = f"a comma or an operator is missing between `{m.last.text}` and {m.text}"
+    title = f"a comma or an operator is missing between {quoted(m.last.text)} and {m.text}"
     return error("A021", title, m.span, help=PATTERN if patterned else None)

@@ -3,7 +3,7 @@
 import re
 
 from archlang.diagnostics import ArchError, error
-from archlang.mistakes.mistake import OPERATORS, Mistake
+from archlang.mistakes.mistake import OPERATORS, Mistake, quoted
 from archlang.source import Span
 
 HABITS = {
@@ -72,7 +72,7 @@ def bad_number(m: Mistake) -> ArchError:
     place = Span(m.source, m.token.start, match.end() if match else m.token.end)
     known = "numbers are written `12`, `1_000`, `0.5`, `1e-5`, `31M`, `128Ki`, `64MiB`"
     advice = "a digit follows the point" if place.text.endswith(".") else known
-    return error("A006", f"`{place.text}` is not a number", place, help=advice)
+    return error("A006", f"{quoted(place.text)} is not a number", place, help=advice)
 
 
 def leading_point(m: Mistake) -> ArchError | None:

@@ -13,7 +13,15 @@ OF_A_MODEL = frozenset(("INPUT", "VARIANT", "EXPECT", "CHECKPOINT"))
 STARTERS = ITEMS | OF_A_MODEL | {"REPEAT", "RETURN", "REQUIRE", "PARAM", "BUFFER", "LOSS", "OUTPUT", "EXIT", "YIELD"}
 OPERATORS = frozenset(("OR", "AND", "IN", "COMPARE", "OR_SIGN", "AND_SIGN", "PLUS", "MINUS", "TIMES", "POWER"))
 VALUES = frozenset(("NAME", "NUMBER", "STRING", "TRUE", "FALSE", "NONE"))
+LONGEST = 40
 ENDS = VALUES | {"RPAR", "RSQB", "RBRACE"}  # the last token of a value
+NAMELESS = {"_NEWLINE": "the end of the line", "$END": "the end of the file"}
+
+
+def quoted(text: str) -> str:
+    """A piece of code as it stands in a message."""
+    line = text.split("\n", 1)[0]
+    return f"`{line}`" if line == text and len(line) <= LONGEST else f"`{line[:LONGEST]}…`"
 
 
 @dataclass(frozen=True)
@@ -32,9 +40,7 @@ class Mistake:
 
     @cached_property
     def text(self) -> str:
-        return {"_NEWLINE": "the end of the line", "$END": "the end of the file"}.get(
-            self.token.kind, f"`{self.token.text}`"
-        )
+        return NAMELESS.get(self.token.kind) or quoted(self.token.text)
 
     @cached_property
     def last(self) -> Token:
@@ -106,7 +112,7 @@ class Mistake:
         return self.token.text.isidentifier() and self.token.kind != "NAME"
 
     def at(self, token: Token) -> Span:
-        return Span(self.source, token.start, token.end)
+        return token.span(self.source)
 
     def follows(self, pattern: str) -> bool:
         """Whether the text after the token matches."""
