@@ -18,6 +18,8 @@ UNITS |= {f"{letter}i{byte}": 1024**power for power, letter in enumerate("KMGT",
 
 def number(span: Span, text: str) -> syntax.Number:
     """The exact value: `2.5k` is 2500, `64MiB` is 64 * 1024 ** 2."""
+    if len(text) <= MAX_DIGITS and text.isdecimal():
+        return syntax.Number(span, Fraction(int(text)), text, whole=True)
     unit = next((unit for unit in sorted(UNITS, key=len, reverse=True) if text.endswith(unit)), "")
     digits, _, exponent = text.removesuffix(unit).replace("_", "").lower().partition("e")
     if len(digits) > MAX_DIGITS or len(exponent) > 5 or abs(int(exponent or 0)) > MAX_EXPONENT:
