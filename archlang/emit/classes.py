@@ -1,0 +1,138 @@
+"""From drafts to classes: names of classes and arguments, and the text of each."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from archlang.emit import marks, names
+from archlang.emit.draft import Draft
+from archlang.emit.lines import fit
+from archlang.sizes import Poly
+
+_AXIS_WORDS = {"c": "dim", "h": "height", "w": "width", "d": "depth", "t": "length", "n": "tokens", "b": "batch"}
+
+
+@dataclass(slots=True)
+class Class:
+    """A class of the module: one template for all instances in `drafts`."""
+
+    name: str
+    drafts: list[Draft]
+    arguments: list[tuple[str, list[Any]]] = field(default_factory=list)  # (name, value in each instance)
+    spellings: dict[int, str] = field(default_factory=dict)  # how each mark is written, `{}` for each argument
+
+    @property
+    def draft(self) -> Draft:
+        return self.drafts[0]
+
+    def values(self, draft: Draft) -> tuple[tuple[str, Any], ...]:
+        """The arguments of one instance."""
+        at = self.drafts.index(draft)
+        return tuple((name, column[at]) for name, column in self.arguments)
+
+    # ---- text
+    def init_lines(self) -> list[str]:
+        stored = [f"self.{name} = {name}" for name in self.stored()]
+        return self._written([*stored, *self.draft.init], prefix="")
+
+    def forward_lines(self) -> list[str]:
+        return self._written(self.draft.forward, prefix="self.")
+
+    def stored(self) -> list[str]:
+        """The arguments that `forward` reads."""
+        read = [self.spellings[mark] for mark in marks.marks(self.draft.forward)]
+        return [name for name, _ in self.arguments if any(name in _words(spelling) for spelling in read)]
+
+    def _written(self, lines: Sequence[str], prefix: str) -> list[str]:
+        arguments = {name for name, _ in self.arguments}
+
+        def spell(mark: int) -> str:
+            return " ".join(f"{prefix}{word}" if word in arguments else word for word in self.spellings[mark].split(" "))
+
+        return [part for line in lines for part in fit(marks.substitute(line, spell), 8)]
+
+
+def _words(text: str) -> list[str]:
+    return text.split(" ")
+
+
+def unify(name: str, drafts: list[Draft]) -> Class:
+    """One class for drafts with equal skeletons: what differs between them becomes arguments."""
+    made = Class(name, drafts)
+    used = marks.marks([*drafts[0].init, *drafts[0].forward])
+    columns = {mark: [draft.values[mark] for draft in drafts] for mark in used}
+    varying = {mark: column for mark, column in columns.items() if len(set(map(repr, column))) > 1}
+    made.spellings = {mark: marks.literal(column[0]) for mark, column in columns.items()}
+    arguments = Arguments(drafts)
+    made.spellings |= {mark: arguments.spell(column, drafts[0].hints[mark], varying.values()) for mark, column in varying.items()}
+    made.arguments = arguments.ordered()
+    return made
+
+
+class Arguments:
+    """Chooses the arguments of a class: names of hyper-parameters first, then of input axes, then multiples of these."""
+
+    def __init__(self, drafts: list[Draft]) -> None:
+        self._chosen: dict[str, list[Any]] = {}
+        self._taken = set(drafts[0].labels) | set(drafts[0].declarations)
+        self._axes = list(_axis_columns(drafts))
+        self._hypers = [(key, [marks.plain(d.graph.hypers.get(key)) for d in drafts]) for key in drafts[0].graph.hypers]
+
+    def ordered(self) -> list[tuple[str, list[Any]]]:
+        """Sizes of axes first, then hyper-parameters as the block has them, then the rest."""
+        first = [name for name, _ in [*self._axes, *self._hypers]]
+        rank = {name: i for i, name in reversed(list(enumerate(map(names.local, first))))}
+        return sorted(self._chosen.items(), key=lambda item: rank.get(item[0], len(rank)))
+
+    def spell(self, column: list[Any], hint: str, _all: Any) -> str:
+        """How the values of a column are written."""
+        for name, known in [*self._chosen.items(), *self._hypers, *self._axes]:
+            if known == column and self._usable(name, column):
+                return self._choose(name, column)
+        for name, known in [*self._chosen.items(), *self._axes, *self._hypers]:
+            if (text := _multiple(column, known)) and self._usable(name, known):
+                return text.format(self._choose(name, known))
+        return self._choose(names.numbered(names.local(hint), lambda n: n not in self._chosen and n not in self._taken), column)
+
+    def _usable(self, name: str, column: list[Any]) -> bool:
+        return name not in self._taken and self._chosen.get(names.local(name), column) == column
+
+    def _choose(self, name: str, column: list[Any]) -> str:
+        self._chosen.setdefault(names.local(name), column)
+        return names.local(name)
+
+
+def _axis_columns(drafts: list[Draft]) -> list[tuple[str, list[Any]]]:
+    """The numeric sizes of the input axes with readable names."""
+    found = []
+    for place, port in enumerate(drafts[0].graph.inputs):
+        types = [list(draft.graph.inputs.values())[place].type for draft in drafts]
+        for i, axis in enumerate(types[0]):
+            column = [type_.axes[i].size for type_ in types]
+            if not any(isinstance(size, Poly) for size in column):
+                word = _AXIS_WORDS.get(axis.name, axis.name)
+                found += [(word, column), (f"in_{word}" if place == 0 else f"{port}_{word}", column)]
+    return found
+
+
+def _multiple(column: list[Any], base: list[Any]) -> str | None:
+    """`4 * {}` or `{} // 32` where every value is that multiple of its base."""
+    if not all(type(value) is int and value > 0 for value in [*column, *base]):
+        return None
+    for text, pairs in (("{1} * {{}}", zip(column, base, strict=True)), ("{{}} // {1}", zip(base, column, strict=True))):
+        ratios = [divmod(a, b) for a, b in pairs]
+        if all(ratio == ratios[0] and ratio[1] == 0 for ratio in ratios):
+            return text.format(None, ratios[0][0])
+    return None
+
+
+def class_namer(reserved: Callable[[str], bool]) -> Callable[[str], str]:
+    """Gives each class a name of its own."""
+    taken: set[str] = set()
+
+    def pick(name: str) -> str:
+        chosen = names.numbered(names.camel(name), lambda n: n not in taken and not reserved(n))
+        taken.add(chosen)
+        return chosen
+
+    return pick

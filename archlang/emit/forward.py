@@ -1,0 +1,323 @@
+"""The body of `forward`: walks a graph, writes values used once in place and gives others the user's names."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from archlang.emit import layout, names
+from archlang.emit.draft import Declaration, Draft
+from archlang.emit.scope import Held, Scope, is_atom
+from archlang.emit.sizes import LocalSizes, Place
+from archlang.emit.writer import Writer
+from archlang.ir import Call, Graph, Input, Node, Parameter, Value, WeightOf
+from archlang.primitive import Term
+from archlang.sizes import Poly, symbol
+
+WIDTH = 110  # of a line of forward, at most, where names can make it so
+INDENT = 8
+_SLOT = re.compile("\ue002(\\d+)\ue003")
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """What a caller must know of the class of a graph: how to construct and call it."""
+
+    constructor: str
+    values: tuple[tuple[str, object], ...]  # arguments of the constructor: (name, value)
+    inputs: Mapping[str, tuple[str, ...]]
+    outputs: Sequence[tuple[str, ...]]
+    extra: Sequence[str]  # free sizes that it must be told
+    layers: Mapping[str, Declaration]  # what its layer ports hold
+    layer_values: Sequence[object]
+
+
+class Forward:
+    """Drafts the class of one graph."""
+
+    def __init__(self, graph: Graph, called: Mapping[str, Port], root: bool) -> None:
+        self.graph, self.called, self.root = graph, called, root
+        self.draft = Draft(graph)
+        self.scope = Scope([])
+        self.held: dict[tuple[int, int], Held] = {}
+        self.lines: list[str] = []
+        self._temporary: list[str] = []  # names bound by the node at hand, until its results hold them
+        self.ports = {name: self.scope.fix(name) for name in graph.layers}
+        self.orders = {name: value.type.names if root else layout.order(value, called_orders(called)) for name, value in graph.inputs.items()}
+        self.places = self._places()
+        self.sizes = LocalSizes(self.places)
+        self.uses = self._count()
+
+    # ---- what the graph says
+    def _count(self) -> Counter[tuple[int, int]]:
+        """How often each value is read by what the outputs need."""
+        uses = Counter((value.node, value.output) for _, value in self.graph.outputs)
+        alive = {node for node, _ in uses}
+        for node in reversed(list(self.graph)):
+            if node.id in alive:
+                for _, value in self.graph.operands(node):
+                    uses[value.node, value.output] += 1
+                    alive.add(value.node)
+        return uses
+
+    def _places(self) -> list[Place]:
+        """The axes of the inputs whose sizes are not known, with a name for each."""
+        taken = {names.local(node.name) for node in self.graph if node.name}
+        places: list[Place] = []
+        for port, value in self.graph.inputs.items():
+            for axis in value.type:
+                if isinstance(axis.size, Poly):
+                    name = axis.name if axis.name not in taken else f"{axis.name}_size"
+                    places.append(Place(port, axis, self.scope.fix(name)))
+        return places
+
+    # ---- the walk
+    def run(self) -> Draft:
+        for node in self.graph:
+            self.visit(node)
+        self.finish()
+        return self.draft
+
+    def visit(self, node: Node) -> None:
+        alive = any(self.uses[node.id, i] for i in range(len(node.types)))
+        if isinstance(node.op, Input):
+            self._input(node, node.op)
+        elif alive:
+            self.write(node)
+        elif node.label is not None:
+            self._declare_only(node)
+
+    def _declare_only(self, node: Node) -> None:
+        """A layer whose result nothing reads still has its weights."""
+        before = len(self.lines)
+        operands = [(name, Term("_", value.type.names)) for name, value in self.graph.operands(node)]
+        self.emit(node, Writer(self.draft, node, self.graph.input_types(node), self.size, self.bind), operands)
+        self.scope.release(self._temporary)
+        self._temporary = []
+        del self.lines[before:]
+
+    def _input(self, node: Node, op: Input) -> None:
+        name = self.scope.pick(op.port)
+        self.draft.signature.append(name)
+        self._hold((node.id, 0), Term(name, self.orders[op.port]), pending=False)
+
+    def write(self, node: Node) -> None:
+        """Emit a node: statements that it needs, then its results, bound to names or kept to be written in place."""
+        start = len(self.lines)
+        operands = self.graph.operands(node)
+        slots = [Term(f"\ue002{i}\ue003", term.order, term.tight) if self._inline(value) else term
+                 for i, (_, value) in enumerate(operands) for term in [self.held[value.node, value.output].term]]  # fmt: skip
+        writer = Writer(self.draft, node, self.graph.input_types(node), self.size, self.bind)
+        results = self.emit(node, writer, list(zip([name for name, _ in operands], slots, strict=True)))
+        results = [writer.views.get((term.code, term.order), term) for term in results]
+        codes = self.fill(start, [value for _, value in operands], [term.code for term in results], self._wanted(node))
+        for _, value in operands:
+            self._use(value)
+        self._keep(node, [Term(code, term.order, term.tight) for code, term in zip(codes, results, strict=True)])
+
+    def _inline(self, value: Value) -> bool:
+        held = self.held[value.node, value.output]
+        return held.pending and not is_atom(held.term.code)
+
+    def emit(self, node: Node, writer: Writer, operands: list[tuple[str, Term]]) -> list[Term]:
+        op = node.op
+        if isinstance(op, Parameter):
+            assert node.label is not None
+            shape = writer.shape(tuple(axis.size for axis in op.type))
+            code = op.init.code(shape) if op.init is not None else f"torch.zeros({shape})"
+            self.draft.declare(node.label, Declaration("buffers" if op.buffer else "parameters", code))
+            return [Term(self.draft.reach(node.label), op.type.names)]
+        if isinstance(op, WeightOf):
+            return [Term(writer.weight(op.leaf), op.type.names)]
+        if isinstance(op, Call):
+            return self.call(node, op, writer, operands)
+        result = op.emit(writer, *Graph.arguments(op, operands))
+        return [result] if isinstance(result, Term) else list(result)
+
+    def call(self, node: Node, op: Call, writer: Writer, operands: list[tuple[str, Term]]) -> list[Term]:
+        """A call of a module; several results are bound together."""
+        port = self.called[op.graph.digest]
+        label = node.label or self.draft.spare_label(op.graph.name)
+        self._lend(op, port)
+        if not label.startswith("@") or label not in self.draft.declarations:
+            self.draft.declare(label, Declaration("modules", self._construct(port, label)))
+        given = dict(operands)
+        arguments = [writer.permute(given[name], order).code for name, order in port.inputs.items() if name in given]
+        arguments += [self.draft.reach(lent) for _, lent in op.layers]
+        arguments += [writer.size(symbol(name)) for name in port.extra]
+        code = f"{self.draft.reach(label)}({', '.join(arguments)})"
+        if len(port.outputs) == 1:
+            return [Term(code, tuple(port.outputs[0]))]
+        hints = [name or f"{names.local(op.graph.name)}_{i}" for i, (name, _) in enumerate(op.graph.outputs)]
+        targets = [self._pick(node, i, hint) for i, hint in enumerate(hints)]
+        self.lines.append(f"{', '.join(targets)} = {code}")
+        return [Term(target, tuple(order)) for target, order in zip(targets, port.outputs, strict=True)]
+
+    def _pick(self, node: Node, output: int, hint: str) -> str:
+        if not self.uses[node.id, output]:
+            return "_"
+        name = self.scope.pick(hint)
+        self.scope.hold([name])
+        self._temporary.append(name)
+        return name
+
+    def _construct(self, port: Port, label: str) -> str:
+        hint = label.split(".")[0].lstrip("@")
+        texts = [(name, self.draft.const(value, name) if not isinstance(value, tuple) else self.draft.mark(value, name)) for name, value in port.values]
+        return f"{port.constructor}({', '.join(text if i == 0 else f'{name}={text}' for i, (name, text) in enumerate(texts))})" if hint else ""
+
+    def _lend(self, op: Call, port: Port) -> None:
+        """Declare what a call borrows, where nothing here has done so."""
+        for name, lent in op.layers:
+            if lent not in self.draft.declarations and name in port.layers:
+                declaration = port.layers[name]
+                again = lambda text: re.sub("\ue000(\\d+)\ue001", lambda m: self.draft.const(port.layer_values[int(m[1])], "size"), text)  # noqa: E731
+                self.draft.declare(lent, Declaration(declaration.kind, again(declaration.code), [(leaf, again(c)) for leaf, c in declaration.starts]))
+
+    # ---- names and places
+    def bind(self, term: Term, hint: str) -> Term:
+        if is_atom(term.code):
+            return term
+        name = self.scope.pick(hint)
+        self.lines.append(f"{name} = {term.code}")
+        self.scope.hold([name])
+        self._temporary.append(name)
+        return Term(name, term.order)
+
+    def size(self, size: Poly, hint: str) -> str:
+        return self.sizes.text(size, lambda number: self.draft.const(number, hint))
+
+    def fill(self, start: int, operands: Sequence[Value], codes: list[str], wanted: Sequence[str]) -> list[str]:
+        """Write the operands that have no name in their places; those that are read twice, or make a line too long, get one."""
+        texts = [*self.lines[start:], *codes]
+        found = Counter(int(slot) for text in texts for slot in _SLOT.findall(text))
+        inline = {i: self.held[operands[i].node, operands[i].output].term.code for i in found}
+        named: dict[int, str] = {}
+
+        def filled(text: str) -> str:
+            text = re.sub("\\(\ue002(\\d+)\ue003\\)", lambda m: named.get(int(m[1]), f"({inline[int(m[1])]})") if _boundary(m) else m[0], text)
+            return _SLOT.sub(lambda m: named.get(int(m[1]), inline[int(m[1])]), text)
+
+        def name(slot: int) -> None:
+            value = operands[slot]
+            target = self.scope.pick(*self._hints(value), *wanted[:0])
+            statements.append(f"{target} = {inline[slot]}")
+            held = self.held[value.node, value.output]
+            self.scope.hold([target])
+            self.scope.release(held.reads)
+            self.held[value.node, value.output] = Held(Term(target, held.term.order), held.uses, (target,), pending=False)
+            named[slot] = target
+
+        statements: list[str] = []
+        for slot, count in found.items():
+            if count > 1:
+                name(slot)
+        budget = WIDTH - INDENT - max(map(len, wanted), default=6) - 3
+        while max(len(filled(text)) for text in texts) > budget and len(named) < len(found):
+            name(max((slot for slot in found if slot not in named), key=lambda slot: len(inline[slot])))
+        self.lines[start:] = [*statements, *(filled(text) for text in self.lines[start:])]
+        return [filled(code) for code in codes]
+
+    def _hints(self, value: Value) -> list[str]:
+        """What to call a value: the user's name, that of what it becomes, or that of its layer."""
+        node = self.graph.node(value.node)
+        if node.name:
+            return [node.name]
+        own = (node.label or node.op.name).split(".")[0].lstrip("@")
+        at = value
+        for _ in range(20):
+            users = self.graph.users(at)
+            if len(users) != 1 or len(users[0][0].types) != 1:
+                break
+            if users[0][0].name:
+                return [users[0][0].name, own]
+            at = Value(self.graph, users[0][0].id, 0, users[0][0].types[0])
+        return [own]
+
+    def _wanted(self, node: Node) -> list[str]:
+        return [node.name] if node.name else []
+
+    def _hold(self, key: tuple[int, int], term: Term, pending: bool) -> None:
+        reads = self.scope.reads(term.code)
+        self.scope.hold(reads)
+        self.held[key] = Held(term, self.uses[key], reads, pending)
+
+    def _use(self, value: Value) -> None:
+        held = self.held[value.node, value.output]
+        held.uses -= 1
+        if held.uses == 0:
+            self.scope.release(held.reads)
+
+    def _keep(self, node: Node, results: list[Term]) -> None:
+        """Hold the results of a node: under a name where the user gave one or several read it, else as an expression."""
+        for i, term in enumerate(results):
+            key = (node.id, i)
+            if self.uses[key]:
+                self._hold(key, term, pending=True)
+        self.scope.release(self._temporary)
+        self._temporary = []
+        for i in range(len(results)):
+            held = self.held.get((node.id, i))
+            if held is not None and not is_atom(held.term.code) and self._deserves_name(node, held):
+                value = Value(self.graph, node.id, i, node.types[i])
+                self.scope.release(held.reads)
+                name = self.scope.pick(*(self._hints(value) if node.name else [*self._hints(value)[::-1]]))
+                self.lines.append(f"{name} = {held.term.code}")
+                self.held[node.id, i] = Held(Term(name, held.term.order), held.uses, (name,), pending=False)
+                self.scope.hold([name])
+
+    def _deserves_name(self, node: Node, held: Held) -> bool:
+        last = held.uses == 1 and any(value.node == node.id for _, value in self.graph.outputs)
+        return held.uses > 1 or (node.name is not None and not last)
+
+    # ---- the end
+    def finish(self) -> None:
+        """`return`, with the results in the order that callers expect."""
+        values = [value for _, value in self.graph.outputs]
+        node = Node(-1, Input(port="", type=values[0].type), ())
+        writer = Writer(self.draft, node, (), self.size, self.bind)
+        start = len(self.lines)
+        terms = []
+        for i, value in enumerate(values):
+            held = self.held[value.node, value.output]
+            term = Term(f"\ue002{i}\ue003", held.term.order, held.term.tight) if self._inline(value) else held.term
+            terms.append(writer.permute(term, self._order(value, held.term)))
+        codes = self.fill(start, values, [", ".join(term.code for term in terms)], ["return"])
+        self.draft.orders = [term.order for term in terms]
+        self.draft.results = len(values)
+        self.lines.append(f"return {codes[0]}")
+        self.draft.inputs = self.orders
+        self.draft.extra = list(self.sizes.extra)
+        tensors, modules, whole = self.draft.signature, self.ports.values(), self.sizes.extra.values()
+        self.draft.signature = [f"{n}: {t}" for group, t in ((tensors, "torch.Tensor"), (modules, "nn.Module"), (whole, "int")) for n in group]
+        self.draft.forward = [*self._reads(), *self.lines]
+
+    def _reads(self) -> list[str]:
+        """The lines that read the sizes used, one an input."""
+        lines = []
+        for (port, value), variable in zip(self.graph.inputs.items(), self.draft.signature, strict=False):
+            names_ = {p.axis.name: p.name for p in self.places if p.port == port and p.name in self.sizes.used}
+            targets = [names_.get(axis, "_") for axis in self.orders[port]]
+            variable = variable.split(":")[0]
+            if len(names_) == 1:
+                (axis,) = names_
+                lines.append(f"{names_[axis]} = {variable}.shape[{Term('', self.orders[port]).at(axis)}]")
+            elif names_:
+                lines.append(f"{', '.join(targets)} = {variable}.shape")
+        return lines
+
+    def _order(self, value: Value, term: Term) -> tuple[str, ...]:
+        if self.root:
+            return value.type.names
+        return next((order for order in self.orders.values() if set(order) == set(term.order)), term.order)
+
+
+def _boundary(match: re.Match[str]) -> bool:
+    """Whether the parentheses around a slot only keep it together, and are not those of a call."""
+    before = match.string[: match.start()]
+    return not before or not (before[-1].isalnum() or before[-1] in "_)]\ue001\ue003")
+
+
+def called_orders(called: Mapping[str, Port]) -> layout.Orders:
+    """The orders that blocks want their inputs in."""
+    return lambda call, port: called[call.graph.digest].inputs.get(port)

@@ -1,0 +1,58 @@
+"""Long statements over several lines, as `ruff format` breaks them."""
+
+import re
+
+LIMIT = 120
+_PAIRS = {"(": ")", "[": "]", "{": "}"}
+_POWER = re.compile(r"(?<![\w.)\]])((?:[A-Za-z_]\w*)(?:\.\w+)*|\d+(?:\.\d+)?) \*\* (-?(?:[A-Za-z_][\w.]*|\d+(?:\.\d+)?))(?![\w.(\[])")
+
+
+def fit(line: str, indent: int) -> list[str]:
+    """The lines of a statement, at an indentation that is not part of them."""
+    line = _POWER.sub(r"\1**\2", line)
+    if len(line) + indent <= LIMIT or line.endswith('"""') or (parts := _split(line)) is None:
+        return [line]
+    head, body, tail = parts
+    body_lines = [body] if indent + 4 + len(body) <= LIMIT and not body.endswith(",") else None
+    if body_lines is None:
+        body_lines = [part for item in _items(body) for part in fit(f"{item},", indent + 4)]
+    return [head, *(f"    {part}" for part in body_lines), tail]
+
+
+def _split(line: str) -> tuple[str, str, str] | None:
+    """The line around its last pair of brackets that has something in it."""
+    stack: list[tuple[str, int]] = []
+    last: tuple[int, int] | None = None
+    quote = ""
+    for i, char in enumerate(line):
+        if quote:
+            quote = "" if char == quote and line[i - 1] != "\\" else quote
+        elif char in "\"'":
+            quote = char
+        elif char in _PAIRS:
+            stack.append((char, i))
+        elif char in _PAIRS.values() and stack:
+            _, start = stack.pop()
+            if not stack and i > start + 1:
+                last = (start, i)
+    if last is None:
+        return None
+    return line[: last[0] + 1], line[last[0] + 1 : last[1]], line[last[1] :]
+
+
+def _items(body: str) -> list[str]:
+    """The items of a list, split at its commas."""
+    items, depth, start, quote = [], 0, 0, ""
+    for i, char in enumerate(body):
+        if quote:
+            quote = "" if char == quote and body[i - 1] != "\\" else quote
+        elif char in "\"'":
+            quote = char
+        elif char in "([{":
+            depth += 1
+        elif char in ")]}":
+            depth -= 1
+        elif char == "," and not depth:
+            items.append(body[start:i].strip())
+            start = i + 1
+    return [*items, rest] if (rest := body[start:].strip()) else items

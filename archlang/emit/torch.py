@@ -1,0 +1,190 @@
+"""The text of a Python file, with torch only, that holds a graph as an `nn.Module`."""
+
+import builtins
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from archlang import helpers
+from archlang.emit import marks, names
+from archlang.emit.classes import Class, class_namer, unify
+from archlang.emit.declare import init_lines
+from archlang.emit.draft import Draft
+from archlang.emit.forward import Forward, Port
+from archlang.ir import Call, Graph
+from archlang.resources import read_text
+from archlang.sizes import Condition
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Where a file came from."""
+
+    source: str = ""
+    sha256: str = ""
+    version: str = ""
+    settings: str = ""
+
+    @property
+    def lines(self) -> list[str]:
+        """Comment lines."""
+        text = f"Made by archlang {self.version} from {self.source} (sha256 {self.sha256[:16]})" if self.source else ""
+        return [_comment(text), *([_comment(self.settings)] if self.settings else [])] if text else []
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A class as the template shows it."""
+
+    name: str
+    doc: str
+    arguments: str
+    init: Sequence[str]
+    signature: str
+    result: str
+    forward: Sequence[str]
+
+
+@dataclass(slots=True)
+class Emitted:
+    """Everything between graph and text."""
+
+    classes: list[Class] = field(default_factory=list)
+    of: dict[str, tuple[Class, Draft]] = field(default_factory=dict)  # by digest
+
+
+def emit(graph: Graph, *, doc: str = "", header: Header | None = None, conditions: Sequence[tuple[Condition, str]] = ()) -> str:
+    """The module text. The class of the graph itself has the name `class_name(graph)`."""
+    emitted = build(graph)
+    order = {id(draft): i for i, draft in enumerate(emitted.of[g.digest][1] for g in _children_first(graph))}
+    classes = sorted(emitted.classes, key=lambda made: min(order.get(id(draft), 0) for draft in made.drafts))
+    files = _pasted(classes)
+    body = [_view(made) for made in classes]
+    code = [text for view in body for text in (*view.init, *view.forward, view.signature)]
+    pasted = [helpers.helper(file) for file in files]
+    imports = _imports([line for helper in pasted for line in helper.imports], code, [helper.text for helper in pasted])
+    text: str = _template().render(doc=_docstring(doc), header=(header or Header()).lines, imports=imports, helpers=[h.text for h in pasted], classes=body)
+    return text
+
+
+def class_name(graph: Graph) -> str:
+    """The name of the class of a model."""
+    return class_namer(_reserved)(graph.name)
+
+
+def build(graph: Graph) -> Emitted:
+    """Draft and unify all graphs, children first."""
+    emitted = Emitted()
+    namer = class_namer(_reserved)
+    main = namer(graph.name)
+    for level in _levels(graph):
+        groups: dict[tuple[object, ...], list[tuple[Graph, Draft]]] = {}
+        for part in level:
+            draft = _draft(part, emitted, root=part is graph)
+            groups.setdefault(draft.skeleton, []).append((part, draft))
+        for members in groups.values():
+            first = members[0][0]
+            made = unify(main if first is graph else namer(names.singular(first.name) if False else first.name), [draft for _, draft in members])
+            emitted.classes.append(made)
+            emitted.of |= {part.digest: (made, draft) for part, draft in members}
+    return emitted
+
+
+def _draft(graph: Graph, emitted: Emitted, root: bool) -> Draft:
+    called = {child.digest: _port(*emitted.of[child.digest]) for child in graph.calls}
+    draft = Forward(graph, called, root).run()
+    draft.init = init_lines(draft)
+    return draft
+
+
+def _port(made: Class, draft: Draft) -> Port:
+    layers = {label[1:]: declaration for label, declaration in draft.declarations.items() if label.startswith("@")}
+    return Port(made.name, made.values(draft), draft.inputs, draft.orders, draft.extra, layers, draft.values)
+
+
+def _children_first(graph: Graph) -> Iterator[Graph]:
+    """All distinct graphs, each after those that it calls."""
+    seen: set[str] = set()
+    stack = [(graph, iter(graph.calls))]
+    while stack:
+        part, rest = stack[-1]
+        child = next((c for c in rest if c.digest not in seen), None)
+        if child is not None:
+            seen.add(child.digest)
+            stack.append((child, iter(child.calls)))
+        else:
+            stack.pop()
+            yield part
+
+
+def _levels(graph: Graph) -> list[list[Graph]]:
+    """The distinct graphs by the height of what they call."""
+    height: dict[str, int] = {}
+    levels: list[list[Graph]] = []
+    for part in _children_first(graph):
+        own = max((height[child.digest] + 1 for child in part.calls), default=0)
+        height[part.digest] = own
+        levels += [[]] * 0 if own < len(levels) else [[]]
+        levels[own].append(part)
+    return levels
+
+
+# ---- text
+def _view(made: Class) -> View:
+    draft = made.draft
+    types = [marks.annotation(column) for _, column in made.arguments]
+    arguments = ", ".join(["self", *(f"{name}: {type_}" for (name, _), type_ in zip(made.arguments, types, strict=True))])
+    result = "torch.Tensor" if draft.results == 1 else f"tuple[{', '.join(['torch.Tensor'] * draft.results)}]"
+    return View(made.name, _docstring(draft.doc), arguments, made.init_lines(), ", ".join(["self", *draft.signature]), result, made.forward_lines())
+
+
+def _pasted(classes: Sequence[Class]) -> list[str]:
+    """The helpers that the classes use, each after those that it needs."""
+    files: dict[str, None] = {}
+
+    def add(file: str) -> None:
+        for needed in helpers.helper(file).needs:
+            add(needed)
+        files[file] = None
+
+    for file in sorted({file for made in classes for draft in made.drafts for file in draft.helpers}):
+        add(file)
+    return list(files)
+
+
+def _imports(inherited: Sequence[str], code: Sequence[str], pasted: Sequence[str]) -> list[str]:
+    """Import lines, sorted as isort does: the standard library, a blank line, torch."""
+    found = {"import torch", "from torch import nn", *inherited}
+    if any(re.search(r"\bF\.", text) for text in code):
+        found.add("import torch.nn.functional as F")
+    if any(re.search(r"\bmath\.", text) for text in code):
+        found.add("import math")
+    torch = sorted((line for line in found if "torch" in line), key=lambda line: (line.startswith("from"), line))
+    other = sorted((line for line in found if "torch" not in line), key=lambda line: (line.startswith("from"), line))
+    return [*other, *([""] if other else []), *torch]
+
+
+def _reserved(name: str) -> bool:
+    return name in _TAKEN or names.snake(name) in helpers.known()
+
+
+_TAKEN = frozenset([*dir(builtins), "F", "nn", "torch", "math", "Tensor"])
+
+
+def _docstring(text: str) -> str:
+    """Text that is safe inside a docstring; printable characters stay as they are."""
+    text = "".join(char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode() for char in text.strip())
+    return text.replace("\\", "\\\\").replace('"', '\\"') if '"""' in text or text.endswith('"') or "\\" in text else text
+
+
+def _comment(text: str) -> str:
+    return "# " + "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+@cache
+def _template() -> Any:
+    from jinja2 import BaseLoader, Environment
+
+    return Environment(loader=BaseLoader(), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False).from_string(read_text("codegen", "torch/module.py.j2"))

@@ -1,0 +1,139 @@
+"""What an operation may ask of the writer of a module: `archlang.primitive.Emission` for one node of one draft."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from archlang.emit.draft import Declaration, Draft
+from archlang.ir import Node
+from archlang.primitive import Term
+from archlang.shapes import Axis, TensorType
+from archlang.sizes import Poly, Size
+
+Binder = Callable[[Term, str], Term]
+
+
+class Writer:
+    """Writes one node. `bind` and `sizes` come from the body of `forward`, declarations go to the draft."""
+
+    def __init__(self, draft: Draft, node: Node, inputs: Iterable[Any], size: Callable[[Poly, str], str], bind: Binder) -> None:
+        self.inputs: tuple[Any, ...] = tuple(inputs)
+        self.outputs: tuple[TensorType, ...] = node.types
+        self.views: dict[tuple[str, tuple[str, ...]], Term] = {}  # what a permuted term was before
+        self._draft, self._node, self._size, self._bind = draft, node, size, bind
+        self._label = node.label
+        self._hint = (node.label or node.op.name).split(".")[0].lstrip("@")
+
+    # ---- numbers
+    def const(self, value: Any) -> str:
+        return self._draft.const(value, self._hint)
+
+    def size(self, size: Size) -> str:
+        return self._size(size, self._hint) if isinstance(size, Poly) else self.const(size)
+
+    # ---- axes
+    def permute(self, term: Term, order: Iterable[str]) -> Term:
+        order = tuple(order)
+        assert set(order) == set(term.order), f"{self._node.op}: {order} is no order of {term.order}"
+        term = self.views.get((term.code, term.order), term)
+        if order == term.order:
+            return term
+        places = [term.order.index(name) for name in order]
+        moved = [i for i, place in enumerate(places) if i != place]
+        text = f"transpose({moved[0]}, {moved[1]})" if len(moved) == 2 else f"permute({', '.join(map(str, places))})"
+        result = Term(f"{term.safe}.{text}", order)
+        self.views[result.code, order] = term
+        return result
+
+    def last(self, term: Term, names: Iterable[str]) -> Term:
+        names = tuple(names)
+        return self.permute(term, (*(name for name in term.order if name not in names), *names))
+
+    def flat(self, term: Term, names: Iterable[str], name: str) -> Term:
+        names = tuple(names)
+        if not names:
+            return Term(f"{term.safe}.unsqueeze(-1)", (*term.order, name))
+        term = self.last(term, names)
+        kept = term.order[: len(term.order) - len(names)]
+        if len(names) == 1:
+            return Term(term.code, (*kept, name), term.tight)
+        return Term(f"{term.safe}.flatten({len(kept) or ''})", (*kept, name))
+
+    def split(self, term: Term, name: str, axes: Iterable[Axis]) -> Term:
+        axes, place = tuple(axes), term.order.index(name)
+        order = (*term.order[:place], *(axis.name for axis in axes), *term.order[place + 1 :])
+        if len(axes) == 1:
+            return Term(term.code, order, term.tight)
+        at = term.at(name)
+        if not axes:
+            return Term(f"{term.safe}.squeeze({at})", order)
+        return Term(f"{term.safe}.unflatten({at}, {self._sizes(axes)})", order)
+
+    def _sizes(self, axes: tuple[Axis, ...]) -> str:
+        """The sizes as a tuple; a lone symbolic one is `-1`."""
+        free = [axis for axis in axes if isinstance(axis.size, Poly)]
+        return f"({', '.join('-1' if free == [axis] else self.size(axis.size) for axis in axes)})"
+
+    def align(self, *terms: Term) -> tuple[Term, ...]:
+        order = list(max(terms, key=lambda term: len(term.order)).order)
+        for term in terms:
+            for i, name in enumerate(term.order):
+                if name not in order:  # right after the axis before it in its own term
+                    order.insert(order.index(term.order[i - 1]) + 1 if i else 0, name)
+        return tuple(self._spread(term, tuple(order)) for term in terms)
+
+    def _spread(self, term: Term, order: tuple[str, ...]) -> Term:
+        """The term with axes of size 1 where it lacks axes that `order` has after its first."""
+        term = self.permute(term, [name for name in order if name in term.order])
+        if not term.order:
+            return Term(term.code, order, term.tight)
+        index = [":" if name in term.order else "None" for name in order[order.index(term.order[0]) :]]
+        if "None" not in index:
+            return Term(term.code, order, term.tight)
+        while len(index) > 1 and index[-1] == ":" and "None" in index[:-1]:
+            index.pop()
+        runs = [i for i, item in enumerate(index) if item == "None"]
+        if runs[0] == len(index) - len(runs) and runs[0] > 1 and order[-1] not in term.order:  # only at the end
+            index = ["...", *["None"] * len(runs)]
+        return Term(f"{term.safe}[{', '.join(index)}]", order)
+
+    # ---- modules and weights
+    def module(self, constructor: str, *arguments: str, **named: str) -> str:
+        if not constructor.startswith("nn."):
+            self.helper(constructor)
+        code = f"{constructor}({', '.join([*arguments, *(f'{name}={value}' for name, value in named.items())])})"
+        if self._label is None:
+            self._label = self._draft.spare_label(self._node.op.name)
+        self._draft.declare(self._label, Declaration("modules", code))
+        return self._draft.reach(self._label)
+
+    def weight(self, leaf: str) -> str:
+        assert self._label is not None
+        return f"{self._draft.reach(self._label)}.{leaf}"
+
+    def initialise(self, leaf: str, init: Any) -> None:
+        if init is None:
+            return
+        assert self._label is not None
+        declaration = self._draft.declarations[self._label]
+        if leaf in dict(declaration.starts):
+            return
+        shape = self._node.op.params(*self.inputs)[leaf].shape
+        declaration.starts.append((leaf, init.code(self.shape(shape))))
+
+    def shape(self, shape: tuple[Size, ...]) -> str:
+        """The text of a shape."""
+        return f"({', '.join(map(self.size, shape))}{',' if len(shape) == 1 else ''})"
+
+    def buffer(self, hint: str, code: str) -> str:
+        for label, declaration in self._draft.declarations.items():
+            if declaration.code == code and not declaration.persistent:
+                return self._draft.reach(label)
+        label = self._draft.spare_label(hint)
+        self._draft.declare(label, Declaration("buffers", code, persistent=False))
+        return self._draft.reach(label)
+
+    def helper(self, name: str) -> str:
+        return self._draft.need_helper(name)
+
+    def bind(self, term: Term, hint: str) -> Term:
+        return self._bind(term, hint)
