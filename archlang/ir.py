@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import networkx as nx
+from pydantic import InstanceOf
 
 from archlang.named import Named
 from archlang.primitive import Emission, OpError, Param, Primitive, Term, Types
@@ -26,7 +27,7 @@ class Input(Primitive):
     inputs: ClassVar[tuple[str, ...]] = ()
 
     port: str
-    type: TensorType
+    type: InstanceOf[TensorType]
 
     def infer(self, facts: Facts) -> TensorType:
         return self.type
@@ -38,7 +39,7 @@ class Parameter(Primitive):
     name: ClassVar[str] = "param"
     inputs: ClassVar[tuple[str, ...]] = ()
 
-    type: TensorType
+    type: InstanceOf[TensorType]
     init: Any = None  # an Init
     buffer: bool = False
 
@@ -56,7 +57,7 @@ class WeightOf(Primitive):
     inputs: ClassVar[tuple[str, ...]] = ()
 
     leaf: str
-    type: TensorType
+    type: InstanceOf[TensorType]
 
     def infer(self, facts: Facts) -> TensorType:
         return self.type
@@ -77,6 +78,24 @@ class Arrange(Primitive):
 
     def reference(self, types: Types, x: Named) -> Named:
         return Named(x.to(self.order), self.order)
+
+
+class Foreign(Primitive):
+    """A Python function from outside (`foreign NAME from python "package.module:function"`); its types are what the source promises."""
+
+    name: ClassVar[str] = "foreign"
+
+    symbol: str
+    target: str
+    ports: tuple[str, ...]
+    types: tuple[TensorType, ...]
+
+    def infer(self, facts: Facts, *inputs: TensorType) -> tuple[TensorType, ...]:
+        return self.types
+
+    def mixes(self, *inputs: TensorType) -> frozenset[str]:
+        """Anything may happen in it."""
+        return frozenset(axis.name for type_ in inputs for axis in type_)
 
 
 class Call(Primitive):
@@ -122,18 +141,15 @@ def infer(op: Primitive, facts: Facts, inputs: Sequence[Any]) -> tuple[TensorTyp
     types = (inferred,) if isinstance(inferred, TensorType) else tuple(inferred)
     given = [type_ for item in inputs for type_ in (item if isinstance(item, tuple) else (item,)) if type_ is not None]
     time = {axis.name for type_ in given for axis in type_ if axis.role == "time"}
-    if not time:
+    before = frozenset[str]().union(*(type_.lost for type_ in given))
+    if isinstance(op, Call) or not (time or before):
         return types
-    if isinstance(op, Call):
-        return types
-    seen = op.looks_ahead(*inputs) & time
-    for axis in sorted(seen):
-        if any(axis in type_ for type_ in types):
-            raise OpError("A208", f"`{op.name}` looks ahead along the time axis `{axis}`", help="time is causal: call the axis `n` if the network sees it whole")
-    lost = frozenset(seen).union(*(type_.lost for type_ in given))
-    if met := sorted(axis for axis in lost & time if any(axis in t.lost for t in given) and any(axis in t and t[axis].role == "time" for t in given)):
+    if met := sorted(before & time):
         raise OpError("A212", f"a value that has seen the time axis `{met[0]}` whole meets one that still has it", help="later positions would leak into earlier ones")
-    return tuple(replace(type_, lost=lost) for type_ in types) if lost else types
+    seen = op.looks_ahead(*inputs) & time
+    if kept := sorted(axis for axis in seen if any(axis in type_ for type_ in types)):
+        raise OpError("A208", f"`{op.name}` looks ahead along the time axis `{kept[0]}`", help="time is causal: call the axis `n` if the network sees it whole")
+    return tuple(replace(type_, lost=before | seen) for type_ in types)
 
 
 class Graph:
@@ -191,7 +207,7 @@ class Graph:
     def arguments(op: Primitive, operands: Iterable[tuple[str, Any]]) -> list[Any]:
         """Operands in the order of `op.inputs`: None for an absent optional one, a tuple for a variadic one. A call takes them as they come."""
         given = list(operands)
-        if isinstance(op, Call):
+        if isinstance(op, Call | Foreign):
             return [value for _, value in given]
         found = dict(given)
         return [
@@ -219,7 +235,7 @@ class Graph:
     def operands(self, node: Node) -> list[tuple[str, Value]]:
         """(argument, value) pairs in the order in which they were given."""
         edges = [(source, *key) for source, _, key in self._net.in_edges(node.id, keys=True)]
-        order = {port.strip("*?"): i for i, port in enumerate(node.op.inputs if not isinstance(node.op, Call) else node.op.graph.inputs)}
+        order = {port.strip("*?"): i for i, port in enumerate(_ports(node.op))}
         pairs = [(argument, Value(self, source, output, self.node(source).types[output])) for source, output, argument in edges]
         return sorted(pairs, key=lambda pair: _argument_order(pair[0], order))
 
@@ -285,6 +301,12 @@ class Graph:
                 raise AssertionError(f"{self.name}: {self._line(node)} has the types {', '.join(map(str, types))}")
         for graph in self.calls:
             graph.verify()
+
+
+def _ports(op: Primitive) -> Sequence[str]:
+    if isinstance(op, Call):
+        return list(op.graph.inputs)
+    return op.ports if isinstance(op, Foreign) else op.inputs
 
 
 def _ref(value: Value) -> str:

@@ -62,18 +62,6 @@ def _units(value: Any) -> Any:
     return value if isinstance(value, tuple) and all(isinstance(item, Axis) for item in value) else _whole(value)
 
 
-def describe(value: Any) -> str:
-    """A value in an error message, in the words of the language."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if value is None:
-        return "none"
-    return f'"{value}"' if isinstance(value, str) else str(value)
-
-
-Whole: TypeAlias = Annotated[Any, BeforeValidator(_whole)]  # a Size
-Number: TypeAlias = Annotated[Any, BeforeValidator(_number)]  # int or float
-PerAxis: TypeAlias = Annotated[Any, BeforeValidator(_per_axis)]  # a Size for every axis, or an AxisMap of sizes
 def _axis_name(value: Any) -> Any:
     if isinstance(value, tuple):
         if len(value) != 1:
@@ -86,6 +74,18 @@ def _axis_map(value: Any) -> Any:
     return AxisMap(tuple(value.items())) if isinstance(value, dict) else value
 
 
+def describe(value: Any) -> str:
+    """A value in an error message, in the words of the language."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return "none"
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+Whole: TypeAlias = Annotated[Any, BeforeValidator(_whole)]  # a Size
+Number: TypeAlias = Annotated[Any, BeforeValidator(_number)]  # int or float
+PerAxis: TypeAlias = Annotated[Any, BeforeValidator(_per_axis)]  # a Size for every axis, or an AxisMap of sizes
 Axes: TypeAlias = Annotated[tuple[str, ...], Kind("axes")]  # names of axes and of roles
 AxisName: TypeAlias = Annotated[str, BeforeValidator(_axis_name), Kind("axes")]  # the name of one axis
 PerName: TypeAlias = Annotated[AxisMap, BeforeValidator(_axis_map)]  # keywords that name axes, with their values
@@ -235,6 +235,7 @@ class Primitive(Construct):
     kind: ClassVar[str] = "layer"
     inputs: ClassVar[tuple[str, ...]] = ("x",)
     random: ClassVar[bool] = False  # draws random numbers in training: never merged with its equal
+    prefers: ClassVar[str | None] = None  # the physical place of `c` that it runs best with: "first" (conv, pool) or "last" (linear, attention)
 
     def infer(self, facts: Facts, *inputs: Any) -> Result:
         """The types of the outputs; raises `OpError`."""
