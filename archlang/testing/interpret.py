@@ -1,0 +1,109 @@
+"""The meaning of a graph: every operation by its `reference`, on tensors with named axes. Slow; the oracle for all else."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from archlang.ir import Call, Graph, Input, Node, Parameter, WeightOf
+from archlang.named import Named
+from archlang.primitive import AxisMap, Construct, Types
+from archlang.shapes import Axis, TensorType
+from archlang.sizes import Poly, Size, substitute
+
+
+def run(graph: Graph, inputs: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[str, Any]:
+    """The outputs by name (their number where they have none) from tensors in the declared order and weights by path in the state_dict."""
+    given = {port: Named(tensor, graph.inputs[port].type.names) for port, tensor in inputs.items()}
+    sizes = bind_sizes({port: graph.inputs[port].type for port in given}, {port: tuple(x.tensor.shape) for port, x in given.items()})
+    results = _Run(graph, given, weights, sizes).outputs()
+    pairs = zip(graph.outputs, results, strict=True)
+    return {name or str(i): result.to(value.type.names) for i, ((name, value), result) in enumerate(pairs)}
+
+
+def bind_sizes(types: Mapping[str, TensorType], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """The free sizes that make the types have these shapes."""
+    sizes: dict[str, int] = {}
+    waiting = [(axis.size, length) for port, shape in shapes.items() for axis, length in zip(types[port], shape, strict=True)]
+    for _ in range(len(waiting)):
+        for size, length in waiting:
+            sizes |= _solve(substitute(size, sizes), length)
+    for size, length in waiting:
+        assert substitute(size, sizes) == length, f"a size is {length}, and must be {size}"
+    return sizes
+
+
+def _solve(size: Size, length: int) -> dict[str, int]:
+    """The one unknown of a size that is linear in it."""
+    terms = [(term, factor) for term, factor in size.terms if term] if isinstance(size, Poly) else []
+    if len(terms) != 1 or len(terms[0][0]) != 1:
+        return {}
+    (((atom, power),), factor) = terms[0]
+    if atom.arguments or power != 1:
+        return {}
+    assert isinstance(size, Poly)
+    value = (length - dict(size.terms).get((), 0)) / factor
+    return {atom.name: int(value)}
+
+
+def concrete(value: Any, sizes: Mapping[str, int]) -> Any:
+    """A type, operation or compile-time value with numbers for free sizes."""
+    if isinstance(value, Poly):
+        return substitute(value, sizes)
+    if isinstance(value, Axis):
+        return replace(value, size=substitute(value.size, sizes))
+    if isinstance(value, TensorType):
+        return replace(value, axes=tuple(concrete(axis, sizes) for axis in value))
+    if isinstance(value, AxisMap):
+        return AxisMap(tuple((name, concrete(item, sizes)) for name, item in value.items))
+    if isinstance(value, tuple | list):
+        return tuple(concrete(item, sizes) for item in value)
+    if isinstance(value, dict):
+        return {key: concrete(item, sizes) for key, item in value.items()}
+    if isinstance(value, Construct) and not isinstance(value, Call):
+        return value.model_copy(update={name: concrete(item, sizes) for name, item in value})
+    return value
+
+
+@dataclass
+class _Run:
+    graph: Graph
+    given: Mapping[str, Named]
+    weights: Mapping[str, Any]
+    sizes: Mapping[str, int]
+    prefix: str = ""
+    layers: Mapping[str, str] = field(default_factory=dict)  # layer ports to paths
+    values: dict[tuple[int, int], Named] = field(default_factory=dict)
+
+    def outputs(self) -> list[Named]:
+        for node in self.graph:
+            results = self.node(node)
+            for i, (result, type_) in enumerate(zip(results, node.types, strict=True)):
+                assert set(result.names) == set(type_.names), f"{node.op} makes the axes {result.names}, not {type_.names}"
+                self.values[node.id, i] = result
+        return [self.values[value.node, value.output] for _, value in self.graph.outputs]
+
+    def path(self, label: str) -> str:
+        """The path of a label from the root."""
+        return self.layers[label[1:]] if label.startswith("@") else f"{self.prefix}{label}"
+
+    def node(self, node: Node) -> list[Named]:
+        op = node.op
+        operands = [(name, self.values[value.node, value.output]) for name, value in self.graph.operands(node)]
+        if isinstance(op, Input):
+            return [self.given[op.port]]
+        if isinstance(op, Parameter | WeightOf):
+            leaf = f".{op.leaf}" if isinstance(op, WeightOf) else ""
+            shape = [substitute(axis.size, self.sizes) for axis in op.type]
+            return [Named(self.weights[f"{self.path(node.label or '')}{leaf}"].reshape(shape), op.type.names)]
+        if isinstance(op, Call):
+            return self.call(node, op, dict(operands))
+        types = Types(concrete(tuple(self.graph.input_types(node)), self.sizes), concrete(node.types, self.sizes))
+        weights = {leaf: self.weights[f"{self.path(node.label or '')}.{leaf}"] for leaf in self.graph.params(node)}
+        results = concrete(op, self.sizes).reference(types, *Graph.arguments(op, operands), **weights)
+        return [results] if isinstance(results, Named) else list(results)
+
+    def call(self, node: Node, op: Call, given: Mapping[str, Named]) -> list[Named]:
+        layers = {port: self.path(label) for port, label in op.layers}
+        prefix = f"{self.path(node.label)}." if node.label else self.prefix
+        return _Run(op.graph, given, self.weights, self.sizes, prefix, layers).outputs()
+
