@@ -1,0 +1,134 @@
+"""What operations on named axes share: broadcasting by name, positions of axes in emitted text, and operators in it."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from types import new_class
+from typing import Any
+
+from archlang.primitive import Emission, OpError, Primitive, Term, axes_of, need_axes
+from archlang.shapes import Axis, TensorType, promote
+from archlang.sizes import Facts, Poly, Size
+
+
+def join(facts: Facts, *types: TensorType) -> TensorType:
+    """The type of values combined element by element: all their axes in order of appearance, their dtypes promoted as in PyTorch."""
+    axes: dict[str, Axis] = {}
+    for axis in (axis for type_ in types for axis in type_):
+        here = axes.setdefault(axis.name, axis)
+        if here.role != axis.role:
+            help = f"`{axis.name}` is {_article(here.role)} in one value and {_article(axis.role)} in the other: `rename` it or say its role"
+            raise OpError("A210", "axis roles do not agree", axis.name, help)
+        if not facts.equal(here.size, axis.size):
+            raise OpError("A204", "axis sizes do not agree", axis.name)
+        if isinstance(here.size, Poly) and not isinstance(axis.size, Poly):
+            axes[axis.name] = axis
+    lost = frozenset[str]().union(*(type_.lost for type_ in types))
+    for name in axes:
+        if name in lost:
+            help = f"a value that has seen all of `{name}` would carry the future into the past: use a causal form such as `cumsum`"
+            raise OpError("A211", f"a value that has lost the time axis `{name}` meets one that has it", name, help)
+    return TensorType(tuple(axes.values()), promote(*(type_.dtype for type_ in types)), lost)
+
+
+def _article(role: str) -> str:
+    return "a free axis" if role == "free" else f"a {role} axis"
+
+
+def one_axis(on: Iterable[str], type_: TensorType) -> str:
+    """The single axis that `on` means."""
+    need_axes(type_, on)
+    names = axes_of(on, type_)
+    if len(names) != 1:
+        raise OpError("A206", f"`on` must be one axis, and is {', '.join(f'`{name}`' for name in names) or 'none'}", "on")
+    return names[0]
+
+
+def need_new(type_: TensorType, name: str, about: str) -> None:
+    """Refuse to make an axis that is there already."""
+    if name in type_:
+        raise OpError("A206", f"there already is an axis `{name}` in {type_}", about)
+
+
+def refuse(type_: TensorType, title: str, help: str | None = None, about: str = "x") -> OpError:
+    """A dtype that the operation does not take."""
+    return OpError("A207", f"{title}, not {type_.dtype}", about, help)
+
+
+def known(size: Size) -> int:
+    """A size at run time."""
+    assert isinstance(size, int), size
+    return size
+
+
+def made(name: str, base: type[Primitive], facts: dict[str, Any]) -> type[Primitive]:
+    """The class of an operation that differs from its base in facts alone."""
+    body = {"__module__": base.__module__, "name": name, **facts}
+    return new_class(name.title().replace("_", ""), (base,), exec_body=lambda space: space.update(body))
+
+
+# ---- text
+def dims(term: Term, names: Iterable[str]) -> str:
+    """The positions of axes: `1`, `-1`, `(1, 2)`."""
+    places = sorted(term.order.index(name) for name in names)
+    if len(places) == 1:
+        return str(term.at(term.order[places[0]]))
+    return f"({', '.join(map(str, places))})"
+
+
+def index(term: Term, picks: dict[str, str]) -> str:
+    """A term indexed along some axes, written as people do: `x[:, 0]`, `x[..., :64]`."""
+    places = [picks.get(name, ":") for name in term.order]
+    first = next(i for i, text in enumerate(places) if text != ":")
+    if first == len(places) - 1 and first > 0:
+        return f"{term.safe}[..., {places[first]}]"
+    while places[-1] == ":":
+        places.pop()
+    return f"{term.safe}[{', '.join(places)}]"
+
+
+def spread(code: Emission, term: Term, order: Sequence[str], type_: TensorType) -> Term:
+    """The term with exactly the axes `order`, which the full type `type_` holds; those that it lacks are repeated without a copy."""
+    here = [name for name in order if name in term.order]
+    term = code.permute(term, here)
+    if len(here) == len(order):
+        return term
+    inside = order[order.index(here[0]) :] if here else []
+    text = term.safe
+    if len(inside) > len(here):  # axes that are missing at the front need no place of their own
+        text = index(Term(term.code, tuple(inside), term.tight), {name: "None" for name in inside if name not in here})
+    sizes = ["-1" if name in here else code.size(type_.size(name)) for name in order]
+    return Term(f"{text}.expand({', '.join(sizes)})", tuple(order))
+
+
+def floating(code: Emission, term: Term, type_: TensorType) -> Term:
+    """Integers and truth values as the working type, so that results do not depend on torch's default dtype."""
+    if "float" in type_.dtype or "complex" in type_.dtype:
+        return term
+    return replace(term, code=f"{term.safe}.to({code.working()})", tight=True)
+
+
+# how tightly Python's operators bind
+_LEVELS = {"==": 1, "!=": 1, "<": 1, "<=": 1, ">": 1, ">=": 1, "|": 2, "&": 3, "+": 4, "-": 4, "*": 5, "/": 5, "//": 5, "%": 5, "**": 7}
+_BRACKETS = re.compile(r'\([^()\[\]]*\)|\[[^()\[\]]*\]|"[^"]*"')
+
+
+def level(term: Term) -> int:
+    """How tightly the outermost operator of a term binds."""
+    if term.tight:
+        return 9
+    text, inner = term.code, ""
+    while text != inner:
+        text, inner = _BRACKETS.sub("_", text), text
+    words = text.split(" ")
+    levels = [_LEVELS.get(word, 0) for word in words[1::2]]
+    return min([*levels, 6 if text.startswith(("-", "~")) else 9])
+
+
+def infix(left: Term, symbol: str, right: Term) -> str:
+    """`left symbol right` with the parentheses that it needs, and those that make bit operators and comparisons plain."""
+    binds = _LEVELS[symbol]
+    if binds <= 3:
+        return f"{left.safe} {symbol} {right.safe}"
+    a = left.code if level(left) >= binds + (symbol == "**") else f"({left.code})"
+    return f"{a} {symbol} {right.code if level(right) > binds else f'({right.code})'}"

@@ -1,0 +1,286 @@
+"""Reading and writing at positions that are data, and positions as data."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from archlang.named import Named
+from archlang.primitive import (
+    Axes,
+    AxisName,
+    Emission,
+    OpError,
+    Primitive,
+    Term,
+    Types,
+    Whole,
+    axes_of,
+    need_axes,
+    register,
+)
+from archlang.primitives.broadcast import dims, index, join, known, need_new, one_axis, refuse
+from archlang.shapes import SCALAR, Axis, TensorType, default_role
+from archlang.sizes import Condition, Facts
+
+
+def _need_positions(type_: TensorType) -> None:
+    if type_.dtype not in ("int", "int64", "int32", "segments"):
+        raise refuse(type_, "positions are of whole numbers", "`cast(index, int)`", "index")
+
+
+@register
+class Gather(Primitive):
+    """x at positions of an axis: `x[n = index]`. Axes that both have are paired; the others of `index` come in the place of `axis`.
+
+    An axis of `index` that has the name of `axis` is its own: `x[n = index]` with x: [b, n, c] and index: int[b, n = k] is [b, n = k, c].
+    """
+
+    name: ClassVar[str] = "gather"
+    inputs: ClassVar[tuple[str, ...]] = ("x", "index")
+
+    axis: AxisName
+
+    def own(self, x: TensorType, index: TensorType) -> tuple[Axis, ...]:
+        """The axes of the index that come in the place of `axis`."""
+        return tuple(axis for axis in index if axis.name == self.axis or axis.name not in x)
+
+    def infer(self, facts: Facts, x: TensorType, index: TensorType) -> TensorType:
+        need_axes(x, [self.axis])
+        _need_positions(index)
+        join(facts, x.without(self.axis), index.without(self.axis))
+        own = self.own(x, index)
+        seen = x.reduced(*([] if any(axis.name == self.axis for axis in own) else [self.axis]))
+        return replace(x.swapped([self.axis], own), lost=seen.lost | index.lost)
+
+    def emit(self, code: Emission, x: Term, index_: Term) -> Term:
+        own = self.own(*code.inputs)
+        paired = [name for name in index_.order if name in x.order and name != self.axis]
+        if not paired:
+            at = x.order.index(self.axis)
+            return Term(index(x, {self.axis: index_.code}), (*x.order[:at], *index_.order, *x.order[at + 1 :]))
+        flat = code.flat(index_, [axis.name for axis in own], self.axis)
+        whole, places = code.align(x, flat)
+        at = whole.order.index(self.axis)
+        return code.split(Term(f"torch.take_along_dim({whole.code}, {places.code}, {at})", whole.order), self.axis, own)
+
+    def reference(self, types: Types, x: Named, index: Named) -> Named:
+        own = [axis.name for axis in self.own(*types.inputs)]
+        paired = [name for name in index.names if name not in own]
+        rest = [name for name in x.names if name not in (*paired, self.axis)]
+        values, places = x.to((*paired, self.axis, *rest)), index.to((*paired, *own))
+        groups, count = values.shape[: len(paired)].numel(), values.shape[len(paired)]
+        values = values.reshape(groups, count, *values.shape[len(paired) + 1 :])
+        picked = _stack([rows[at] for rows, at in zip(values, places.reshape(groups, -1), strict=True)])
+        return Named(picked.reshape(*places.shape, *values.shape[2:]), (*paired, *own, *rest))
+
+    def mixes(self, x: TensorType, index: TensorType) -> frozenset[str]:
+        return frozenset({self.axis})
+
+
+@register
+class Scatter(Primitive):
+    """Values added up at positions of a new axis: y[.., j, ..] = sum of x[i] over the i with index[i] = j; 0 where there is none.
+
+    `scatter(x, n = index, size = N)` is the reverse of `x[n = index]`: the axes of `index` that are not batch axes, or those in `on`, make way for
+    `axis`, of this size; its others are paired with those of x.
+    """
+
+    name: ClassVar[str] = "scatter"
+    inputs: ClassVar[tuple[str, ...]] = ("x", "index")
+
+    axis: AxisName
+    size: Whole
+    on: Axes | None = None
+
+    def spent(self, index: TensorType) -> tuple[str, ...]:
+        """The axes that make way."""
+        if self.on is not None:
+            need_axes(index, self.on, "on")
+            return axes_of(self.on, index)
+        return tuple(axis.name for axis in index if axis.role != "batch")
+
+    def infer(self, facts: Facts, x: TensorType, index: TensorType) -> TensorType:
+        _need_positions(index)
+        need_axes(x, index.names)
+        join(facts, x, index)
+        spent = self.spent(index)
+        if not spent:
+            raise OpError("A205", f"`index` has no axis that makes way for `{self.axis}`", "index", "name it with `on`")
+        if self.axis not in spent:
+            need_new(x, self.axis, "axis")
+        seen = x.reduced(*(name for name in spent if name != self.axis))
+        return replace(x.swapped(spent, [Axis(self.axis, self.size, default_role(self.axis))]), lost=seen.lost | index.lost)
+
+    def emit(self, code: Emission, x: Term, index: Term) -> Term:
+        spent, x_type = self.spent(code.inputs[1]), code.inputs[0]
+        if len(spent) > 1:
+            x, index = code.flat(x, spent, self.axis), code.flat(index, spent, self.axis)
+        else:
+            x, index = (replace(term, order=tuple(self.axis if n == spent[0] else n for n in term.order)) for term in (x, index))
+        x, at = code.bind(x, "x"), x.order.index(self.axis)
+        shape = ", ".join(code.size(self.size if name == self.axis else x_type.size(name)) for name in x.order)
+        empty = f"{x.code}.new_zeros({shape})"
+        if len(index.order) == 1:
+            return Term(f"{empty}.index_add({at}, {index.code}, {x.code})", x.order)
+        _, places = code.align(x, index)
+        return Term(f"{empty}.scatter_add({at}, {places.safe}.expand_as({x.code}), {x.code})", x.order)
+
+    def reference(self, types: Types, x: Named, index: Named) -> Named:
+        spent = self.spent(types.inputs[1])
+        paired = [name for name in index.names if name not in spent]
+        rest = [name for name in x.names if name not in index.names]
+        values, places = x.to((*paired, *rest, *spent)), index.to((*paired, *spent))
+        places = places.reshape(*places.shape[: len(paired)], *(1 for _ in rest), *places.shape[len(paired) :])
+        over = tuple(range(len(paired) + len(rest), values.ndim))
+        size = known(types.outputs[0].size(self.axis))
+        return Named(_stack([(values * (places == j)).sum(over) for j in range(size)]), (self.axis, *paired, *rest))
+
+    def mixes(self, x: TensorType, index: TensorType) -> frozenset[str]:
+        return frozenset(self.spent(index))
+
+
+def _stack(rows: Iterable[Any]) -> Any:
+    import torch
+
+    return torch.stack(list(rows))
+
+
+# ---- order
+@register
+class TopK(Primitive):
+    """The positions of the k largest values along `on`, and the values, the largest first."""
+
+    name: ClassVar[str] = "top_k"
+
+    k: Whole
+    on: Axes
+
+    def infer(self, facts: Facts, x: TensorType) -> tuple[TensorType, TensorType]:
+        axis = one_axis(self.on, x)
+        if not facts.require(Condition("<=", self.k, x.size(axis)), f"`top_k` along `{axis}`"):
+            raise OpError("A204", f"there are no {self.k} positions in the axis `{axis}` of size {x.size(axis)}", "k")
+        made = x.resized(**{axis: self.k})
+        return made.cast("int"), made
+
+    def emit(self, code: Emission, x: Term) -> tuple[Term, Term]:
+        place = dims(x, [one_axis(self.on, code.inputs[0])])
+        value, position = code.unpack(f"{x.safe}.topk({code.size(self.k)}, {place})", x.order, x.order)
+        return position, value
+
+    def reference(self, types: Types, x: Named) -> tuple[Named, Named]:
+        axis, k = one_axis(self.on, types.inputs[0]), known(types.outputs[0].size(one_axis(self.on, types.inputs[0])))
+        order = x.map(lambda values: values.argsort(x.at(axis), descending=True)).select(axis, slice(k))
+        return order, x.map(lambda values: values.gather(x.at(axis), order.tensor))
+
+    def mixes(self, x: TensorType) -> frozenset[str]:
+        return frozenset(axes_of(self.on, x))
+
+
+@register
+class Sort(Primitive):
+    """The values along `on` in ascending order, or descending."""
+
+    name: ClassVar[str] = "sort"
+
+    on: Axes
+    descending: bool = False
+
+    def infer(self, facts: Facts, x: TensorType) -> TensorType:
+        one_axis(self.on, x)
+        return x
+
+    def emit(self, code: Emission, x: Term) -> Term:
+        return Term(f"{self.call(code, x)}.values", x.order)
+
+    def call(self, code: Emission, x: Term) -> str:
+        place = dims(x, [one_axis(self.on, code.inputs[0])])
+        return f"{x.safe}.sort(dim={place}, descending=True, stable=True)" if self.descending else f"{x.safe}.sort(dim={place}, stable=True)"
+
+    def reference(self, types: Types, x: Named) -> Named:
+        axis = one_axis(self.on, types.inputs[0])
+        return x.map(lambda values: values.gather(x.at(axis), self.order(x, axis)))
+
+    def order(self, x: Named, axis: str) -> Any:
+        """The position of each value by how many come before it: smaller ones (larger where descending), and equal ones in front of it."""
+        import torch
+
+        rows = x.tensor.movedim(x.at(axis), -1)
+        earlier = torch.ones(rows.shape[-1], rows.shape[-1], dtype=torch.bool).tril(-1)
+        here, other = rows.unsqueeze(-1), rows.unsqueeze(-2)
+        before = (other > here if self.descending else other < here) | ((other == here) & earlier)
+        rank = before.sum(-1)
+        return torch.zeros_like(rank).scatter(-1, rank, torch.arange(rows.shape[-1]).expand_as(rank)).movedim(-1, x.at(axis))
+
+    def mixes(self, x: TensorType) -> frozenset[str]:
+        return frozenset(axes_of(self.on, x))
+
+
+@register
+class Argsort(Sort):
+    """The positions that put the values along `on` in ascending order, or descending; equal values keep theirs."""
+
+    name: ClassVar[str] = "argsort"
+
+    def infer(self, facts: Facts, x: TensorType) -> TensorType:
+        return super().infer(facts, x).cast("int")
+
+    def emit(self, code: Emission, x: Term) -> Term:
+        return Term(f"{self.call(code, x)}.indices", x.order)
+
+    def reference(self, types: Types, x: Named) -> Named:
+        return Named(self.order(x, one_axis(self.on, types.inputs[0])), x.names)
+
+
+# ---- positions as data
+@register
+class OneHot(Primitive):
+    """y[.., j] = 1 where index = j along a new axis, else 0."""
+
+    name: ClassVar[str] = "one_hot"
+    inputs: ClassVar[tuple[str, ...]] = ("index",)
+
+    axis: AxisName
+    size: Whole
+
+    def infer(self, facts: Facts, index: TensorType) -> TensorType:
+        _need_positions(index)
+        need_new(index, self.axis, "axis")
+        return replace(index, axes=(*index.axes, self.made), dtype="float")
+
+    @property
+    def made(self) -> Axis:
+        """The new axis."""
+        return Axis(self.axis, self.size, default_role(self.axis))
+
+    def emit(self, code: Emission, index: Term) -> Term:
+        return Term(f"F.one_hot({index.code}, {code.size(self.size)}).to({code.working()})", (*index.order, self.axis))
+
+    def reference(self, types: Types, index: Named) -> Named:
+        import torch
+
+        places = torch.arange(known(types.outputs[0].size(self.axis)), device=index.tensor.device)
+        return Named((index.tensor.unsqueeze(-1) == places).to(torch.get_default_dtype()), (*index.names, self.axis))
+
+
+@register
+class Index(Primitive):
+    """The positions 0, 1, .. along an axis: `index(n = 16)` is int[n = 16]."""
+
+    name: ClassVar[str] = "index"
+    inputs: ClassVar[tuple[str, ...]] = ()
+
+    axis: AxisName
+    size: Whole
+
+    def infer(self, facts: Facts) -> TensorType:
+        return replace(SCALAR, axes=(Axis(self.axis, self.size, default_role(self.axis)),), dtype="int")
+
+    def emit(self, code: Emission) -> Term:
+        if isinstance(self.size, int):
+            return Term(code.buffer(self.axis, f"torch.arange({code.size(self.size)})"), (self.axis,))
+        return Term(f"torch.arange({code.size(self.size)}, device={code.device()})", (self.axis,))
+
+    def reference(self, types: Types) -> Named:
+        import torch
+
+        return Named(torch.arange(known(types.outputs[0].size(self.axis))), (self.axis,))

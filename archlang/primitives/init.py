@@ -1,0 +1,332 @@
+"""How weights start: values of kind `init`, written as expressions in torch. Arithmetic on them makes others: `ones * 1e-6`, `log(uniform(1, 16))`."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeAlias
+
+from archlang.primitive import AxisName, Construct, Number, OpError, Whole, register
+
+Write: TypeAlias = Callable[[Any], str]  # how a number is written: itself, or an argument where modules differ in it
+
+
+class Init(Construct):
+    """A tensor of a given shape to start from. `form` is the text: `{shape}` that of the shape, and hyper-parameters stand in it by name.
+
+    A form that fills a tensor in place has `{tensor}` instead of `{shape}`.
+    """
+
+    kind: ClassVar[str] = "init"
+    form: ClassVar[str] = ""
+    least: ClassVar[int] = 0  # the number of axes that it needs
+
+    def check(self, names: tuple[str, ...]) -> None:
+        """Refuse a weight, given by its axes, that cannot start like this."""
+        if len(names) < self.least:
+            raise OpError("A309", f"`{self.name}` starts weights of at least {self.least} axes", "init", "`normal(0.02)` starts any")
+
+    def code(self, shape: str, names: tuple[str, ...] = (), const: Write = repr) -> str:
+        """An expression for a new tensor. `shape` is the text of a tuple, `names` are the axes."""
+        if "{tensor}" in self.form:
+            return self.fill(f"torch.empty({shape})", const)
+        return self.form.format(shape=shape, **self._numbers(const))
+
+    def fill(self, tensor: str, const: Write = repr) -> str:
+        """A statement that fills a tensor in place; empty where only `code` serves."""
+        return self.form.format(tensor=tensor, **self._numbers(const)) if "{tensor}" in self.form else ""
+
+    def _numbers(self, const: Write) -> dict[str, str]:
+        return {name: const(getattr(self, name)) for name in type(self).model_fields}
+
+
+# ---- constants
+@register
+class Zeros(Init):
+    """0 everywhere."""
+
+    name: ClassVar[str] = "zeros"
+    form: ClassVar[str] = "nn.init.zeros_({tensor})"
+
+    def code(self, shape: str, names: tuple[str, ...] = (), const: Write = repr) -> str:
+        return f"torch.zeros({shape})"
+
+
+@register
+class Ones(Init):
+    """1 everywhere."""
+
+    name: ClassVar[str] = "ones"
+    form: ClassVar[str] = "nn.init.ones_({tensor})"
+
+    def code(self, shape: str, names: tuple[str, ...] = (), const: Write = repr) -> str:
+        return f"torch.ones({shape})"
+
+
+@register
+class Constant(Init):
+    """One number everywhere."""
+
+    name: ClassVar[str] = "constant"
+    form: ClassVar[str] = "nn.init.constant_({tensor}, {value})"
+
+    value: Number
+
+    def code(self, shape: str, names: tuple[str, ...] = (), const: Write = repr) -> str:
+        return f"torch.full({shape}, {const(float(self.value))})"
+
+
+@register
+class Eye(Init):
+    """1 where the positions of the two axes are equal, else 0."""
+
+    name: ClassVar[str] = "eye"
+    form: ClassVar[str] = "nn.init.eye_({tensor})"
+    least: ClassVar[int] = 2
+
+    def check(self, names: tuple[str, ...]) -> None:
+        if len(names) != 2:
+            raise OpError("A309", f"`eye` starts weights of two axes, and this one has {len(names)}", "init")
+
+
+# ---- distributions
+@register
+class Normal(Init):
+    """The normal distribution."""
+
+    name: ClassVar[str] = "normal"
+    form: ClassVar[str] = "nn.init.normal_({tensor}, {mean}, {std})"
+
+    std: Number = 1.0
+    mean: Number = 0.0
+
+    def code(self, shape: str, names: tuple[str, ...] = (), const: Write = repr) -> str:
+        if self.mean:
+            return super().code(shape, names, const)
+        return f"torch.randn({shape})" + (f" * {const(self.std)}" if self.std != 1 else "")
+
+
+@register
+class TruncNormal(Init):
+    """The normal distribution around 0, cut off at -2 and 2, as timm and torchvision start ViTs."""
+
+    name: ClassVar[str] = "trunc_normal"
+    form: ClassVar[str] = "nn.init.trunc_normal_({tensor}, std={std})"
+
+    std: Number = 0.02
+
+
+@register
+class Uniform(Init):
+    """The uniform distribution from low to high."""
+
+    name: ClassVar[str] = "uniform"
+    form: ClassVar[str] = "nn.init.uniform_({tensor}, {low}, {high})"
+
+    low: Number = 0.0
+    high: Number = 1.0
+
+
+@register
+class LogUniform(Init):
+    """A number whose logarithm is uniform from log(low) to log(high)."""
+
+    name: ClassVar[str] = "log_uniform"
+    form: ClassVar[str] = "{low} * {ratio} ** torch.rand({shape})"
+
+    low: Number
+    high: Number
+
+    def check(self, names: tuple[str, ...]) -> None:
+        if not 0 < self.low <= self.high:
+            raise OpError("A309", f"`log_uniform` runs between positive numbers, not from {self.low} to {self.high}", "init")
+
+    def _numbers(self, const: Write) -> dict[str, str]:
+        return {"low": const(self.low), "ratio": const(self.high / self.low)}
+
+
+# ---- by fan: weight [out, in, taps ..] maps `in` times `taps` values to each output
+class _Fan(Init):
+    least: ClassVar[int] = 2
+
+
+@register
+class XavierUniform(_Fan):
+    """Uniform with variance 2 gain^2 / (fan in + fan out) (Glorot and Bengio, 2010)."""
+
+    name: ClassVar[str] = "xavier_uniform"
+    form: ClassVar[str] = "nn.init.xavier_uniform_({tensor}, {gain})"
+
+    gain: Number = 1.0
+
+
+@register
+class XavierNormal(_Fan):
+    """Normal with variance 2 gain^2 / (fan in + fan out) (Glorot and Bengio, 2010)."""
+
+    name: ClassVar[str] = "xavier_normal"
+    form: ClassVar[str] = "nn.init.xavier_normal_({tensor}, {gain})"
+
+    gain: Number = 1.0
+
+
+@register
+class Kaiming(_Fan):
+    """Uniform with variance 1 / (3 fan in): how PyTorch starts its linear maps and convolutions."""
+
+    name: ClassVar[str] = "kaiming"
+    form: ClassVar[str] = "nn.init.kaiming_uniform_({tensor}, a=5**0.5)"
+
+
+@register
+class KaimingUniform(_Fan):
+    """Uniform with variance 2 / fan in, or 2 / fan out, for layers before a relu (He et al., 2015)."""
+
+    name: ClassVar[str] = "kaiming_uniform"
+    form: ClassVar[str] = 'nn.init.kaiming_uniform_({tensor}, mode="fan_{fan}", nonlinearity="relu")'
+
+    fan: str = "in"
+
+    def check(self, names: tuple[str, ...]) -> None:
+        super().check(names)
+        if self.fan not in ("in", "out"):
+            raise OpError("A309", f'`fan` is "in" or "out", not "{self.fan}"', "init")
+
+    def _numbers(self, const: Write) -> dict[str, str]:
+        return {"fan": self.fan}
+
+
+@register
+class KaimingNormal(KaimingUniform):
+    """Normal with variance 2 / fan in, or 2 / fan out, for layers before a relu (He et al., 2015)."""
+
+    name: ClassVar[str] = "kaiming_normal"
+    form: ClassVar[str] = 'nn.init.kaiming_normal_({tensor}, mode="fan_{fan}", nonlinearity="relu")'
+
+
+@register
+class Variance(_Fan):
+    """Normal with variance gain / fan in."""
+
+    name: ClassVar[str] = "variance"
+    form: ClassVar[str] = 'nn.init.kaiming_normal_(torch.empty({shape}), nonlinearity="linear") * {scale}'
+
+    gain: Number = 1.0
+
+    def check(self, names: tuple[str, ...]) -> None:
+        super().check(names)
+        if self.gain < 0:
+            raise OpError("A309", f"a variance is not negative: {self.gain}", "init")
+
+    def _numbers(self, const: Write) -> dict[str, str]:
+        return {"scale": const(self.gain**0.5)}
+
+
+@register
+class Orthogonal(_Fan):
+    """gain times a matrix with orthonormal rows or columns; axes behind the first count as one (Saxe et al., 2013)."""
+
+    name: ClassVar[str] = "orthogonal"
+    form: ClassVar[str] = "nn.init.orthogonal_({tensor}, {gain})"
+
+    gain: Number = 1.0
+
+
+# ---- arithmetic
+class Positions(Init):
+    """0, 1, .. along one axis: `index(state)` among initialisations."""
+
+    name: ClassVar[str] = "index"
+
+    axis: AxisName
+    size: Whole
+
+    def check(self, names: tuple[str, ...]) -> None:
+        if self.axis not in names:
+            raise OpError("A205", f"the weight has no axis `{self.axis}`", "init")
+
+    def code(self, shape: str, names: tuple[str, ...] = (), const: Write = repr) -> str:
+        behind = len(names) - 1 - names.index(self.axis)
+        places = f"torch.arange({const(self.size)}, dtype=torch.get_default_dtype())"
+        if len(names) == 1:
+            return places
+        if behind:
+            places = f"{places}[:{', None' * behind}]"
+        return f"{places}.expand({shape}).contiguous()"
+
+
+class Arithmetic(Init):
+    """Two initialisations, or one and a number, under an operator."""
+
+    name: ClassVar[str] = "arithmetic"
+
+    operator: str
+    left: Any
+    right: Any
+
+    def check(self, names: tuple[str, ...]) -> None:
+        for side in (self.left, self.right):
+            if isinstance(side, Init):
+                side.check(names)
+
+    def code(self, shape: str, names: tuple[str, ...] = (), const: Write = repr) -> str:
+        left, right = (_inside(side, shape, names, const) for side in (self.left, self.right))
+        return f"{left} {self.operator} {right}"
+
+
+class Applied(Init):
+    """A function of an initialisation."""
+
+    name: ClassVar[str] = "applied"
+
+    function: str
+    argument: Init
+
+    def check(self, names: tuple[str, ...]) -> None:
+        self.argument.check(names)
+
+    def code(self, shape: str, names: tuple[str, ...] = (), const: Write = repr) -> str:
+        inside = self.argument.code(shape, names, const)
+        return _FUNCTIONS[self.function].format(x=inside, safe=f"({inside})")
+
+
+def _inside(side: Any, shape: str, names: tuple[str, ...], const: Write) -> str:
+    if not isinstance(side, Init):
+        return const(side)
+    text = side.code(shape, names, const)
+    return f"({text})" if isinstance(side, Arithmetic | Normal | LogUniform | Variance) else text
+
+
+_FUNCTIONS = {
+    "exp": "torch.exp({x})",
+    "log": "torch.log({x})",
+    "sqrt": "torch.sqrt({x})",
+    "square": "torch.square({x})",
+    "sin": "torch.sin({x})",
+    "cos": "torch.cos({x})",
+    "tanh": "torch.tanh({x})",
+    "abs": "torch.abs({x})",
+    "neg": "-{safe}",
+    "softplus_inverse": "torch.log(torch.expm1({x}))",  # log(1 + e^y) = x
+}
+OPERATORS = ("+", "-", "*", "/", "**")
+
+
+def combine(operator: str, a: Any, b: Any) -> Init:
+    """`a operator b`, where one is an initialisation and the other one or a number."""
+    if operator not in OPERATORS:
+        raise OpError("A307", f"`{operator}` does not work on initialisations", None, f"one of {' '.join(OPERATORS)} does")
+    return Arithmetic(operator=operator, left=_value(a), right=_value(b))
+
+
+def apply(function: str, init: Init) -> Init:
+    """A function of an initialisation, by its name in the language."""
+    if function not in _FUNCTIONS:
+        raise OpError("A307", f"`{function}` does not work on initialisations", None, f"one of {', '.join(sorted(_FUNCTIONS))} does")
+    return Applied(function=function, argument=init)
+
+
+def as_init(value: Any) -> Init:
+    """An initialisation, or the constant of a number."""
+    return value if isinstance(value, Init) else Constant(value=value)
+
+
+def _value(value: Any) -> Any:
+    return value if isinstance(value, Init) else Constant(value=value).value

@@ -1,0 +1,103 @@
+"""Noise in training, and scales that damp a branch."""
+
+from typing import Any, ClassVar
+
+from archlang.named import Named
+from archlang.primitive import (
+    Axes,
+    Emission,
+    Number,
+    OpError,
+    Param,
+    Primitive,
+    Term,
+    Types,
+    axes_of,
+    need_axes,
+    register,
+)
+from archlang.primitives.broadcast import refuse
+from archlang.shapes import TensorType
+from archlang.sizes import Facts
+
+
+@register
+class Dropout(Primitive):
+    """In training each value is 0 with probability `rate`, else x / (1 - rate); otherwise y = x (Srivastava et al., 2014)."""
+
+    name: ClassVar[str] = "dropout"
+    random: ClassVar[bool] = True
+
+    rate: Number
+
+    def infer(self, facts: Facts, x: TensorType) -> TensorType:
+        if not 0 <= self.rate < 1:
+            raise OpError("A305", f"the rate is from 0 to below 1, and here {self.rate}", "rate")
+        if "float" not in x.dtype:
+            raise refuse(x, f"`{self.name}` takes a `float`")
+        return x
+
+    def emit(self, code: Emission, x: Term) -> Term:
+        return Term(f"F.dropout({x.code}, {code.const(self.rate)}, self.training)", x.order) if self.rate else x
+
+    def reference(self, types: Types, x: Named) -> Named:
+        return x
+
+
+@register
+class DropPath(Dropout):
+    """In training whole samples are 0 with probability `rate`, the others x / (1 - rate); otherwise y = x (Huang et al., 2016).
+
+    A sample is one position of all batch axes.
+    """
+
+    name: ClassVar[str] = "drop_path"
+
+    def infer(self, facts: Facts, x: TensorType) -> TensorType:
+        need_axes(x, ["batch"])
+        return super().infer(facts, x)
+
+    def emit(self, code: Emission, x: Term) -> Term:
+        if not self.rate:
+            return x
+        places = tuple(x.order.index(name) for name in code.inputs[0].of_role("batch"))
+        where = "" if places == (0,) else f", {places}"
+        return Term(f"{code.helper('drop_path')}({x.code}, {code.const(self.rate)}, self.training{where})", x.order)
+
+
+@register
+class StochasticDepth(DropPath):
+    """Another name of `drop_path`."""
+
+    name: ClassVar[str] = "stochastic_depth"
+
+
+@register
+class LayerScale(Primitive):
+    """y = gamma x, one gamma for each position of the axes `on` (Touvron et al., 2021). Weight gamma: [on], at first `init` everywhere."""
+
+    name: ClassVar[str] = "layer_scale"
+
+    init: Number = 1e-5
+    on: Axes = ("c",)
+
+    def infer(self, facts: Facts, x: TensorType) -> TensorType:
+        need_axes(x, self.on)
+        if "float" not in x.dtype:
+            raise refuse(x, "`layer_scale` takes a `float`")
+        return x
+
+    def params(self, x: TensorType) -> dict[str, Param]:
+        on = axes_of(self.on, x)
+        return {"gamma": Param(tuple(x.size(name) for name in on), on)}
+
+    def emit(self, code: Emission, x: Term) -> Term:
+        on = axes_of(self.on, code.inputs[0])
+        module = code.module("LayerScale", *(code.size(code.inputs[0].size(name)) for name in on), init=code.const(self.init))
+        if x.order[-len(on) :] == on:
+            return Term(f"{module}({x.code})", x.order)
+        x, gamma = code.align(x, Term(code.weight("gamma"), on))
+        return Term(f"{x.safe} * {gamma.code}", x.order, tight=False)
+
+    def reference(self, types: Types, x: Named, gamma: Any = None) -> Named:
+        return x * Named(gamma, axes_of(self.on, types.inputs[0]))

@@ -1,0 +1,171 @@
+"""Operators and elementwise functions; tensors broadcast by the names of their axes."""
+
+import operator
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from archlang.named import Named
+from archlang.primitive import Emission, Number, OpError, Primitive, Term, Types, Whole, register
+from archlang.primitives.broadcast import floating, infix, join, made, refuse
+from archlang.shapes import TensorType, is_float
+from archlang.sizes import Facts, Poly
+
+COMPARISONS = {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
+
+
+def _is_real(dtype: str) -> bool:
+    return is_float(dtype) or dtype.startswith("complex")
+
+
+def _with_number(dtype: str, number: Any) -> str:
+    """The dtype of a tensor combined with a number: the number gives way, unless it is of a higher kind."""
+    if isinstance(number, float) and not _is_real(dtype):
+        return "float"
+    return "int" if dtype == "bool" else dtype
+
+
+class Binary(Primitive):
+    """`a OP b`, element by element, broadcast by name. `left` or `right` is the number on the side that has no tensor."""
+
+    inputs: ClassVar[tuple[str, ...]] = ("a?", "b?")
+    symbol: ClassVar[str]
+    tight: ClassVar[bool] = False
+    meaning: ClassVar[Callable[[Any, Any], Any]]
+
+    left: Whole | Number | None = None
+    right: Whole | Number | None = None
+
+    def infer(self, facts: Facts, a: TensorType | None = None, b: TensorType | None = None) -> TensorType:
+        tensors = [type_ for type_ in (a, b) if type_ is not None]
+        if len(tensors) + (self.left is not None) + (self.right is not None) != 2:
+            raise OpError("A302", f"`{self.name}` takes two values")
+        joined = join(facts, *tensors)
+        number = self.right if self.left is None else self.left
+        dtype = joined.dtype if number is None else _with_number(joined.dtype, number)
+        return joined.cast(self.result(joined, dtype))
+
+    def result(self, joined: TensorType, dtype: str) -> str:
+        """The dtype of the result, given that of the operands."""
+        if dtype == "bool":
+            raise refuse(joined, f"`{self.symbol}` takes numbers", "`cast(x, int)`, or `and` and `or` for truth values", "a")
+        return dtype
+
+    def emit(self, code: Emission, a: Term | None = None, b: Term | None = None) -> Term:
+        if a is not None and b is not None:
+            a, b = code.align(self.operand(code, a, code.inputs[0]), self.operand(code, b, code.inputs[1]))
+            return Term(self.write(a, b), max(a.order, b.order, key=len), self.tight)
+        tensor = self.operand(code, a or b, next(type_ for type_ in code.inputs if type_ is not None))
+        value = self.right if b is None else self.left
+        number = Term(code.size(value), (), str(value).isidentifier()) if isinstance(value, Poly) else Term(code.const(value), ())
+        return Term(self.write_number(tensor, number, first=a is None), tensor.order, self.tight)
+
+    def operand(self, code: Emission, term: Any, type_: TensorType) -> Term:
+        number = self.right if self.left is None else self.left
+        return floating(code, term, type_) if isinstance(number, float) else term
+
+    def write(self, a: Term, b: Term) -> str:
+        return infix(a, self.symbol, b)
+
+    def write_number(self, tensor: Term, number: Term, first: bool) -> str:
+        return self.write(number, tensor) if first else self.write(tensor, number)
+
+    def reference(self, types: Types, a: Named | None = None, b: Named | None = None) -> Named:
+        function = type(self).meaning
+        if a is not None:
+            return a.combine(self.right if b is None else b, function)
+        assert b is not None
+        return b.map(lambda x: function(self.left, x))
+
+
+class Division(Binary):
+    """a / b; whole numbers become the working type."""
+
+    name: ClassVar[str] = "div"
+    symbol: ClassVar[str] = "/"
+    meaning: ClassVar[Callable[[Any, Any], Any]] = operator.truediv
+
+    def result(self, joined: TensorType, dtype: str) -> str:
+        return dtype if _is_real(dtype) else "float"
+
+    def operand(self, code: Emission, term: Any, type_: TensorType) -> Term:
+        whole = code.outputs[0].dtype == "float" and all(t is None or not _is_real(t.dtype) for t in code.inputs)
+        return floating(code, term, type_) if whole else term
+
+
+class Power(Binary):
+    """a ** b."""
+
+    name: ClassVar[str] = "pow"
+    symbol: ClassVar[str] = "**"
+    meaning: ClassVar[Callable[[Any, Any], Any]] = operator.pow
+
+    def infer(self, facts: Facts, a: TensorType | None = None, b: TensorType | None = None) -> TensorType:
+        made = super().infer(facts, a, b)
+        if not _is_real(made.dtype) and isinstance(self.right, int) and self.right < 0:
+            raise refuse(made, "a negative power is of a `float`", "`cast(x, float) ** ...`", "a")
+        return made
+
+    def write_number(self, tensor: Term, number: Term, first: bool) -> str:
+        # -2 ** x is -(2 ** x)
+        return f"torch.pow({number.code}, {tensor.code})" if first else super().write_number(tensor, number, first)
+
+
+class Comparison(Binary):
+    """a OP b as truth values."""
+
+    def result(self, joined: TensorType, dtype: str) -> str:
+        ordered = self.symbol not in ("==", "!=")
+        if ordered and (dtype.startswith("complex") or joined.dtype == "bool"):
+            raise refuse(joined, f"`{self.symbol}` takes numbers that have an order", about="a")
+        return "bool"
+
+
+class Logical(Binary):
+    """a OP b of truth values."""
+
+    def result(self, joined: TensorType, dtype: str) -> str:
+        if dtype != "bool":
+            raise refuse(joined, f"`{self.name.removeprefix('logical_')}` takes truth values", "compare first: `x > 0`", "a")
+        return "bool"
+
+
+class Extreme(Binary):
+    """The smaller or larger of a and b."""
+
+    tight: ClassVar[bool] = True
+    bound: ClassVar[str]
+
+    def write(self, a: Term, b: Term) -> str:
+        return f"torch.{self.name}({a.code}, {b.code})"
+
+    def write_number(self, tensor: Term, number: Term, first: bool) -> str:
+        return f"{tensor.safe}.clamp({self.bound}={number.code})"
+
+
+def _greater(a: Any, b: Any) -> Any:
+    return (a >= b) * a + (a < b) * b
+
+
+def _less(a: Any, b: Any) -> Any:
+    return (a <= b) * a + (a > b) * b
+
+
+def _define(base: type[Binary], name: str, law: str, meaning: Callable[[Any, Any], Any], **facts: Any) -> None:
+    """A binary operation from its name, its law and its meaning."""
+    space = {"__doc__": law, "symbol": law.split()[1], "meaning": staticmethod(meaning)}
+    register(made(name, base, space | facts))
+
+
+_define(Binary, "add", "a + b.", operator.add)
+_define(Binary, "sub", "a - b.", operator.sub)
+_define(Binary, "mul", "a * b.", operator.mul)
+_define(Binary, "mod", "a % b, with the sign of b.", lambda a, b: a - b * (a / b).floor())
+_define(Binary, "floordiv", "a // b, rounded down.", lambda a, b: (a / b).floor())
+register(Division)
+register(Power)
+for _symbol, _name in COMPARISONS.items():
+    _define(Comparison, _name, f"a {_symbol} b.", getattr(operator, _name))
+_define(Logical, "logical_and", "a & b, where both are true.", lambda a, b: a * b)
+_define(Logical, "logical_or", "a | b, where one is true.", lambda a, b: (a + b) > 0)
+_define(Extreme, "maximum", "a max b, the larger.", _greater, bound="min")
+_define(Extreme, "minimum", "a min b, the smaller.", _less, bound="max")
