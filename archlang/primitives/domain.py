@@ -1,0 +1,295 @@
+"""Who sees whom in attention: domains are compile-time values that `attend`, `relative` and their like take as `over`.
+
+A domain is a product over the attended axes: a query sees a key where it does along each of them.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, Literal
+
+from archlang.primitive import AxisMap, Construct, Emission, OpError, PerAxis, register
+from archlang.shapes import Axis
+from archlang.sizes import Condition, Facts, Size
+
+Axes = tuple[Axis, ...]
+
+
+class Domain(Construct):
+    """Which keys a query sees."""
+
+    kind: ClassVar[str] = "domain"
+
+    def meet(self, other: "Domain") -> "Domain":
+        """`self & other`: the keys in both."""
+        return Meet(left=self, right=other)
+
+    def parts(self) -> "Iterator[Domain]":
+        """The domains that it is the meet of."""
+        yield self
+
+    def check(self, facts: Facts, axes: Axes) -> None:
+        """Refuse axes that it cannot serve; raises `OpError`."""
+
+    def sees(self, axes: Axes, axis: Axis, i: Any, j: Any) -> Any:
+        """The meaning along one axis: whether a query at the positions `i` sees a key at `j` (tensors that broadcast)."""
+        raise NotImplementedError
+
+    def restricts(self, axes: Axes, axis: Axis) -> bool:
+        """Whether some keys along an axis are not seen; queries then need the axis too."""
+        return True
+
+    def looks_ahead(self, axes: Axes, axis: Axis) -> bool:
+        """Whether a query sees later positions along an axis."""
+        return True
+
+    def is_causal(self, axes: Axes, axis: Axis) -> bool:
+        """Whether it is the plain lower triangle along an axis."""
+        return False
+
+    def mask(self, code: Emission, axes: Axes, axis: Axis, device: str) -> str | None:
+        """A bool matrix [query, key] along one axis as code; None where all see all. `device` ends the arguments of
+        its constructor.
+        """
+        return None
+
+
+class Meet(Domain):
+    """`left & right`: the keys that both see."""
+
+    left: Domain
+    right: Domain
+
+    def __str__(self) -> str:
+        return f"{self.left} & {self.right}"
+
+    def parts(self) -> Iterator[Domain]:
+        yield from self.left.parts()
+        yield from self.right.parts()
+
+    def check(self, facts: Facts, axes: Axes) -> None:
+        parts = list(self.parts())
+        for part in parts:
+            part.check(facts, axes)
+        cells = [part for part in parts if isinstance(part, Cells)]
+        if len(cells) > 1 or any(
+            isinstance(cell, Grid) and isinstance(part, Sliding) for cell in cells for part in parts
+        ):
+            raise OpError(
+                "A305", f"`{self}` is not a domain: a partition meets `causal` or, inside windows, `sliding`", "over"
+            )
+
+    def sees(self, axes: Axes, axis: Axis, i: Any, j: Any) -> Any:
+        return self.left.sees(axes, axis, i, j) & self.right.sees(axes, axis, i, j)
+
+    def restricts(self, axes: Axes, axis: Axis) -> bool:
+        return any(part.restricts(axes, axis) for part in self.parts())
+
+    def looks_ahead(self, axes: Axes, axis: Axis) -> bool:
+        return all(part.looks_ahead(axes, axis) for part in self.parts())
+
+
+@register
+class Full(Domain):
+    """Every query sees every key."""
+
+    name: ClassVar[str] = "full"
+
+    def restricts(self, axes: Axes, axis: Axis) -> bool:
+        return False
+
+    def sees(self, axes: Axes, axis: Axis, i: Any, j: Any) -> Any:
+        return (i == i) & (j == j)
+
+
+@register
+class Causal(Domain):
+    """A query sees itself and what is before it: along the time axes or, where there are none, along the one axis
+    attended over.
+    """
+
+    name: ClassVar[str] = "causal"
+
+    def check(self, facts: Facts, axes: Axes) -> None:
+        if len(axes) > 1 and not any(axis.role == "time" for axis in axes):
+            names = ", ".join(axis.name for axis in axes)
+            raise OpError("A305", f"`causal` needs a time axis or a single axis, not {names}", "over")
+
+    def sees(self, axes: Axes, axis: Axis, i: Any, j: Any) -> Any:
+        return i >= j if self.restricts(axes, axis) else (i == i) & (j == j)
+
+    def looks_ahead(self, axes: Axes, axis: Axis) -> bool:
+        return not self.restricts(axes, axis)
+
+    def is_causal(self, axes: Axes, axis: Axis) -> bool:
+        return self.restricts(axes, axis)
+
+    def mask(self, code: Emission, axes: Axes, axis: Axis, device: str) -> str | None:
+        n = code.size(axis.size)
+        return f"torch.ones({n}, {n}, dtype=torch.bool{device}).tril()" if self.restricts(axes, axis) else None
+
+    def restricts(self, axes: Axes, axis: Axis) -> bool:
+        return axis.role == "time" or len(axes) == 1
+
+
+@register
+class Sliding(Domain):
+    """On time the `n` most recent positions, itself included; on space those closer than `n` along each axis, on
+    either side.
+    """
+
+    name: ClassVar[str] = "sliding"
+
+    n: PerAxis
+
+    def check(self, facts: Facts, axes: Axes) -> None:
+        _check_sizes(self.n, axes, "n")
+
+    def sees(self, axes: Axes, axis: Axis, i: Any, j: Any) -> Any:
+        near = (i - j < self.reach(axis)) & (j - i < self.reach(axis))
+        return near & (i >= j) if axis.role == "time" else near
+
+    def looks_ahead(self, axes: Axes, axis: Axis) -> bool:
+        return axis.role != "time"
+
+    def reach(self, axis: Axis) -> Size:
+        return per_axis(self.n, axis)
+
+    def restricts(self, axes: Axes, axis: Axis) -> bool:
+        return axis.role == "time" or not self._reaches_all(axis)
+
+    def is_causal(self, axes: Axes, axis: Axis) -> bool:
+        return axis.role == "time" and self._reaches_all(axis)
+
+    def _reaches_all(self, axis: Axis) -> bool:
+        reach = self.reach(axis)
+        return isinstance(axis.size, int) and isinstance(reach, int) and reach >= axis.size
+
+    def mask(self, code: Emission, axes: Axes, axis: Axis, device: str) -> str | None:
+        n, reach = code.size(axis.size), self.reach(axis)
+        if self._reaches_all(axis):
+            return Causal().mask(code, axes, axis, device) if axis.role == "time" else None
+        causal = ".tril()" if axis.role == "time" else f".tril({code.size(reach - 1)})"
+        return f"torch.ones({n}, {n}, dtype=torch.bool{device}){causal}.triu({code.size(1 - reach)})"
+
+
+class Cells(Domain):
+    """A partition of the map into cells of equal shape; a query sees its cell. Where a cell would be larger than the
+    map, it is the map.
+    """
+
+    size: PerAxis
+    layout: ClassVar[Literal["windows", "grid"]]
+
+    def check(self, facts: Facts, axes: Axes) -> None:
+        _check_sizes(self.size, axes, "size")
+        for axis in axes:
+            if not facts.divides(self.extent(axis), axis.size):
+                raise OpError(
+                    "A204",
+                    f"`{self}` needs `{axis.name}` to be a multiple of {self.extent(axis)}, and it is {axis.size}",
+                    "over",
+                )
+
+    def restricts(self, axes: Axes, axis: Axis) -> bool:
+        return self.extent(axis) != axis.size
+
+    def extent(self, axis: Axis) -> Size:
+        """The size of a cell along an axis."""
+        size = per_axis(self.size, axis)
+        return axis.size if isinstance(size, int) and isinstance(axis.size, int) and size > axis.size else size
+
+    def place(self, axis: Axis, i: Any) -> Any:
+        """The position of `i` inside its cell."""
+        raise NotImplementedError
+
+
+@register
+class Windows(Cells):
+    """Windows of `size` side by side, moved by `shift` as in Swin; a window that the shift cuts at the border does not
+    join its two halves.
+    """
+
+    name: ClassVar[str] = "windows"
+    layout: ClassVar[Literal["windows", "grid"]] = "windows"
+
+    shift: PerAxis = 0
+
+    def check(self, facts: Facts, axes: Axes) -> None:
+        super().check(facts, axes)
+        for axis in axes:
+            moved = self.moved(axis)
+            if (isinstance(moved, int) and moved < 0) or not facts.require(Condition("<", moved, self.extent(axis))):
+                raise OpError(
+                    "A305",
+                    f"`shift` must be at least 0 and less than the window of {self.extent(axis)}, and is {moved}",
+                    "over",
+                )
+
+    def moved(self, axis: Axis) -> Size:
+        """The shift along an axis; none where the window is the map."""
+        return 0 if self.extent(axis) == axis.size else per_axis(self.shift, axis, 0)
+
+    def place(self, axis: Axis, i: Any) -> Any:
+        return (i - self.moved(axis)) % axis.size % self.extent(axis)
+
+    def sees(self, axes: Axes, axis: Axis, i: Any, j: Any) -> Any:
+        window, shift = self.extent(axis), self.moved(axis)
+        same = (i - shift) % axis.size // window == (j - shift) % axis.size // window
+        return same & ((i < shift) == (j < shift))
+
+
+@register
+class Grid(Cells):
+    """`size` positions per axis, spread evenly over the map (MaxViT's dilated global attention): a query sees those at
+    its own offset.
+    """
+
+    name: ClassVar[str] = "grid"
+    layout: ClassVar[Literal["windows", "grid"]] = "grid"
+
+    def place(self, axis: Axis, i: Any) -> Any:
+        return i // (axis.size // self.extent(axis))
+
+    def sees(self, axes: Axes, axis: Axis, i: Any, j: Any) -> Any:
+        step = axis.size // self.extent(axis)
+        return i % step == j % step
+
+
+def per_axis(value: Any, axis: Axis, absent: Size | None = None) -> Size:
+    """The value of a `PerAxis` for an axis; an axis that a map does not name is taken whole."""
+    if not isinstance(value, AxisMap):
+        size: Size = value
+    else:
+        size = dict(value.items).get(axis.name, axis.size if absent is None else absent)
+    return size
+
+
+def _check_sizes(value: Any, axes: Axes, about: str) -> None:
+    if isinstance(value, AxisMap):
+        for name, _ in value.items:
+            if name not in [axis.name for axis in axes]:
+                raise OpError("A205", f"there is no axis `{name}` to attend over", about)
+    for size in (per_axis(value, axis) for axis in axes):
+        if not isinstance(size, int) or size >= 1:
+            continue
+        raise OpError("A305", f"`{about}` must be at least 1, and is {size}", about)
+
+
+def cells_of(domain: Domain) -> Cells | None:
+    """The partition that a domain makes, if any."""
+    return next((part for part in domain.parts() if isinstance(part, Cells)), None)
+
+
+def extents(domain: Domain, axes: Axes) -> tuple[Size, ...]:
+    """The sizes, per axis, of what a query may see at most: its cell or the map."""
+    cells = cells_of(domain)
+    return tuple(cells.extent(axis) if cells else axis.size for axis in axes)
+
+
+def is_whole(domain: Domain, axes: Axes) -> bool:
+    """Whether a partition has one cell only, the map."""
+    return extents(domain, axes) == tuple(axis.size for axis in axes)
+
+
+def default_domain(axes: Iterable[Axis]) -> Domain:
+    """Causal on time and full on space."""
+    return Causal() if any(axis.role == "time" for axis in axes) else Full()
