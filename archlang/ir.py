@@ -158,11 +158,15 @@ class Graph:
     def __init__(self, name: str, span: Span = BUILTIN) -> None:
         self.name = name
         self.span = span
+        self.doc = ""
         self.hypers: dict[str, Any] = {}  # numbers that the block was called with: names for what differs between instances
         self.inputs: dict[str, Value] = {}
         self.outputs: list[tuple[str, Value]] = []
         self.layers: list[str] = []  # layer ports: modules that the caller lends, labels `@port`
+        self.names: dict[tuple[int, int], str] = {}  # the user's names of values, by (node, output)
+        self.doc = ""  # the docstring of the block
         self._net: nx.MultiDiGraph = nx.MultiDiGraph()
+        self._names: dict[tuple[int, int], str] = {}
         self._next = 0
         self._upward = True  # every edge goes to a later node, so ids are the order
 
@@ -199,9 +203,14 @@ class Graph:
 
     def rename(self, value: Value, name: str) -> None:
         """Remember the user's name of a value, the first that it gets."""
+        self._names.setdefault((value.node, value.output), name)
         node = self.node(value.node)
         if node.name is None and len(node.types) == 1:
             self._net.nodes[value.node]["node"] = replace(node, name=name)
+
+    def name_of(self, value: Value) -> str | None:
+        """The user's name of a value."""
+        return self._names.get((value.node, value.output), self.node(value.node).name)
 
     @staticmethod
     def arguments(op: Primitive, operands: Iterable[tuple[str, Any]]) -> list[Any]:

@@ -1,0 +1,325 @@
+"""One page: text to program, program to architecture, architecture to PyTorch. The face of archlang for Python.
+
+    program = archlang.load("examples/maxvit.arch")
+    network = program.maxvit(variant="tiny", classes=10)
+    print(network.show(), network.params, network.macs)
+    module = network.module(seed=0)
+"""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archlang import __version__, resources
+from archlang.checkpoint import load_weights, save_weights
+from archlang.diagnostics import ArchError, Collector, Diagnostic, error, suggest
+from archlang.elaborate.files import Files, Module
+from archlang.elaborate.models import Elaborated, Text, elaborate, variants
+from archlang.ir import Graph
+from archlang.lexer import read
+from archlang.shapes import TensorType
+from archlang.sizes import Condition, Size
+from archlang.source import Source, Span
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from archlang.analysis.cost import Cost
+
+__all__ = ["Architecture", "Program", "check", "format_text", "load", "load_weights", "loads", "save_weights"]
+
+
+def load(path: str | Path) -> "Program":
+    """The program in a file. Raises `ArchError` with every mistake in it and in the files that it uses."""
+    return _program(_read(Path(path)), Path(path).parent)
+
+
+def loads(text: str, name: str = "<string>") -> "Program":
+    """The program in a text. It can use the standard library, but no other files."""
+    return _program(read(text.encode("utf-8", "surrogatepass"), name), None)
+
+
+def _program(source: Source, root: Path | None) -> "Program":
+    collector = Collector()
+    with deep_recursion():
+        module = Files(Finder(root), collector).read(source)
+    collector.check()
+    return Program(module)
+
+
+def check(path: str | Path) -> list[Diagnostic]:
+    """Every error and warning of a file: of all models with all variants, and of what they `expect`."""
+    try:
+        program = load(path)
+    except ArchError as failure:
+        return list(failure.diagnostics)
+    return program.check()
+
+
+def format_text(text: str, name: str = "<string>") -> str:
+    """The canonical layout of a program's text."""
+    from archlang.formatter import format
+
+    return format(read(text.encode("utf-8", "surrogatepass"), name))
+
+
+# ---- files
+def _read(path: Path) -> Source:
+    try:
+        return read(path)
+    except OSError as failure:
+        reason = failure.strerror or "it cannot be read"
+        raise error("A902", f"`{path}` cannot be read: {reason.lower()}") from None
+
+
+class Finder:
+    """Finds what `use` names: the standard library, or a file in the tree below the folder of the program."""
+
+    def __init__(self, root: Path | None) -> None:
+        self.root = root.resolve() if root is not None else None
+
+    def __call__(self, path: str, relative: bool, user: Source, span: Span) -> Source:
+        return self._file(path, user, span) if relative else _standard(path, span)
+
+    def _file(self, path: str, user: Source, span: Span) -> Source:
+        if self.root is None:
+            raise error("A401", "a program without a file can only use the standard library", span, help="write `use std.FAMILY: NAME`")
+        target = Path(user.name).parent / path
+        real = target.resolve()
+        if Path(path).is_absolute() or "\0" in path or not real.is_relative_to(self.root):
+            raise error("A404", f"`{path}` leaves the folder of the program", span, help="files are used from the program's own folder and below it")
+        if real.suffix != ".arch":
+            raise error("A401", f"`{path}` is not an .arch file", span)
+        if not real.is_file():
+            raise error("A401", f"there is no file `{path}`", span, help=suggest(real.name, (p.name for p in real.parent.glob("*.arch"))))
+        return _read(target)
+
+
+def _standard(path: str, span: Span) -> Source:
+    library, _, family = path.partition(".")
+    known = {f"std.{file.name.removesuffix('.arch')}" for file in resources.folder("stdlib").iterdir() if file.name.endswith(".arch")}
+    if library != "std" or path not in known:
+        raise error("A401", f"there is no `{path}`", span, help=suggest(path, known) or f"there are {', '.join(sorted(known))}")
+    return Source(path, resources.read_text("stdlib", f"{family}.arch"))
+
+
+@contextmanager
+def deep_recursion() -> Iterator[None]:
+    """Room for deeply nested, bounded elaboration."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, 50_000))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
+# ---- programs
+class Program:
+    """A checked file. Its models are attributes: `program.maxvit(variant="tiny", classes=10)` is an `Architecture`."""
+
+    def __init__(self, module: Module) -> None:
+        self._module = module
+        self.models = module.models
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in self.models:
+            raise AttributeError(f"{self._module.source.name} has no model `{name}`")
+        return lambda variant=None, **settings: self.architecture(name, variant, settings)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self.models]
+
+    def __repr__(self) -> str:
+        return f"<program {self._module.source.name}: {', '.join(self.models)}>"
+
+    def architecture(
+        self, model: str | None = None, variant: str | None = None, settings: Mapping[str, Any] | None = None, set_texts: Iterable[str] = ()
+    ) -> "Architecture":
+        """A model (left out where there is one) with the settings of a variant and others; `set_texts` are `name=expression`."""
+        chosen = self._model(model)
+        given = {**(settings or {}), **dict(_setting(text) for text in set_texts)}
+        with deep_recursion():
+            return Architecture(self._module, elaborate(self._module, chosen, variant, given), given)
+
+    def variants(self, model: str) -> list[str]:
+        """The names of a model's variants."""
+        return list(variants(self.models[model]))
+
+    def check(self) -> list[Diagnostic]:
+        """Elaborate every model with every variant and verify what they expect."""
+        from archlang.analysis.expectations import expectations
+
+        collector = Collector()
+        for model in self.models.values():
+            for variant in [None, *variants(model)]:
+                with collector.catch():
+                    network = self.architecture(model.name, variant)
+                    collector.add(*network._elaborated.warnings)
+                    collector.add(*expectations(network, self.architecture))
+                    for name in network.maps:
+                        network.map(name)
+        return collector.found
+
+    def _model(self, name: str | None) -> Any:
+        if name is None and len(self.models) == 1:
+            return next(iter(self.models.values()))
+        known = ", ".join(self.models) or "none"
+        if name is None:
+            title = f"the file has {'several models: ' + known if self.models else 'no model'}"
+            raise error("A507", title, help="write FILE:MODEL" if self.models else None)
+        if name not in self.models:
+            raise error("A507", f"{self._module.source.name} has no model `{name}`", help=suggest(name, self.models) or f"it has {known}")
+        return self.models[name]
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip().isidentifier():
+        raise error("A901", f"`{text}` is not a setting", help="write NAME=VALUE: depths=[2,2,18,2]")
+    return name.strip(), Text(value.strip())
+
+
+# ---- architectures
+class Architecture:
+    """A model with its settings as a typed graph: what it costs, its PyTorch source, its module."""
+
+    def __init__(self, module: Module, elaborated: Elaborated, settings: Mapping[str, Any]) -> None:
+        self._module = module
+        self._elaborated = elaborated
+        self._given = dict(settings)
+
+    @property
+    def name(self) -> str:
+        return self._elaborated.model.name
+
+    @property
+    def variant(self) -> str | None:
+        return self._elaborated.variant
+
+    @property
+    def graph(self) -> Graph:
+        return self._elaborated.graph
+
+    @property
+    def inputs(self) -> dict[str, TensorType]:
+        """The types of the inputs by name."""
+        return {name: value.type for name, value in self.graph.inputs.items()}
+
+    @property
+    def outputs(self) -> dict[str, TensorType]:
+        """The types of the outputs by name."""
+        return {name: value.type for name, value in self.graph.outputs}
+
+    @property
+    def conditions(self) -> dict[Condition, str]:
+        """What free sizes must meet, with the message of the `require` that said so."""
+        return self._elaborated.conditions
+
+    @cached_property
+    def cost(self) -> "Cost":
+        from archlang.analysis.cost import cost
+
+        return cost(self.graph)
+
+    @property
+    def params(self) -> Size:
+        """The number of trained parameters."""
+        return self.cost.params
+
+    @property
+    def macs(self) -> Size:
+        """Multiply-accumulates of one forward pass of one sample: the free size `b` is 1."""
+        from archlang.sizes import substitute
+
+        return substitute(self.cost.macs, {"b": 1})
+
+    @property
+    def flops(self) -> Size:
+        """Floating-point operations of one sample as torch's FlopCounterMode counts them: two per multiply-accumulate."""
+        return self.macs * 2
+
+    @property
+    def activation_bytes(self) -> Size:
+        """The memory that the values of one forward pass of one sample take, in bytes."""
+        from archlang.sizes import substitute
+
+        return substitute(self.cost.activation_bytes, {"b": 1})
+
+    def show(self) -> str:
+        """The network as a tree of its parts, with axes, parameters and multiply-accumulates."""
+        from archlang.analysis.tree import tree
+
+        return tree(self.graph, self.title, self.conditions)
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}{f'/{self.variant}' if self.variant else ''}"
+
+    def source(self, target: str = "torch") -> str:
+        """The text of a Python module that needs torch and nothing else; its class is `class_name`."""
+        from archlang.emit.torch import Header, emit
+
+        if target != "torch":
+            raise error("A901", f"there is no target `{target}`", help="the target is torch")
+        options = [self.title, *(f"{name}={value}" for name, value in sorted(self._given.items()))]
+        file = self._module.source
+        header = Header(Path(file.name).name, sha256(file.text.encode()).hexdigest(), __version__, " ".join(options))
+        with deep_recursion():
+            return emit(self.graph, doc=self.graph.doc, header=header, conditions=list(self.conditions.items()))
+
+    @property
+    def class_name(self) -> str:
+        """The class of the network in `source()`."""
+        from archlang.emit.torch import class_name
+
+        return class_name(self.graph)
+
+    def module(self, seed: int | None = None, allow_python: Iterable[str] = ()) -> "nn.Module":
+        """A new `torch.nn.Module`. With a seed, its weights are the same each time and torch's own generator is left alone."""
+        import torch
+
+        from archlang.emit import load as load_class
+        from archlang.foreign import allow
+
+        allow(self.graph, tuple(allow_python))
+        made = load_class(self.source(), self.class_name)
+        with torch.random.fork_rng(enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            module: nn.Module = made()
+        module.architecture = self  # type: ignore[assignment]
+        return module
+
+    @property
+    def maps(self) -> list[str]:
+        """The names of the model's checkpoint maps."""
+        from archlang.checkpoint import names
+
+        return names(self._elaborated.model)
+
+    def map(self, name: str) -> Any:
+        """A checkpoint map, checked against the weights of this network."""
+        from archlang.checkpoint import compile_map
+
+        return compile_map(self._module, self._elaborated, name)
+
+    def dynamic_shapes(self) -> dict[str, dict[int, Any]]:
+        """For `torch.export`: a `Dim` for every free axis of every input, with the bounds and divisors that the conditions state."""
+        from archlang.analysis.conditions import dynamic_shapes
+
+        return dynamic_shapes(self.inputs, self.conditions)
+
+    def __repr__(self) -> str:
+        return f"<architecture {self.title}: {self.params} parameters, {self.macs} MACs>"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<pre>{escape(self.show())}</pre>"
+
+

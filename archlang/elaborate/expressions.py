@@ -1,0 +1,426 @@
+"""The value of an expression."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+from archlang import syntax
+from archlang.diagnostics import ArchError, Label, error, suggest
+from archlang.elaborate import calls
+from archlang.elaborate.context import Context
+from archlang.elaborate.limits import check_length
+from archlang.elaborate.operators import BUILTINS, CONSTANTS, arithmetic, both, compare
+from archlang.elaborate.scope import Scope
+from archlang.elaborate.values import UNKNOWN, AxisName, BlockDef, Conditions, Layer, fresh, is_number, kind_of, show
+from archlang.ir import Value
+from archlang.primitive import AxisMap, Construct
+from archlang.primitives import constructs
+from archlang.primitives.init import Init
+from archlang.primitives.init import combine as combine_init
+from archlang.shapes import DTYPES, axis
+from archlang.sizes import Poly, denominator
+from archlang.source import Span
+
+
+def evaluate(cx: Context, expr: syntax.Expr) -> Any:
+    """The value of an expression. Poisoned by an earlier error, it raises an `ArchError` that says nothing new."""
+    cx.session.budget.step(expr.span)
+    return _FORMS[type(expr)](cx, expr)
+
+
+def number(cx: Context, expr: syntax.Expr) -> Any:
+    """An expression that must be a number."""
+    value = evaluate(cx, expr)
+    if not is_number(value):
+        raise error("A303", f"a number is needed, and this is a {kind_of(value)}: {show(value)}", expr.span)
+    return value
+
+
+def whole(cx: Context, expr: syntax.Expr) -> Any:
+    """An expression that must be a size or count."""
+    return as_whole(cx, number(cx, expr), expr)
+
+
+def as_whole(cx: Context, value: Any, expr: syntax.Expr) -> Any:
+    """A number that must be whole; where that depends on free sizes it becomes a condition. The error shows the arithmetic."""
+    if not is_number(value):
+        raise error("A303", f"a whole number is needed, and this is a {kind_of(value)}: {show(value)}", expr.span)
+    if isinstance(value, Poly):
+        if (scale := denominator(value)) != 1 and not cx.session.facts.divides(scale, value * scale):
+            raise error("A207", f"`{expr.span.text}` is {value}, which is not whole", expr.span)
+        return value
+    if isinstance(value, float) or Fraction(value).denominator != 1:
+        raise error("A207", f"`{expr.span.text}` is {_sum(cx, expr)}, which is not a whole number", expr.span)
+    return int(value)
+
+
+def _sum(cx: Context, expr: syntax.Expr) -> str:
+    """The arithmetic with its values: `c / 3` with c = 64."""
+    names = dict.fromkeys(node.id for node in _names(expr))
+    known = [f"{name} = {show(binding.value)}" for name in names if (binding := cx.scope.find(name)) and is_number(binding.value)]
+    value = show(evaluate(cx, expr))
+    return f"{value} (with {', '.join(known)})" if known else value
+
+
+def _names(expr: Any) -> list[syntax.Name]:
+    if isinstance(expr, syntax.Name):
+        return [expr]
+    if isinstance(expr, syntax.Binary):
+        return _names(expr.left) + _names(expr.right)
+    return _names(expr.operand) if isinstance(expr, syntax.Unary) else []
+
+
+def truth(cx: Context, expr: syntax.Expr) -> bool:
+    """A condition that decides what is built; it must be known now."""
+    value = evaluate(cx, expr)
+    if isinstance(value, Conditions):
+        raise error("A309", f"`{expr.span.text}` depends on a free size: {value}", expr.span, help="give the axis a size, or state it with `require`")
+    if not isinstance(value, bool):
+        raise error("A303", f"a condition is true or false, and this is a {kind_of(value)}", expr.span)
+    return value
+
+
+# ---- names
+def _name(cx: Context, expr: syntax.Name) -> Any:
+    value = lookup(cx, expr.id, expr.span)
+    if isinstance(value, BlockDef) or (isinstance(value, type) and issubclass(value, Construct)):
+        return calls.make(cx, value, (), expr.span)
+    return fresh(value)  # a recipe makes new weights at each mention
+
+
+def lookup(cx: Context, name: str, span: Span) -> Any:
+    """What a name means: of the block, of the file, of the prelude."""
+    if cx.scope.find(name) is not None:
+        if (value := cx.scope.get(name)) is UNKNOWN:
+            raise ArchError()
+        return value
+    if name in cx.module.names:
+        return cx.module.names[name]
+    if name in constructs():
+        return constructs()[name]
+    if name in CONSTANTS:
+        return CONSTANTS[name]
+    if name in cx.module.models:
+        raise error("A103", f"`{name}` is a model, and a model is not a layer", span, help="make it a block, and call the block from a model")
+    if name in BUILTINS:
+        raise error("A106", f"`{name}` is a function and needs its arguments", span)
+    if name in cx.module.places:
+        raise ArchError()
+    raise error("A101", f"there is no `{name}` here", span, help=suggest(name, known_names(cx)))
+
+
+def known_names(cx: Context) -> list[str]:
+    return [*cx.scope.visible(), *cx.module.names, *constructs(), *BUILTINS, *CONSTANTS]
+
+
+# ---- lists and axis maps
+def _list(cx: Context, expr: syntax.List) -> Any:
+    if any(item.name is not None for item in expr.items):
+        return AxisMap(tuple(_axis_item(cx, item) for item in expr.items))
+    check_length(len(expr.items), expr.span)
+    return tuple(evaluate(cx, item.value) for item in expr.items)
+
+
+def _axis_item(cx: Context, item: syntax.Argument) -> tuple[str, Any]:
+    """`h = 7`, or `h` for `h = h`."""
+    if item.name is not None:
+        return item.name, evaluate(cx, item.value)
+    if not isinstance(item.value, syntax.Name):
+        raise error("A206", "an axis map holds `axis = value` or the names of axes", item.span)
+    return item.value.id, evaluate(cx, item.value)
+
+
+def _comprehension(cx: Context, expr: syntax.Comprehension) -> Any:
+    values = []
+    for item in items(cx, expr.iterable):
+        inner = cx.inner(scope=Scope(cx.scope))
+        unpack(inner, expr.targets, item)
+        values.append(evaluate(inner, expr.value))
+    return tuple(values)
+
+
+def items(cx: Context, expr: syntax.Expr) -> tuple[Any, ...]:
+    """The items of a list that a loop runs over."""
+    value = evaluate(cx, expr)
+    if not isinstance(value, tuple):
+        raise error("A303", f"a loop runs over a list, and this is a {kind_of(value)}", expr.span, help="write `range(n)` to count")
+    return value
+
+
+def unpack(cx: Context, pattern: syntax.Pattern, value: Any) -> None:
+    """Define the names of a loop."""
+    if len(pattern.items) == 1:
+        _define(cx, pattern.items[0], value)
+        return
+    if not isinstance(value, tuple) or len(value) != len(pattern.items):
+        count = len(value) if isinstance(value, tuple) else 1
+        raise error("A310", f"{len(pattern.items)} names for {count} value{'s' if count != 1 else ''}", pattern.span)
+    for item, part in zip(pattern.items, value, strict=True):
+        _define(cx, item, part)
+
+
+def _define(cx: Context, item: syntax.Name | syntax.Pattern, value: Any) -> None:
+    if isinstance(item, syntax.Pattern):
+        unpack(cx, item, value)
+    else:
+        cx.scope.define(item.id, value, item.span, "loop variable")
+
+
+# ---- operators
+def _unary(cx: Context, expr: syntax.Unary) -> Any:
+    value = evaluate(cx, expr.operand)
+    if expr.op == "not":
+        if isinstance(value, Value):
+            return calls.operation(cx, "logical_not", [("x", value)], {}, expr.span)
+        return not truth(cx, expr.operand)
+    if isinstance(value, Value):
+        return calls.operation(cx, "neg", [("x", value)], {}, expr.span)
+    if isinstance(value, Init):
+        return combine_init("*", -1, value)
+    if not is_number(value):
+        raise error("A303", f"`-` takes a number or a tensor, not a {kind_of(value)}", expr.operand.span)
+    return -value
+
+
+OPERATORS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "//": "floordiv", "%": "mod", "**": "pow"}
+COMPARISONS = {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
+
+
+def _binary(cx: Context, expr: syntax.Binary) -> Any:
+    if expr.op in ("and", "or"):
+        return _logic(cx, expr)
+    left, right = evaluate(cx, expr.left), evaluate(cx, expr.right)
+    if isinstance(left, Value) or isinstance(right, Value):
+        return _tensor_binary(cx, expr, left, right)
+    if is_number(left) and is_number(right):
+        return compare(expr.op, left, right) if expr.op in COMPARISONS else _number_binary(expr, left, right)
+    if isinstance(left, Init) or isinstance(right, Init):
+        if expr.op in OPERATORS and all(isinstance(value, Init) or is_number(value) for value in (left, right)):
+            return combine_init(expr.op, left, right)
+    if expr.op in ("==", "!="):
+        return (left == right) == (expr.op == "==")
+    return _other_binary(expr, left, right)
+
+
+def _number_binary(expr: syntax.Binary, left: Any, right: Any) -> Any:
+    if expr.op not in OPERATORS:
+        raise error("A303", f"`{expr.op}` does not work on numbers", expr.span)
+    return arithmetic(expr.op, left, right, expr.span)
+
+
+def _other_binary(expr: syntax.Binary, left: Any, right: Any) -> Any:
+    if expr.op == "+" and isinstance(left, tuple) and isinstance(right, tuple):
+        check_length(len(left) + len(right), expr.span)
+        return left + right
+    if expr.op == "*" and isinstance(left, tuple) and isinstance(right, int):
+        check_length(len(left) * right, expr.span)
+        return left * right
+    if expr.op == "+" and isinstance(left, str) and isinstance(right, str):
+        return left + right
+    if expr.op == "in" and isinstance(right, tuple):
+        return left in right
+    if expr.op == "&" and hasattr(left, "meet") and hasattr(right, "meet"):
+        return left.meet(right)
+    help = "apply the layer first: `(x -> f) + y`" if isinstance(left, Layer) or isinstance(right, Layer) else None
+    raise error(
+        "A701" if help else "A303", f"`{expr.op}` does not work on a {kind_of(left)} and a {kind_of(right)}",
+        Label(expr.left.span, f"a {kind_of(left)}"), Label(expr.right.span, f"a {kind_of(right)}"), help=help,
+    )  # fmt: skip
+
+
+def _tensor_binary(cx: Context, expr: syntax.Binary, left: Any, right: Any) -> Any:
+    name = {**OPERATORS, **COMPARISONS}.get(expr.op)
+    if name is None or not all(isinstance(value, Value) or is_number(value) for value in (left, right)):
+        if expr.op in ("==", "!=") and None in (left, right):
+            return expr.op == "!="  # a tensor is not none
+        return _other_binary(expr, left, right)
+    fields = {side: value for side, value in (("left", left), ("right", right)) if not isinstance(value, Value)}
+    pairs = [(port, value) for port, value in (("a", left), ("b", right)) if isinstance(value, Value)]
+    return calls.operation(cx, name, pairs, fields, expr.span, (expr.left.span, expr.right.span))
+
+
+def _logic(cx: Context, expr: syntax.Binary) -> Any:
+    left = evaluate(cx, expr.left)
+    if isinstance(left, bool) and left == (expr.op == "or"):
+        return left
+    right = evaluate(cx, expr.right)
+    if isinstance(left, Value) and isinstance(right, Value):
+        pairs = [("a", left), ("b", right)]
+        return calls.operation(cx, f"logical_{expr.op}", pairs, {}, expr.span, (expr.left.span, expr.right.span))
+    if isinstance(left, Conditions) or isinstance(right, Conditions):
+        if expr.op == "and" or right is True:
+            return both(left, right, expr.span) if expr.op == "and" else True
+        if left is False or right is False:
+            return left if right is False else right
+        raise error("A309", f"`{expr.span.text}` depends on a free size", expr.span)
+    if not isinstance(left, bool) or not isinstance(right, bool):
+        raise error("A303", f"`{expr.op}` takes truth values, not a {kind_of(left)} and a {kind_of(right)}", expr.span)
+    return right
+
+
+def _if_else(cx: Context, expr: syntax.IfElse) -> Any:
+    return evaluate(cx, expr.then if truth(cx, expr.condition) else expr.otherwise)
+
+
+def _match(cx: Context, expr: syntax.Match) -> Any:
+    subject = evaluate(cx, expr.subject)
+    for arm in expr.arms:
+        if isinstance(arm.pattern, syntax.Name) and arm.pattern.id == "_":
+            return evaluate(cx, arm.value)
+        if subject == evaluate(cx, arm.pattern):
+            return evaluate(cx, arm.value)
+    raise error("A311", f"no arm of this `match` is for {show(subject)}", expr.subject.span, help="add an arm `_ => ...`")
+
+
+# ---- layers
+def _pipe(cx: Context, expr: syntax.Pipe) -> Any:
+    value = evaluate(cx, expr.stages[0])
+    for stage in expr.stages[1:]:
+        layer = evaluate(cx, stage)
+        if not isinstance(layer, Layer):
+            what = f"a {kind_of(layer)}"
+            help = "`->` gives the value on its left to the layer on its right; this one has all its inputs" if isinstance(layer, Value) else None
+            raise error("A705", f"`->` needs a layer on its right, and this is {what}", stage.span, help=help)
+        value = calls.pipe(cx, value, layer, expr.stages[0].span.to(stage.span))
+    return value
+
+
+def _named(cx: Context, expr: syntax.Named) -> Any:
+    """A label names the weights of the layer and nothing else."""
+    if isinstance(expr.value, syntax.Call):
+        return calls.call(cx, expr.value, label=(expr.label, expr.span))
+    layer = evaluate(cx, expr.value)
+    if not isinstance(layer, Layer):
+        raise error("A706", f"`as` names the weights of a layer, and this is a {kind_of(layer)}", expr.span, help=f"bind it with `{expr.label} = ...`")
+    return calls.labelled(layer, expr.label, expr.span)
+
+
+def _call(cx: Context, expr: syntax.Call) -> Any:
+    return calls.call(cx, expr)
+
+
+def _attribute(cx: Context, expr: syntax.Attribute) -> Any:
+    value = evaluate(cx, expr.value)
+    if isinstance(value, Value):
+        if expr.name not in value.type:
+            raise error("A205", f"there is no axis `{expr.name}` in {value.type}", expr.span, help=suggest(expr.name, value.type.names))
+        return value.type.size(expr.name)
+    if isinstance(value, Layer):
+        return calls.weight(cx, value, expr.name, expr.span)
+    raise error("A107", f"a {kind_of(value)} has no `.{expr.name}`", expr.span)
+
+
+# ---- subscripts
+def _index(cx: Context, expr: syntax.Index) -> Any:
+    value = evaluate(cx, expr.value)
+    for subscript in expr.subscripts:
+        if isinstance(value, Value):
+            value = _on_axis(cx, value, subscript)
+        elif isinstance(value, tuple):
+            value = _of_list(cx, value, subscript)
+        elif isinstance(value, AxisMap) and isinstance(subscript.value, syntax.Name) and subscript.value.id in dict(value.items):
+            value = value[subscript.value.id]
+        else:
+            raise error("A312", f"a {kind_of(value)} cannot be indexed", expr.value.span)
+    return value
+
+
+def _of_list(cx: Context, value: tuple[Any, ...], subscript: syntax.Subscript) -> Any:
+    if subscript.axis is not None:
+        raise error("A312", "a list has no axes", subscript.span, help="index it by position: `a[0]`")
+    if isinstance(subscript.value, syntax.Slice):
+        return value[_slice(cx, subscript.value)]
+    at = whole(cx, subscript.value)
+    if not isinstance(at, int) or not -len(value) <= at < len(value):
+        raise error("A312", f"there is no item {at} in a list of {len(value)}", subscript.span)
+    return fresh(value[at])
+
+
+def _slice(cx: Context, part: syntax.Slice) -> slice:
+    bounds = [None if bound is None else whole(cx, bound) for bound in (part.start, part.stop, part.step)]
+    if bounds[2] == 0:
+        raise error("A312", "a step of zero", part.span)
+    return slice(*bounds)
+
+
+def _on_axis(cx: Context, value: Value, subscript: syntax.Subscript) -> Any:
+    if subscript.axis is None:
+        raise error("A211", "axes are found by name", subscript.span, help=f"write `x[{value.type.names[0] if value.type.names else 'n'} = ...]`")
+    if subscript.axis not in value.type:
+        raise error("A205", f"there is no axis `{subscript.axis}` in {value.type}", subscript.span, help=suggest(subscript.axis, value.type.names))
+    if isinstance(subscript.value, syntax.Slice):
+        part = _slice(cx, subscript.value)
+        fields = {"axis": subscript.axis, "start": part.start, "stop": part.stop, "step": part.step}
+        return calls.operation(cx, "slice", [("x", value)], {k: v for k, v in fields.items() if v is not None}, subscript.span)
+    at = evaluate(cx, subscript.value)
+    if isinstance(at, Value):
+        return calls.operation(cx, "gather", [("x", value), ("index", at)], {"axis": subscript.axis}, subscript.span)
+    index = as_whole(cx, at, subscript.value) if is_number(at) else at
+    return calls.operation(cx, "select", [("x", value)], {"axis": subscript.axis, "index": index}, subscript.span)
+
+
+# ---- arguments whose reading depends on what takes them
+def axes(cx: Context, expr: syntax.Expr) -> tuple[str, ...]:
+    """An argument that names axes or roles: `c`, `[heads, c]`, `space`."""
+    if isinstance(expr, syntax.List) and all(item.name is None for item in expr.items):
+        return tuple(name for item in expr.items for name in axes(cx, item.value))
+    if isinstance(expr, syntax.Name):
+        binding = cx.scope.find(expr.id)
+        value = cx.scope.get(expr.id) if binding is not None else None
+        if isinstance(value, AxisName):
+            return (value.name,)
+        if isinstance(value, tuple) and value and all(isinstance(item, AxisName) for item in value):
+            return tuple(item.name for item in value)
+        return (expr.id,)
+    raise error("A206", "axes are given by name: `on = c`, `on = [h, w]`, `on = space`", expr.span)
+
+
+def units(cx: Context, expr: syntax.Expr) -> Any:
+    """An argument that is a size, or the axes to make: `64`, `[heads, c = c / heads]`."""
+    if not isinstance(expr, syntax.List):
+        return evaluate(cx, expr)
+    made = []
+    for item in expr.items:
+        name, value = _axis_item(cx, item)
+        made.append(axis(name, as_whole(cx, value, item.value)))
+    return tuple(made)
+
+
+def dtype(cx: Context, expr: syntax.Expr) -> str:
+    """An argument that names a dtype, or a hyper-parameter that holds one."""
+    if isinstance(expr, syntax.Name) and (cx.scope.find(expr.id) is None) and expr.id in DTYPES:
+        return expr.id
+    value = evaluate(cx, expr)
+    if not isinstance(value, str) or value not in DTYPES:
+        raise error("A303", f"a dtype is needed, and this is a {kind_of(value)}", expr.span)
+    return value
+
+
+def is_tensor_name(cx: Context, expr: syntax.Expr) -> bool:
+    """Whether an expression is the name of a tensor, and so no axis."""
+    binding = cx.scope.find(expr.id) if isinstance(expr, syntax.Name) else None
+    return binding is not None and isinstance(binding.value, Value)
+
+
+def _scan(cx: Context, expr: syntax.Scan) -> Any:
+    raise error("A713", "`scan` is not available in this version", expr.span)
+
+
+_FORMS: dict[type, Callable[[Context, Any], Any]] = {
+    syntax.Name: _name,
+    syntax.Number: lambda cx, expr: int(expr.value) if expr.value.denominator == 1 else expr.value,
+    syntax.String: lambda cx, expr: expr.value,
+    syntax.Constant: lambda cx, expr: expr.value,
+    syntax.List: _list,
+    syntax.Comprehension: _comprehension,
+    syntax.Call: _call,
+    syntax.Index: _index,
+    syntax.Attribute: _attribute,
+    syntax.Unary: _unary,
+    syntax.Binary: _binary,
+    syntax.IfElse: _if_else,
+    syntax.Pipe: _pipe,
+    syntax.Named: _named,
+    syntax.Match: _match,
+    syntax.Scan: _scan,
+}

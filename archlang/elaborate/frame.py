@@ -1,0 +1,97 @@
+"""A graph under construction: what it captures of the graphs around it, and the labels of its weights."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from archlang.diagnostics import Label, error
+from archlang.elaborate.values import Layer, Weights, leaves
+from archlang.ir import Graph, Value
+from archlang.source import Span
+
+
+@dataclass(eq=False)
+class Frame:
+    """One graph and its surroundings. Tensors and shared layers of outer graphs enter as inputs and layer ports when they are first used."""
+
+    graph: Graph
+    parent: "Frame | None" = None
+    captured: dict[Value, str] = field(default_factory=dict)  # a value of the parent graph -> input port
+    lent: dict[str, str] = field(default_factory=dict)  # layer port -> label in the parent graph
+    labels: dict[str, Span] = field(default_factory=dict)
+    numbered: list[tuple[str, Span]] = field(default_factory=list)  # labels that got a number: `check` advises `as`
+
+    def capture(self, value: Value) -> Value:
+        """The value as this graph sees it."""
+        if value.graph is self.graph:
+            return value
+        assert self.parent is not None, "a value from nowhere"
+        outer = self.parent.capture(value)
+        if outer not in self.captured:
+            port = _unused(outer.graph.name_of(outer) or "x", self.graph.inputs)
+            self.graph.add_input(port, outer.type, outer.graph.node(outer.node).span)
+            self.captured[outer] = port
+        return self.graph.inputs[self.captured[outer]]
+
+    def reach(self, weights: Weights) -> str:
+        """The label by which this graph reaches shared weights: its own, or a port."""
+        if weights.home is self:
+            assert weights.instance is not None
+            return weights.instance
+        assert self.parent is not None, "weights from nowhere"
+        outer = self.parent.reach(weights)
+        for port, label in self.lent.items():
+            if label == outer:
+                return f"@{port}"
+        port = _unused(weights.name, {**self.graph.inputs, **self.lent})
+        self.lent[port] = outer
+        self.graph.layers.append(port)
+        return f"@{port}"
+
+    def claim(self, name: str, layer: Layer) -> str:
+        """A label of this graph for a layer's weights: as given with `as`, else `name`, numbered where it is taken."""
+        if layer.loop is not None:
+            raise error(
+                "A703", "a loop that makes weights needs a name for them", Label(layer.span, "makes weights"), Label(layer.loop, "in this loop"),
+                help="write `as NAME[i]` after the head of the loop",
+            )  # fmt: skip
+        if layer.label is not None:
+            return self.claim_name(layer.label, layer.span)
+        label = _unused(name, self.labels)
+        if label != name:
+            self.numbered.append((label, layer.span))
+        self.labels[label] = layer.span
+        return label
+
+    def claim_name(self, name: str, span: Span) -> str:
+        """A label that must be free."""
+        if (other := self.labels.get(name)) is not None:
+            raise error(
+                "A702", f"two layers are called `{name}`", Label(span, "the second"), Label(other, "the first"),
+                help="to share weights, bind the layer to a name with `=` and use the name twice",
+            )  # fmt: skip
+        self.labels[name] = span
+        return name
+
+    @property
+    def empty(self) -> bool:
+        """Whether it makes no weights of its own."""
+        return not self.labels
+
+    def holds(self, value: Any) -> bool:
+        """Whether a value is made of tensors of this graph."""
+        return any(isinstance(leaf, Value) and leaf.graph is self.graph for leaf in leaves(value))
+
+
+def _unused(name: str, taken: Any) -> str:
+    if name not in taken:
+        return name
+    number = 2
+    while f"{name}_{number}" in taken:
+        number += 1
+    return f"{name}_{number}"
+
+
+def operands(frame: Frame, pairs: Sequence[tuple[str, Value]]) -> list[tuple[str, Value]]:
+    """The operands as the frame's graph sees them."""
+    return [(argument, frame.capture(value)) for argument, value in pairs]

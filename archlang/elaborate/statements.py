@@ -1,0 +1,252 @@
+"""Statements: bodies of blocks, models and loops."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from archlang import syntax
+from archlang.diagnostics import ArchError, Label, error
+from archlang.elaborate import blocks, calls, expressions, signatures
+from archlang.elaborate.context import Context
+from archlang.elaborate.frame import Frame
+from archlang.elaborate.limits import check_length
+from archlang.elaborate.scope import Binding, Scope
+from archlang.elaborate.values import UNKNOWN, Conditions, Given, Layer, is_number, kind_of, leaves, show
+from archlang.ir import Parameter, Value
+from archlang.primitives.init import Init
+from archlang.primitives.init import combine as combine_init
+from archlang.source import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """What `return` gave."""
+
+    values: tuple[Any, ...]
+    spans: tuple[Span, ...]
+
+
+def run(cx: Context, body: tuple[syntax.Statement, ...]) -> Returned | None:
+    """Run statements until one returns. A failed one is reported, what it should have bound is poisoned, and the rest goes on."""
+    failed = False
+    for statement in body:
+        cx.session.budget.step(statement.span)
+        try:
+            if (returned := _FORMS[type(statement)](cx, statement)) is not None:
+                return returned
+        except ArchError as failure:
+            if isinstance(statement, syntax.Return):
+                raise
+            if any(d.code.startswith("A8") for d in failure.diagnostics):
+                raise  # a bound was reached: going on would reach it again
+            cx.session.collector.add(*(cx.blamed(d) for d in failure.diagnostics))
+            poison(cx, statement)
+            failed = True
+    if failed:
+        raise ArchError()
+    return None
+
+
+def poison(cx: Context, statement: Any) -> None:
+    """Bind what a failed statement should have bound."""
+    targets: list[syntax.Name] = list(statement.targets) if isinstance(statement, syntax.Bind) else []
+    for inner in (*getattr(statement, "body", ()), *getattr(statement, "then", ()), *getattr(statement, "otherwise", ())):
+        targets += [target for target in getattr(inner, "targets", ()) if isinstance(target, syntax.Name)]
+    names = [(target.id, target.span) for target in targets]
+    if isinstance(statement, syntax.Declare | syntax.Input):
+        names.append((statement.port.name, statement.port.span))
+    if isinstance(statement, syntax.Output):
+        names.append((statement.name, statement.span))
+    for name, span in names:
+        known = cx.scope.find(name)
+        if known is None:
+            cx.scope.names[name] = Binding(UNKNOWN, span)
+        elif known.word == "name":
+            known.value = UNKNOWN
+
+
+# ---- binding
+def _bind(cx: Context, statement: syntax.Bind) -> None:
+    values = [expressions.evaluate(cx, value) for value in statement.values]
+    if len(values) == 1 and len(statement.targets) > 1 and isinstance(values[0], tuple):
+        values = list(values[0])
+    if len(values) != len(statement.targets):
+        count = f"{len(values)} value{'s' if len(values) != 1 else ''}"
+        raise error("A310", f"{len(statement.targets)} name{'s' if len(statement.targets) != 1 else ''} for {count}", statement.span)
+    for target, value in zip(statement.targets, values, strict=True):
+        bind_name(cx, target.id, value, target.span)
+
+
+def bind_name(cx: Context, name: str, value: Any, span: Span) -> None:
+    """`name = value`; a layer gets weights of that name."""
+    if name in cx.module.names and cx.scope.find(name) is None:
+        raise error("A104", f"`{name}` is already the name of a block", Label(span), Label(cx.module.places[name][0], "here"))
+    value = calls.share(value, name, cx.frame)
+    if isinstance(value, Value) and value.graph is cx.frame.graph:
+        cx.frame.graph.rename(value, name)
+    cx.scope.bind(name, value, span)
+
+
+def _declare(cx: Context, statement: syntax.Declare) -> None:
+    if cx.loop is not None:
+        raise error("A703", "a loop that makes weights needs a name for them", Label(statement.span, "makes a weight"), Label(cx.loop, "in this loop"), help="write `as NAME[i]` after the head of the loop")
+    type_ = signatures.declare(cx, statement.port.type, statement.word)
+    init = expressions.evaluate(cx, statement.value) if statement.value is not None else None
+    if is_number(init):
+        init = combine_init("+", init, 0)
+    if not isinstance(init, Init | None):
+        raise error("A303", f"a weight starts as a number or an initialisation, not as a {kind_of(init)}", statement.value.span if statement.value else statement.span)
+    label = cx.frame.claim_name(statement.port.name, statement.span)
+    op = Parameter(type=type_, init=init, buffer=statement.word == "buffer")
+    (value,) = cx.frame.graph.add(op, span=statement.span, label=label, name=statement.port.name)
+    cx.scope.define(statement.port.name, value, statement.port.span, "weight")
+
+
+def _return(cx: Context, statement: syntax.Return) -> Returned:
+    return Returned(tuple(expressions.evaluate(cx, value) for value in statement.values), tuple(value.span for value in statement.values))
+
+
+def _require(cx: Context, statement: syntax.Require) -> None:
+    value = expressions.evaluate(cx, statement.condition)
+    said = statement.message or f"`{statement.condition.span.text}` does not hold"
+    if isinstance(value, Conditions):
+        for condition in value.items:
+            if not cx.session.facts.require(condition, statement.message or ""):
+                raise error("A316", said, statement.condition.span)
+    elif value is False:
+        raise error("A316", said, Label(statement.condition.span, _values(cx, statement.condition)))
+    elif value is not True:
+        raise error("A303", f"`require` takes a condition, not a {kind_of(value)}", statement.condition.span)
+
+
+def _values(cx: Context, condition: syntax.Expr) -> str:
+    """The sizes and numbers that a failed condition mentions."""
+    names = sorted(blocks._mentioned(condition))
+    known = [f"{name} = {show(b.value)}" for name in names if (b := cx.scope.find(name)) and is_number(b.value)]
+    return ", ".join(known)
+
+
+# ---- control
+def _if(cx: Context, statement: syntax.If) -> Returned | None:
+    chosen = statement.then if expressions.truth(cx, statement.condition) else statement.otherwise
+    return run(cx.inner(scope=Scope(cx.scope)), chosen)
+
+
+def _repeat(cx: Context, statement: syntax.Repeat) -> None:
+    count = expressions.whole(cx, statement.count)
+    if not isinstance(count, int) or count < 0:
+        raise error("A317", f"`repeat` needs a count that is known and not negative, and this is {count}", statement.count.span)
+    check_length(count, statement.count.span)
+    _loop(cx, statement, count, lambda inner, i: None)
+
+
+def _for(cx: Context, statement: syntax.For) -> None:
+    items = expressions.items(cx, statement.iterable)
+    _loop(cx, statement, len(items), lambda inner, i: expressions.unpack(inner, statement.targets, items[i]))
+
+
+def _loop(cx: Context, statement: syntax.Repeat | syntax.For, count: int, enter: Callable[[Context, int], None]) -> None:
+    """Run the body once per item. With a label, an iteration that makes weights is a graph of its own, called under `label.index`."""
+    head = Span(statement.span.source, statement.span.start, statement.span.start + len(type(statement).__name__))
+    label = statement.label
+    if label is not None:
+        cx.frame.claim_name(label.name, label.span)
+    made = 0
+    for i in range(count):
+        inner = cx.inner(scope=Scope(cx.scope))
+        inner.scope.assigned = {}
+        enter(inner, i)
+        if label is not None and label.index is not None:
+            inner.scope.define(label.index, i, label.span, "loop variable")
+        if label is None:
+            _body(inner.inner(loop=cx.loop or head), statement)
+        elif _iteration(cx, inner, statement, f"{label.name}.{i}", label.name):
+            made += 1
+        cx.scope.assigned.update(inner.scope.assigned)
+    if label is not None and not made:
+        del cx.frame.labels[label.name]
+
+
+def _body(cx: Context, statement: syntax.Repeat | syntax.For) -> None:
+    if (returned := run(cx, statement.body)) is not None:
+        raise error("A318", "`return` inside a loop", returned.spans[0], help="collect in a list, and return after the loop")
+
+
+def _iteration(cx: Context, inner: Context, statement: Any, label: str, name: str) -> bool:
+    """One iteration in a graph of its own; run again in place where it made no weights. Returns whether it made some."""
+    saved, locals_before = _snapshot(cx.scope), dict(inner.scope.names)
+    names: list[str] = []
+
+    def body(here: Context, given: dict[str, Given]) -> Any:
+        _body(here, statement)
+        changed = _exported(cx.scope, inner.scope, here.frame)
+        names.extend(n for n, b in changed.items() for _ in _tensors(b.value, here.frame))
+        return tuple(tensor for b in changed.values() for tensor in _tensors(b.value, here.frame))
+
+    nested = blocks.nest(cx, inner.inner(loop=None), name, statement.span, {}, body)
+    if nested.frame.empty:
+        _restore(saved)
+        inner.scope.names, inner.scope.assigned = locals_before, {}
+        _body(inner, statement)
+        return False
+    graph = nested.frame.graph
+    graph.outputs = [(n, value) for n, (_, value) in zip(names, graph.outputs, strict=True)]
+    graph.hypers.update({n: b.value for n, b in locals_before.items() if is_number(b.value)})
+    values = iter(leaves(blocks.call(cx, nested, [], label, statement.span)))
+    for variable, binding in _exported(cx.scope, inner.scope, nested.frame).items():
+        binding.value = _replaced(binding.value, nested.frame, values)
+        if isinstance(binding.value, Value):
+            cx.frame.graph.rename(binding.value, variable)
+    return True
+
+
+def _exported(outer: Scope, inner: Scope, frame: Frame) -> dict[str, Binding]:
+    """The outer names that now hold tensors of an iteration's graph."""
+    changed = {name: binding for name, binding in inner.assigned.items() if outer.find(name) is binding}
+    for name, binding in changed.items():
+        if isinstance(binding.value, Layer) and binding.value.weights is not None and binding.value.weights.home is frame:
+            raise error("A710", f"the layer `{name}` is made inside a loop and would leave it", binding.span, help="make it before the loop, or use it inside only")
+    return {name: binding for name, binding in changed.items() if frame.holds(binding.value)}
+
+
+def _tensors(value: Any, frame: Frame) -> list[Value]:
+    """The tensors of an iteration's own graph in a value, in order."""
+    return [leaf for leaf in leaves(value) if isinstance(leaf, Value) and leaf.graph is frame.graph]
+
+
+def _replaced(value: Any, frame: Frame, outer: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_replaced(item, frame, outer) for item in value)
+    return next(outer) if isinstance(value, Value) and value.graph is frame.graph else value
+
+
+def _snapshot(scope: Scope | None) -> list[tuple[Binding, Any, Span, str]]:
+    found = []
+    while scope is not None:
+        found += [(b, b.value, b.span, b.word) for b in scope.names.values()]
+        scope = scope.parent
+    return found
+
+
+def _restore(saved: list[tuple[Binding, Any, Span, str]]) -> None:
+    for binding, value, span, word in saved:
+        binding.value, binding.span, binding.word = value, span, word
+
+
+def _later(cx: Context, statement: Any) -> None:
+    word = type(statement).__name__.lower()
+    raise error("A713", f"`{word}` is not available in this version", statement.span)
+
+
+_FORMS: dict[type, Callable[[Context, Any], Returned | None]] = {
+    syntax.Bind: _bind,
+    syntax.Declare: _declare,
+    syntax.Return: _return,
+    syntax.Require: _require,
+    syntax.If: _if,
+    syntax.Repeat: _repeat,
+    syntax.For: _for,
+    syntax.Loss: _later,
+    syntax.Yield: _later,
+    syntax.Exit: _later,
+}
