@@ -134,7 +134,7 @@ def show(
 ) -> None:
     """Print a network as a tree, with the axes, parameters and multiply-adds of its parts."""
     network = _architecture(target, settings)
-    text = str(network.graph) if ir else network.show()
+    text = network.graph.text() if ir else network.show()
     if format is Format.json:
         console.document({"ok": True, **_facts(network), "text": text})
     else:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import typer
 
 from archlang.diagnostics import Diagnostic, as_dict, render
-from archlang.sizes import Poly, Size, substitute
+from archlang.sizes import Poly, Size
 
 T = TypeVar("T")
 UNITS = (("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3))
@@ -44,10 +44,9 @@ def print_diagnostics(diagnostics: Iterable[Diagnostic]) -> None:
 
 def count(amount: Size) -> str:
     """`30,916,528` for a number (with `(30.9M)` where that says more), and an expression in its symbols."""
-    at_one = substitute(amount, {"b": 1})
-    if isinstance(at_one, Poly):
+    if isinstance(amount, Poly):
         return str(amount)
-    number = round(at_one)
+    number = round(amount)
     unit, scale = next(((u, s) for u, s in UNITS if abs(number) >= s), ("", 1))
     return f"{number:,} ({number / scale:.3g}{unit})" if unit else str(number)
 

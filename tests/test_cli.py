@@ -197,7 +197,7 @@ def test_run(archlang: Archlang) -> None:
         (["build", "net.arch:net/huge"], 1, "huge"),
         (["build", "net.arch:other/tiny"], 1, "other"),
         (["build", "net.arch", "--set", "depth=3"], 1, "depth"),
-        (["build", "net.arch", "--set", "width"], 1, "width"),
+        (["build", "net.arch", "--set", "width"], 2, "width"),
         (["build", "net.arch", "--set", "width=("], 1, "width"),
         (["build", "net.arch", "-o", "net.arch/x.py"], 2, "net.arch"),
         (["run", "net.arch"], 2, "--input"),

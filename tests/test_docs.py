@@ -16,9 +16,9 @@ CODE = [
 
 @pytest.mark.parametrize(("page", "text"), [(p, t) for p, _, t in CODE], ids=[f"{p.stem}{i}" for p, i, _ in CODE])
 def test_code_compiles(page: Path, text: str) -> None:
-    from archlang.compile import check_text
+    import archlang
 
-    assert [d.title for d in check_text(text)] == []
+    assert [d.title for d in archlang.loads(text).check()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
