@@ -1,0 +1,419 @@
+"""Convolutions over all space and time axes at once: 1-D, 2-D and 3-D are one definition."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, TypeAlias
+
+from archlang.named import Named
+from archlang.primitive import (
+    Axes,
+    Emission,
+    OpError,
+    Param,
+    PerAxis,
+    Primitive,
+    Term,
+    Types,
+    Whole,
+    need_axes,
+    register,
+)
+from archlang.primitives.sliding import (
+    Padding,
+    Window,
+    ahead,
+    even,
+    keywords,
+    mixed,
+    need_float,
+    padded,
+    per_axis,
+    slid,
+    slide,
+    spell,
+    spread,
+    stacked,
+    taps,
+    unstacked,
+    windows,
+)
+from archlang.shapes import TensorType
+from archlang.sizes import Condition, Facts, Size, divide, product
+
+Mode: TypeAlias = Literal["zeros", "reflect", "replicate", "circular"]
+
+
+def need_groups(op: Primitive, facts: Facts, groups: Size, units: Size, c: Size) -> None:
+    """Refuse groups that do not divide the channels going in and coming out."""
+    per_axis(groups, ("c",), "groups", 1)
+    for what, size in (("c", c), ("units", units)):
+        if not facts.divides(groups, size):
+            raise OpError(
+                "A204", f"`{op.name}` in {groups} groups, and {what} = {size} is not a multiple of that", "groups"
+            )
+
+
+def contract(x: Named, weight: Named, groups: int) -> Named:
+    """Per group of channels, the sum over c of x[c] weight[units, c]; the units are the new c."""
+    rest = [name for name in x.names if name != "c"]
+    shared = [name for name in weight.names if name not in ("units", "c")]
+    x = Named(x.to((*rest, "c")).unflatten(-1, (groups, -1)), (*rest, "groups", "c"))
+    weight = Named(weight.to((*shared, "units", "c")).unflatten(-2, (groups, -1)), (*shared, "groups", "units", "c"))
+    y = (x * weight).sum(("c",))
+    return Named(y.to((*rest, "groups", "units")).flatten(-2), (*rest, "c"))
+
+
+@register
+class Conv(Primitive):
+    """y[.., units, o] = bias[units] + sum over c, k of weight[units, c, k] x[.., c, o stride + k dilation - left].
+
+    o and k run over `on`, all space and time axes; with `groups`, c only over those of the group of the unit.
+    Weight: [units, c / groups, *kernel], kernel axes in the order t, d, h, w, then as in the type, as `torch.nn.ConvNd`.
+    A given weight has the axes units, c and a kernel axis for each axis slid over, under its name; other axes
+    (b: a kernel for every sample) pair with those of x.
+
+    `padding` adds positions, which `mode` fills:
+    - "same", the default, makes a size s into s / stride where that is whole. n = max(dilation (kernel - 1) - (stride - 1), 0)
+      in all: half of n, rounded up, on both sides, as nets in PyTorch do (3 x 3 pads 1, at stride 2 too, for ceil(s / 2);
+      kernel = stride pads nothing); with stride 1 and n odd, one less on the left. On time all n are on the left, so
+      no output sees a later input, and the stride must divide the size.
+    - "causal" is what "same" is on time, on any axis. "valid" is none. A number is added on both sides.
+    - "tf_same" is TensorFlow's SAME: as few as give ceil(s / stride) outputs, the odd one on the right.
+    """
+
+    name: ClassVar[str] = "conv"
+    inputs: ClassVar[tuple[str, ...]] = ("x", "weight?")
+    prefers: ClassVar[str | None] = "first"
+
+    units: Whole
+    kernel: PerAxis = 3
+    stride: PerAxis = 1
+    padding: Padding = "same"
+    dilation: PerAxis = 1
+    groups: Whole = 1
+    bias: bool = True
+    mode: Mode = "zeros"
+    on: Axes = ("space", "time")
+    init: Any = None
+    init_bias: Any = None
+
+    def infer(self, facts: Facts, x: TensorType, weight: TensorType | None = None) -> TensorType:
+        need_axes(x, ("c",))
+        need_float(x, self)
+        found = windows(self, x)
+        sizes = slide(self, facts, found)
+        need_groups(self, facts, self.groups, self.units, x.size("c"))
+        self._need_source(facts, found)
+        if weight is not None:
+            self._need_weight(facts, x, weight)
+        return x.resized(c=self.units, **sizes)
+
+    def _need_source(self, facts: Facts, found: Sequence[Window]) -> None:
+        """Refuse to add more than there is to repeat."""
+        for window in found if self.mode in ("reflect", "circular") else ():
+            size, spare = window.axis.size, int(self.mode == "reflect")
+            for side in (window.left, window.right):
+                if not facts.require(
+                    Condition("<=", side + spare, size), f'`{self.name}` pads in the mode "{self.mode}"'
+                ):
+                    raise OpError(
+                        "A204",
+                        f'padding {side} in the mode "{self.mode}" needs more of `{window.name}` than {size}',
+                        "padding",
+                    )
+
+    def _need_weight(self, facts: Facts, x: TensorType, weight: TensorType) -> None:
+        kernel = {window.name: window.kernel for window in windows(self, x)}
+        wanted: dict[str, Size] = {"units": self.units, "c": divide(x.size("c"), self.groups), **kernel}
+        need_axes(weight, wanted, "weight")
+        need_axes(x, [name for name in weight.names if name != "units"], "weight")
+        wanted |= {name: x.size(name) for name in weight.names if name not in wanted}
+        for axis in weight:
+            if not facts.equal(axis.size, wanted[axis.name]):
+                raise OpError(
+                    "A204", f"axis `{axis.name}` of the weight has {axis.size}, not {wanted[axis.name]}", "weight"
+                )
+
+    def params(self, x: TensorType, weight: TensorType | None = None) -> dict[str, Param]:
+        bias = {"bias": Param((self.units,), ("units",))} if self.bias else {}
+        if weight is not None:
+            return bias
+        found = windows(self, x)
+        shape = (self.units, divide(x.size("c"), self.groups), *(window.kernel for window in found))
+        return {"weight": Param(shape, ("units", "c", *(window.name for window in found))), **bias}
+
+    def emit(self, code: Emission, x: Term, weight: Term | None = None) -> Term:
+        found = windows(self, code.inputs[0])
+        if weight is not None:
+            return self._emit_given(code, x, weight, found)
+        image, others = stacked(code, x, ("c", *(window.name for window in found)))
+        within = even(found)
+        image = image if within else padded(code, image, found, self._fill)
+        mode = {"padding_mode": f'"{self.mode}"'} if within and self.mode != "zeros" else {}
+        bias = {} if self.bias else {"bias": "False"}
+        sizes = (
+            code.size(code.inputs[0].size("c")),
+            code.size(self.units),
+            spell(code, [window.kernel for window in found]),
+        )
+        conv = code.module(
+            f"nn.Conv{len(found)}d", *sizes, **self._arguments(code, found, within, self.groups), **bias, **mode
+        )
+        code.initialise("weight", self.init)
+        if self.bias:
+            code.initialise("bias", self.init_bias)
+        return unstacked(code, Term(f"{conv}({image.code})", image.order), others)
+
+    @property
+    def _fill(self) -> str:
+        return "" if self.mode == "zeros" else f', mode="{self.mode}"'
+
+    @staticmethod
+    def _arguments(code: Emission, found: Sequence[Window], within: bool, groups: Size) -> dict[str, str]:
+        padding = [window.left if within else 0 for window in found]
+        stride, dilation = [window.stride for window in found], [window.dilation for window in found]
+        return keywords(code, stride=stride, padding=padding, dilation=dilation, groups=[groups])
+
+    def _emit_given(self, code: Emission, x: Term, weight: Term, found: Sequence[Window]) -> Term:
+        """A kernel for every sample: the samples are groups, [rest, samples c, ..] with [samples units, c, ..]."""
+        names = tuple(window.name for window in found)
+        paired = tuple(name for name in weight.order if name not in ("units", "c", *names))
+        image, others = stacked(code, x, (*paired, "c", *names))
+        kernel = code.permute(weight, (*paired, "units", "c", *names))
+        if paired:
+            image = Term(f"{image.safe}.flatten(1, {len(paired) + 1})", (image.order[0], "c", *names))
+            kernel = Term(f"{kernel.safe}.flatten(0, {len(paired)})", ("units", "c", *names))
+        within = even(found) and self.mode == "zeros"
+        image = image if within else padded(code, image, found, self._fill)
+        samples = [code.inputs[0][name] for name in paired]
+        arguments = self._arguments(code, found, within, product(axis.size for axis in samples) * self.groups)
+        call = ", ".join([image.code, kernel.code, *(f"{name}={value}" for name, value in arguments.items())])
+        y = code.split(Term(f"F.conv{len(found)}d({call})", image.order), "c", [*samples, code.outputs[0]["c"]])
+        if self.bias:
+            code.module("Bias", code.size(self.units))
+            code.initialise("bias", self.init_bias)
+            y = Term(f"{y.code} + {code.weight('bias')}[:{', None' * len(found)}]", y.order, tight=False)
+        return unstacked(code, y, others)
+
+    def reference(
+        self, types: Types, x: Named, given: Named | None = None, weight: Any = None, bias: Any = None
+    ) -> Named:
+        found = windows(self, types.inputs[0])
+        kernel = given or Named(weight, ("units", "c", *(window.name for window in found)))
+        parts = []
+        for tap, seen in taps(x, found, self.mode):
+            one = kernel
+            for window, k in zip(found, tap, strict=True):
+                one = one.select(window.name, k)
+            parts.append(contract(seen, one, self.groups))
+        y = sum(parts[1:], parts[0])
+        return y if bias is None else y + Named(bias, ("c",))
+
+    def macs(self, x: TensorType, weight: TensorType | None = None) -> Size:
+        found = windows(self, x)
+        taps_per_output = product(window.kernel for window in found) * divide(x.size("c"), self.groups)
+        outputs = product(window.count for window in found) * self.units
+        return (
+            product(axis.size for axis in x.without("c", *(window.name for window in found)))
+            * outputs
+            * taps_per_output
+        )
+
+    def mixes(self, x: TensorType, weight: TensorType | None = None) -> frozenset[str]:
+        return mixed(windows(self, x)) | {"c"}
+
+    def looks_ahead(self, x: TensorType, weight: TensorType | None = None) -> frozenset[str]:
+        found = windows(self, x)
+        later = {
+            window.name
+            for window in found
+            if self.mode in ("reflect", "circular") and (window.left, window.right) != (0, 0)
+        }
+        return ahead(found) | {"c"} | later
+
+
+@register
+class Depthwise(Primitive):
+    """`conv` with groups = units = c: every channel has a kernel of its own. Weight: [c, 1, *kernel]."""
+
+    name: ClassVar[str] = "depthwise"
+    prefers: ClassVar[str | None] = "first"
+
+    kernel: PerAxis = 3
+    stride: PerAxis = 1
+    padding: Padding = "same"
+    dilation: PerAxis = 1
+    bias: bool = True
+    mode: Mode = "zeros"
+    on: Axes = ("space", "time")
+    init: Any = None
+    init_bias: Any = None
+
+    def _conv(self, x: TensorType) -> Conv:
+        need_axes(x, ("c",))
+        return Conv(units=x.size("c"), groups=x.size("c"), **dict(self))
+
+    def infer(self, facts: Facts, x: TensorType) -> TensorType:
+        return self._conv(x).infer(facts, x)
+
+    def params(self, x: TensorType) -> dict[str, Param]:
+        return self._conv(x).params(x)
+
+    def emit(self, code: Emission, x: Term) -> Term:
+        return self._conv(code.inputs[0]).emit(code, x)
+
+    def reference(self, types: Types, x: Named, **weights: Any) -> Named:
+        return self._conv(types.inputs[0]).reference(types, x, **weights)
+
+    def macs(self, x: TensorType) -> Size:
+        return self._conv(x).macs(x)
+
+    def mixes(self, x: TensorType) -> frozenset[str]:
+        return self._conv(x).mixes(x) - {"c"}
+
+    def looks_ahead(self, x: TensorType) -> frozenset[str]:
+        return self._conv(x).looks_ahead(x) - {"c"}
+
+
+@register
+class ConvTranspose(Primitive):
+    """The adjoint of `conv`: y[.., units, i stride + k dilation - left] sums x[.., c, i] weight[c, units, k] over c, i, k; + bias[units].
+
+    i runs over `on`, all space and time axes. Weight: [c, units / groups, *kernel], as `torch.nn.ConvTransposeNd`.
+    `padding` says how much falls away at the ends of the whole result, which is (s - 1) stride + dilation (kernel - 1) + 1 long:
+    "same", the default, leaves s * stride: half of the rest, rounded up, falls away on the left (none for kernel = stride),
+    on time all of it on the right, so that no output sees a later input. "valid" is none.
+    A number falls away on both sides; `output_padding` positions more stay on the right.
+    """
+
+    name: ClassVar[str] = "conv_transpose"
+    prefers: ClassVar[str | None] = "first"
+
+    units: Whole
+    kernel: PerAxis
+    stride: PerAxis = 1
+    padding: Padding = "same"
+    output_padding: PerAxis = 0
+    groups: Whole = 1
+    dilation: PerAxis = 1
+    bias: bool = True
+    on: Axes = ("space", "time")
+    init: Any = None
+    init_bias: Any = None
+
+    def windows(self, x: TensorType) -> tuple[Window, ...]:
+        """The windows of its adjoint; `left` and `right` fall away, and a negative `right` is added."""
+        names = slid(self.on, x, self)
+        fields = ((self.kernel, "kernel"), (self.stride, "stride"), (self.dilation, "dilation"))
+        sizes = [per_axis(value, names, field, 1) for value, field in fields]
+        more = per_axis(self.output_padding, names, "output_padding", 0)
+        words = (
+            (self.padding,) * len(names)
+            if isinstance(self.padding, str)
+            else per_axis(self.padding, names, "padding", 0)
+        )
+        found = []
+        for name, word, extra, k, s, d in zip(names, words, more, *sizes, strict=True):
+            left, right = self._crop(word, d * (k - 1) - (s - 1), x[name].role == "time")
+            found.append(Window(x[name], k, s, d, left, right - extra))
+        return tuple(found)
+
+    @staticmethod
+    def _crop(word: Any, rest: int, time: bool) -> tuple[int, int]:
+        if word == "tf_same":
+            raise OpError(
+                "A305", '`conv_transpose` has no padding "tf_same"', "padding", help='"same" makes size * stride'
+            )
+        if word == "causal" or (word == "same" and time):
+            return 0, rest
+        if word == "same":
+            left = max((rest + 1) // 2, 0)
+            return left, rest - left
+        return (0, 0) if word == "valid" else (word, word)
+
+    def infer(self, facts: Facts, x: TensorType) -> TensorType:
+        need_axes(x, ("c",))
+        need_float(x, self)
+        found = self.windows(x)
+        need_groups(self, facts, self.groups, self.units, x.size("c"))
+        sizes = {window.name: self._size(window) for window in found}
+        for window in found:
+            if x[window.name].role == "time" and window.left != 0:
+                advice = "leave `padding` out: on time, `conv_transpose` drops the end"
+                raise OpError(
+                    "A208",
+                    f"`conv_transpose` would look ahead along the time axis `{window.name}`",
+                    "padding",
+                    help=advice,
+                )
+            if -window.right >= max(window.stride, window.dilation):
+                raise OpError(
+                    "A305", f"`output_padding` of `{window.name}` must be less than its stride", "output_padding"
+                )
+            if not facts.require(Condition("<=", 1, sizes[window.name]), "`conv_transpose` leaves something"):
+                raise OpError("A204", f"the padding leaves nothing of the axis `{window.name}`", "padding")
+        return x.resized(c=self.units, **sizes)
+
+    @staticmethod
+    def _size(window: Window) -> Size:
+        return (window.axis.size - 1) * window.stride + window.reach + 1 - window.left - window.right
+
+    def params(self, x: TensorType) -> dict[str, Param]:
+        found = self.windows(x)
+        shape = (x.size("c"), divide(self.units, self.groups), *(window.kernel for window in found))
+        bias = {"bias": Param((self.units,), ("units",))} if self.bias else {}
+        return {"weight": Param(shape, ("c", "units", *(window.name for window in found))), **bias}
+
+    def emit(self, code: Emission, x: Term) -> Term:
+        found = self.windows(code.inputs[0])
+        image, others = stacked(code, x, ("c", *(window.name for window in found)))
+        # the module drops `padding` on both sides and puts `output_padding`, less than a step, back on the right
+        within = all(w.left >= 0 and 0 <= w.left - w.right < max(w.stride, w.dilation) for w in found)
+        padding = [window.left if within else 0 for window in found]
+        extra = [window.left - window.right if within else max(-window.right, 0) for window in found]
+        stride, dilation = [window.stride for window in found], [window.dilation for window in found]
+        named = keywords(
+            code, stride=stride, padding=padding, output_padding=extra, groups=[self.groups], dilation=dilation
+        )
+        bias = {} if self.bias else {"bias": "False"}
+        sizes = (
+            code.size(code.inputs[0].size("c")),
+            code.size(self.units),
+            spell(code, [window.kernel for window in found]),
+        )
+        y = f"{code.module(f'nn.ConvTranspose{len(found)}d', *sizes, **named, **bias)}({image.code})"
+        code.initialise("weight", self.init)
+        if self.bias:
+            code.initialise("bias", self.init_bias)
+        return unstacked(code, Term(y if within else y + self._cut(code, found), image.order), others)
+
+    @staticmethod
+    def _cut(code: Emission, found: Sequence[Window]) -> str:
+        left = [code.size(window.left) if window.left else "" for window in found]
+        right = [f"-{code.size(window.right)}" if window.right > 0 else "" for window in found]
+        return f"[..., {', '.join(f'{a}:{b}' for a, b in zip(left, right, strict=True))}]"
+
+    def reference(self, types: Types, x: Named, weight: Any = None, bias: Any = None) -> Named:
+        from itertools import product as pairs
+
+        found = self.windows(types.inputs[0])
+        weight = (
+            weight.unflatten(0, (self.groups, -1)).transpose(1, 2).flatten(0, 1)
+        )  # [units, c / groups, ..], as `conv` has it
+        parts = []
+        for tap in pairs(*(range(window.kernel) for window in found)):
+            y = contract(x, Named(weight[(slice(None), slice(None), *tap)], ("units", "c")), self.groups)
+            for window, k in zip(found, tap, strict=True):
+                y = spread(y, window, k, int(types.outputs[0].size(window.name)))
+            parts.append(y)
+        y = sum(parts[1:], parts[0])
+        return y if bias is None else y + Named(bias, ("c",))
+
+    def macs(self, x: TensorType) -> Size:
+        kernel = product(window.kernel for window in self.windows(x))
+        return x.numel * divide(self.units, self.groups) * kernel
+
+    def mixes(self, x: TensorType) -> frozenset[str]:
+        return mixed(self.windows(x)) | {"c"}
+
+    def looks_ahead(self, x: TensorType) -> frozenset[str]:
+        return frozenset(window.name for window in self.windows(x) if window.left != 0) | {"c"}
