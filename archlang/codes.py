@@ -76,6 +76,7 @@ CODES: dict[str, str] = {
     "A316": "a `require` that does not hold",
     "A317": "a count that is unknown or negative",
     "A318": "a `return` inside a loop",
+    "A319": "a hyper-parameter out of its range",
     # ---- files and imports
     "A401": "a file that cannot be used",
     "A402": "files use each other in a circle",

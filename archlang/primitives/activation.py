@@ -215,7 +215,7 @@ class Glu(Primitive):
         if "float" not in x.dtype:
             raise refuse(x, "`glu` takes a `float`")
         if not facts.divides(2, x.size(axis)):
-            raise OpError("A203", f"`glu` halves the axis `{axis}`, whose size {x.size(axis)} is odd", "x")
+            raise OpError("A207", f"`glu` halves the axis `{axis}`, whose size {x.size(axis)} is odd", "x")
         return x.resized(**{axis: divide(x.size(axis), 2)})
 
     def emit(self, code: Emission, x: Term) -> Term:

@@ -27,7 +27,7 @@ def join(facts: Facts, *types: TensorType) -> TensorType:
     for name in axes:
         if name in lost:
             help = f"a value that has seen all of `{name}` would carry the future into the past: use a causal form such as `cumsum`"
-            raise OpError("A211", f"a value that has lost the time axis `{name}` meets one that has it", name, help)
+            raise OpError("A212", f"a value that has lost the time axis `{name}` meets one that has it", name, help)
     return TensorType(tuple(axes.values()), promote(*(type_.dtype for type_ in types)), lost)
 
 
@@ -52,7 +52,7 @@ def need_new(type_: TensorType, name: str, about: str) -> None:
 
 def refuse(type_: TensorType, title: str, help: str | None = None, about: str = "x") -> OpError:
     """A dtype that the operation does not take."""
-    return OpError("A207", f"{title}, not {type_.dtype}", about, help)
+    return OpError("A214", f"{title}, not {type_.dtype}", about, help)
 
 
 def known(size: Size) -> int:
@@ -109,7 +109,7 @@ def floating(code: Emission, term: Term, type_: TensorType) -> Term:
 
 
 # how tightly Python's operators bind
-_LEVELS = {"==": 1, "!=": 1, "<": 1, "<=": 1, ">": 1, ">=": 1, "|": 2, "&": 3, "+": 4, "-": 4, "*": 5, "/": 5, "//": 5, "%": 5, "**": 7}
+LEVELS = {"==": 1, "!=": 1, "<": 1, "<=": 1, ">": 1, ">=": 1, "|": 2, "&": 3, "+": 4, "-": 4, "*": 5, "/": 5, "//": 5, "%": 5, "**": 7}
 _BRACKETS = re.compile(r'\([^()\[\]]*\)|\[[^()\[\]]*\]|"[^"]*"')
 
 
@@ -121,13 +121,13 @@ def level(term: Term) -> int:
     while text != inner:
         text, inner = _BRACKETS.sub("_", text), text
     words = text.split(" ")
-    levels = [_LEVELS.get(word, 0) for word in words[1::2]]
+    levels = [LEVELS.get(word, 0) for word in words[1::2]]
     return min([*levels, 6 if text.startswith(("-", "~")) else 9])
 
 
 def infix(left: Term, symbol: str, right: Term) -> str:
     """`left symbol right` with the parentheses that it needs, and those that make bit operators and comparisons plain."""
-    binds = _LEVELS[symbol]
+    binds = LEVELS[symbol]
     if binds <= 3:
         return f"{left.safe} {symbol} {right.safe}"
     a = left.code if level(left) >= binds + (symbol == "**") else f"({left.code})"

@@ -1,10 +1,10 @@
 """Elementwise functions of one tensor, `where` and `cast`."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from archlang.named import Named
-from archlang.primitive import Emission, Number, OpError, Primitive, Term, Types, Whole, register
+from archlang.primitive import Emission, Kind, Number, OpError, Primitive, Term, Types, Whole, register
 from archlang.primitives.broadcast import floating, join, made, refuse
 from archlang.shapes import DTYPES, TensorType
 from archlang.sizes import Facts
@@ -101,7 +101,7 @@ class Clamp(Unary):
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
         bounds = (self.low, self.high)
         if bounds == (None, None):
-            raise OpError("A302", "`clamp` needs a bound", help="`clamp(x, low = 0)`")
+            raise OpError("A301", "`clamp` needs a bound", help="`clamp(x, low = 0)`")
         if not any(part in x.dtype for part in ("float", "complex")) and any(isinstance(bound, float) for bound in bounds):
             raise refuse(x, "bounds with a fraction are of a `float`")
         return super().infer(facts, x)
@@ -141,11 +141,11 @@ class Cast(Primitive):
 
     name: ClassVar[str] = "cast"
 
-    dtype: str
+    dtype: Annotated[str, Kind("dtype")]
 
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
         if self.dtype not in DTYPES:
-            raise OpError("A207", f"there is no dtype `{self.dtype}`", "dtype", f"one of {', '.join(sorted(DTYPES))}")
+            raise OpError("A214", f"there is no dtype `{self.dtype}`", "dtype", f"one of {', '.join(sorted(DTYPES))}")
         return x.cast(self.dtype)
 
     def emit(self, code: Emission, x: Term) -> Term:
@@ -171,6 +171,7 @@ class Where(Primitive):
 
     name: ClassVar[str] = "where"
     inputs: ClassVar[tuple[str, ...]] = ("condition", "a?", "b?")
+    numbers: ClassVar[dict[str, str]] = {"a": "left", "b": "right"}
 
     left: Whole | Number | None = None
     right: Whole | Number | None = None
@@ -179,7 +180,7 @@ class Where(Primitive):
         if condition.dtype != "bool":
             raise refuse(condition, "a condition is of truth values", "compare: `x > 0`", "condition")
         if (a is None) == (self.left is None) or (b is None) == (self.right is None):
-            raise OpError("A302", "`where` takes a condition and two values")
+            raise OpError("A301", "`where` takes a condition and two values")
         tensors = [type_ for type_ in (a, b) if type_ is not None]
         dtype = join(facts, *tensors).dtype if tensors else "bool"
         for number in (self.left, self.right):

@@ -21,7 +21,7 @@ class Init(Construct):
     def check(self, names: tuple[str, ...]) -> None:
         """Refuse a weight, given by its axes, that cannot start like this."""
         if len(names) < self.least:
-            raise OpError("A309", f"`{self.name}` starts weights of at least {self.least} axes", "init", "`normal(0.02)` starts any")
+            raise OpError("A319", f"`{self.name}` starts weights of at least {self.least} axes", "init", "`normal(0.02)` starts any")
 
     def code(self, shape: str, names: tuple[str, ...] = (), const: Write = repr) -> str:
         """An expression for a new tensor. `shape` is the text of a tuple, `names` are the axes."""
@@ -83,7 +83,7 @@ class Eye(Init):
 
     def check(self, names: tuple[str, ...]) -> None:
         if len(names) != 2:
-            raise OpError("A309", f"`eye` starts weights of two axes, and this one has {len(names)}", "init")
+            raise OpError("A319", f"`eye` starts weights of two axes, and this one has {len(names)}", "init")
 
 
 # ---- distributions
@@ -136,7 +136,7 @@ class LogUniform(Init):
 
     def check(self, names: tuple[str, ...]) -> None:
         if not 0 < self.low <= self.high:
-            raise OpError("A309", f"`log_uniform` runs between positive numbers, not from {self.low} to {self.high}", "init")
+            raise OpError("A319", f"`log_uniform` runs between positive numbers, not from {self.low} to {self.high}", "init")
 
     def _numbers(self, const: Write) -> dict[str, str]:
         return {"low": const(self.low), "ratio": const(self.high / self.low)}
@@ -187,7 +187,7 @@ class KaimingUniform(_Fan):
     def check(self, names: tuple[str, ...]) -> None:
         super().check(names)
         if self.fan not in ("in", "out"):
-            raise OpError("A309", f'`fan` is "in" or "out", not "{self.fan}"', "init")
+            raise OpError("A319", f'`fan` is "in" or "out", not "{self.fan}"', "init")
 
     def _numbers(self, const: Write) -> dict[str, str]:
         return {"fan": self.fan}
@@ -213,7 +213,7 @@ class Variance(_Fan):
     def check(self, names: tuple[str, ...]) -> None:
         super().check(names)
         if self.gain < 0:
-            raise OpError("A309", f"a variance is not negative: {self.gain}", "init")
+            raise OpError("A319", f"a variance is not negative: {self.gain}", "init")
 
     def _numbers(self, const: Write) -> dict[str, str]:
         return {"scale": const(self.gain**0.5)}
@@ -312,14 +312,14 @@ OPERATORS = ("+", "-", "*", "/", "**")
 def combine(operator: str, a: Any, b: Any) -> Init:
     """`a operator b`, where one is an initialisation and the other one or a number."""
     if operator not in OPERATORS:
-        raise OpError("A307", f"`{operator}` does not work on initialisations", None, f"one of {' '.join(OPERATORS)} does")
+        raise OpError("A303", f"`{operator}` does not work on initialisations", None, f"one of {' '.join(OPERATORS)} does")
     return Arithmetic(operator=operator, left=_value(a), right=_value(b))
 
 
 def apply(function: str, init: Init) -> Init:
     """A function of an initialisation, by its name in the language."""
     if function not in _FUNCTIONS:
-        raise OpError("A307", f"`{function}` does not work on initialisations", None, f"one of {', '.join(sorted(_FUNCTIONS))} does")
+        raise OpError("A303", f"`{function}` does not work on initialisations", None, f"one of {', '.join(sorted(_FUNCTIONS))} does")
     return Applied(function=function, argument=init)
 
 

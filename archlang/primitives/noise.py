@@ -32,7 +32,7 @@ class Dropout(Primitive):
 
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
         if not 0 <= self.rate < 1:
-            raise OpError("A305", f"the rate is from 0 to below 1, and here {self.rate}", "rate")
+            raise OpError("A319", f"the rate is from 0 to below 1, and here {self.rate}", "rate")
         if "float" not in x.dtype:
             raise refuse(x, f"`{self.name}` takes a `float`")
         return x

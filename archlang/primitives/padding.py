@@ -60,9 +60,9 @@ class Pad(Primitive):
         names = [name for name, _ in self.amounts.items]
         need_axes(x, names)
         if self.mode not in _MODES:
-            raise OpError("A305", f'there is no mode "{self.mode}"', "mode", "zeros, reflect, replicate or circular")
+            raise OpError("A319", f'there is no mode "{self.mode}"', "mode", "zeros, reflect, replicate or circular")
         if self.mode not in ("zeros", "constant") and len(names) > 3:
-            raise OpError("A305", f'"{self.mode}" pads at most 3 axes at once', "mode")
+            raise OpError("A319", f'"{self.mode}" pads at most 3 axes at once', "mode")
         for name, pair in self.amounts.items:
             most = x.size(name) - (1 if self.mode == "reflect" else 0)
             for side in pair if self.mode in ("reflect", "circular") else ():

@@ -28,6 +28,7 @@ class Binary(Primitive):
     """`a OP b`, element by element, broadcast by name. `left` or `right` is the number on the side that has no tensor."""
 
     inputs: ClassVar[tuple[str, ...]] = ("a?", "b?")
+    numbers: ClassVar[dict[str, str]] = {"a": "left", "b": "right"}  # the field for a side that is a number
     symbol: ClassVar[str]
     tight: ClassVar[bool] = False
     meaning: ClassVar[Callable[[Any, Any], Any]]
@@ -38,7 +39,7 @@ class Binary(Primitive):
     def infer(self, facts: Facts, a: TensorType | None = None, b: TensorType | None = None) -> TensorType:
         tensors = [type_ for type_ in (a, b) if type_ is not None]
         if len(tensors) + (self.left is not None) + (self.right is not None) != 2:
-            raise OpError("A302", f"`{self.name}` takes two values")
+            raise OpError("A301", f"`{self.name}` takes two values")
         joined = join(facts, *tensors)
         number = self.right if self.left is None else self.left
         dtype = joined.dtype if number is None else _with_number(joined.dtype, number)

@@ -110,7 +110,7 @@ class Concat(Primitive):
 
     def infer(self, facts: Facts, xs: tuple[TensorType, ...]) -> TensorType:
         if not xs:
-            raise OpError("A302", "`concat` needs a tensor", "xs")
+            raise OpError("A301", "`concat` needs a tensor", "xs")
         axis = one_axis(self.on, xs[0])
         for x in xs:
             need_axes(x, [axis], "xs")
@@ -151,7 +151,7 @@ class Stack(Primitive):
 
     def infer(self, facts: Facts, xs: tuple[TensorType, ...]) -> TensorType:
         if not xs:
-            raise OpError("A302", "`stack` needs a tensor", "xs")
+            raise OpError("A301", "`stack` needs a tensor", "xs")
         joined = join(facts, *xs)
         need_new(joined, self.axis, "axis")
         return replace(joined, axes=(Axis(self.axis, len(xs), default_role(self.axis)), *joined.axes))
@@ -196,7 +196,7 @@ class Split(Primitive):
                 raise OpError("A204", f"the parts sum to {total}, and axis `{axis}` has size {whole}", "parts")
             return self.parts
         if not isinstance(self.parts, int) or self.parts < 1 or not facts.divides(self.parts, whole):
-            raise OpError("A203", f"{self.parts} equal parts do not make {whole}, the size of axis `{axis}`", "parts")
+            raise OpError("A207", f"{self.parts} equal parts do not make {whole}, the size of axis `{axis}`", "parts")
         return (divide(whole, self.parts),) * self.parts
 
     def infer(self, facts: Facts, x: TensorType) -> tuple[TensorType, ...]:
@@ -245,7 +245,7 @@ class Slice(Primitive):
         start, stop, step = self.bounds(x)
         whole = x.size(self.axis)
         if not isinstance(step, int) or step < 1:
-            raise OpError("A305", f"the step of a slice is at least 1, and here {step}", "step", "`flip(on = ...)` reverses an axis")
+            raise OpError("A319", f"the step of a slice is at least 1, and here {step}", "step", "`flip(on = ...)` reverses an axis")
         inside = [Condition("<=", 0, start), Condition("<=", start, stop), Condition("<=", stop, whole)]
         if not all(facts.require(condition, f"a slice of `{self.axis}`") for condition in inside):
             raise OpError("A204", f"{start}:{stop} is not inside the axis `{self.axis}` of size {whole}", "x")
