@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 from archlang.emit import layout, names
 from archlang.emit.draft import Declaration, Draft
-from archlang.emit.scope import Held, Scope, is_atom
+from archlang.emit.scope import SLOT, Held, Scope, is_atom, place
 from archlang.emit.sizes import LocalSizes, Place
 from archlang.emit.writer import Writer
 from archlang.ir import Call, Graph, Input, Node, Parameter, Value, WeightOf
 from archlang.primitive import Term
+from archlang.shapes import is_float
 from archlang.sizes import Poly, symbol
 
 WIDTH = 110  # of a line of forward, at most, where names can make it so
 INDENT = 8
-_SLOT = re.compile("\ue002(\\d+)\ue003")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class Forward:
         self.scope = Scope([])
         self.held: dict[tuple[int, int], Held] = {}
         self.lines: list[str] = []
+        self.witnesses: dict[str, tuple[str, str]] = {}  # attribute to (variable, the line that reads it)
         self._temporary: list[str] = []  # names bound by the node at hand, until its results hold them
         self.ports = {name: self.scope.fix(name) for name in graph.layers}
         self.orders = {name: value.type.names if root else layout.order(value, called_orders(called)) for name, value in graph.inputs.items()}
@@ -91,7 +92,7 @@ class Forward:
         """A layer whose result nothing reads still has its weights."""
         before = len(self.lines)
         operands = [(name, Term("_", value.type.names)) for name, value in self.graph.operands(node)]
-        self.emit(node, Writer(self.draft, node, self.graph.input_types(node), self.size, self.bind), operands)
+        self.emit(node, Writer(self, node, self.graph.input_types(node)), operands)
         self.scope.release(self._temporary)
         self._temporary = []
         del self.lines[before:]
@@ -105,9 +106,9 @@ class Forward:
         """Emit a node: statements that it needs, then its results, bound to names or kept to be written in place."""
         start = len(self.lines)
         operands = self.graph.operands(node)
-        slots = [Term(f"\ue002{i}\ue003", term.order, term.tight) if self._inline(value) else term
+        slots = [Term(f"\ue002{i}\ue003", term.order) if self._inline(value) else term
                  for i, (_, value) in enumerate(operands) for term in [self.held[value.node, value.output].term]]  # fmt: skip
-        writer = Writer(self.draft, node, self.graph.input_types(node), self.size, self.bind)
+        writer = Writer(self, node, self.graph.input_types(node))
         results = self.emit(node, writer, list(zip([name for name, _ in operands], slots, strict=True)))
         results = [writer.views.get((term.code, term.order), term) for term in results]
         codes = self.fill(start, [value for _, value in operands], [term.code for term in results], self._wanted(node))
@@ -148,18 +149,46 @@ class Forward:
         code = f"{self.draft.reach(label)}({', '.join(arguments)})"
         if len(port.outputs) == 1:
             return [Term(code, tuple(port.outputs[0]))]
-        hints = [name or f"{names.local(op.graph.name)}_{i}" for i, (name, _) in enumerate(op.graph.outputs)]
-        targets = [self._pick(node, i, hint) for i, hint in enumerate(hints)]
-        self.lines.append(f"{', '.join(targets)} = {code}")
-        return [Term(target, tuple(order)) for target, order in zip(targets, port.outputs, strict=True)]
+        return list(self.unpack(node, code, port.outputs))
 
-    def _pick(self, node: Node, output: int, hint: str) -> str:
+    def unpack(self, node: Node, code: str, orders: Sequence[tuple[str, ...]]) -> tuple[Term, ...]:
+        targets = [self._target(node, i) for i in range(len(orders))]
+        self.lines.append(f"{', '.join(targets)} = {code}")
+        return tuple(Term(target, tuple(order)) for target, order in zip(targets, orders, strict=True))
+
+    def _target(self, node: Node, output: int) -> str:
+        """A variable for one of several results."""
         if not self.uses[node.id, output]:
             return "_"
-        name = self.scope.pick(hint)
+        outputs = node.op.graph.outputs if isinstance(node.op, Call) else []
+        default = (outputs[output][0] if outputs else None) or f"{(node.label or node.op.name).split('.')[0].lstrip('@')}_{output}"
+        name = self.scope.pick(self.graph.names.get((node.id, output), default))
         self.scope.hold([name])
         self._temporary.append(name)
         return name
+
+    def witness(self, node: Node, attribute: str, floating: bool) -> str | None:
+        """`x.dtype` or `x.device`: of a named operand, else of an input (read at the top), else of a weight."""
+        for _, value in self.graph.operands(node) if node.id >= 0 else ():
+            held = self.held[value.node, value.output]
+            if (is_float(value.type.dtype) or not floating) and held.term.code.isidentifier():
+                return f"{held.term.code}.{attribute}"
+        if attribute in self.witnesses:
+            return self.witnesses[attribute][0]
+        for (_, value), variable in zip(self.graph.inputs.items(), self.draft.signature, strict=False):
+            if is_float(value.type.dtype) or not floating:
+                name = self.scope.fix(attribute)
+                self.witnesses[attribute] = (name, f"{name} = {variable}.{attribute}")
+                return name
+        for label, leaf in ((path, param) for path, param, _ in self.graph.weights() if is_float(param.dtype) or not floating):
+            del leaf
+            return f"{self._weight_path(label)}.{attribute}"
+        return None
+
+    def _weight_path(self, path: str) -> str:
+        label = next((own for node in self.graph if (own := node.label) and (path == own or path.startswith(f"{own}."))), path)
+        base = self.draft.reach(label)
+        return base + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in path[len(label) :].split(".") if part)
 
     def _construct(self, port: Port, label: str) -> str:
         hint = label.split(".")[0].lstrip("@")
@@ -190,18 +219,17 @@ class Forward:
     def fill(self, start: int, operands: Sequence[Value], codes: list[str], wanted: Sequence[str]) -> list[str]:
         """Write the operands that have no name in their places; those that are read twice, or make a line too long, get one."""
         texts = [*self.lines[start:], *codes]
-        found = Counter(int(slot) for text in texts for slot in _SLOT.findall(text))
-        inline = {i: self.held[operands[i].node, operands[i].output].term.code for i in found}
+        found = Counter(int(slot) for text in texts for slot in SLOT.findall(text))
+        inline = {i: self.held[operands[i].node, operands[i].output].term for i in found}
         named: dict[int, str] = {}
 
         def filled(text: str) -> str:
-            text = re.sub("\\(\ue002(\\d+)\ue003\\)", lambda m: named.get(int(m[1]), f"({inline[int(m[1])]})") if _boundary(m) else m[0], text)
-            return _SLOT.sub(lambda m: named.get(int(m[1]), inline[int(m[1])]), text)
+            return place(text, lambda slot: Term(named[slot], ()) if slot in named else inline[slot])
 
         def name(slot: int) -> None:
             value = operands[slot]
-            target = self.scope.pick(*self._hints(value), *wanted[:0])
-            statements.append(f"{target} = {inline[slot]}")
+            target = self.scope.pick(*self._hints(value))
+            statements.append(f"{target} = {inline[slot].code}")
             held = self.held[value.node, value.output]
             self.scope.hold([target])
             self.scope.release(held.reads)
@@ -214,7 +242,7 @@ class Forward:
                 name(slot)
         budget = WIDTH - INDENT - max(map(len, wanted), default=6) - 3
         while max(len(filled(text)) for text in texts) > budget and len(named) < len(found):
-            name(max((slot for slot in found if slot not in named), key=lambda slot: len(inline[slot])))
+            name(max((slot for slot in found if slot not in named), key=lambda slot: len(inline[slot].code)))
         self.lines[start:] = [*statements, *(filled(text) for text in self.lines[start:])]
         return [filled(code) for code in codes]
 
@@ -275,12 +303,12 @@ class Forward:
         """`return`, with the results in the order that callers expect."""
         values = [value for _, value in self.graph.outputs]
         node = Node(-1, Input(port="", type=values[0].type), ())
-        writer = Writer(self.draft, node, (), self.size, self.bind)
+        writer = Writer(self, node, ())
         start = len(self.lines)
         terms = []
         for i, value in enumerate(values):
             held = self.held[value.node, value.output]
-            term = Term(f"\ue002{i}\ue003", held.term.order, held.term.tight) if self._inline(value) else held.term
+            term = Term(f"\ue002{i}\ue003", held.term.order) if self._inline(value) else held.term
             terms.append(writer.permute(term, self._order(value, held.term)))
         codes = self.fill(start, values, [", ".join(term.code for term in terms)], ["return"])
         self.draft.orders = [term.order for term in terms]
@@ -294,8 +322,8 @@ class Forward:
 
     def _reads(self) -> list[str]:
         """The lines that read the sizes used, one an input."""
-        lines = []
-        for (port, value), variable in zip(self.graph.inputs.items(), self.draft.signature, strict=False):
+        lines = [line for _, line in self.witnesses.values()]
+        for port, variable in zip(self.graph.inputs, self.draft.signature, strict=False):
             names_ = {p.axis.name: p.name for p in self.places if p.port == port and p.name in self.sizes.used}
             targets = [names_.get(axis, "_") for axis in self.orders[port]]
             variable = variable.split(":")[0]
@@ -310,12 +338,6 @@ class Forward:
         if self.root:
             return value.type.names
         return next((order for order in self.orders.values() if set(order) == set(term.order)), term.order)
-
-
-def _boundary(match: re.Match[str]) -> bool:
-    """Whether the parentheses around a slot only keep it together, and are not those of a call."""
-    before = match.string[: match.start()]
-    return not before or not (before[-1].isalnum() or before[-1] in "_)]\ue001\ue003")
 
 
 def called_orders(called: Mapping[str, Port]) -> layout.Orders:

@@ -2,14 +2,37 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from archlang.emit import names
 from archlang.primitive import Term
+from archlang.primitives.broadcast import LEVELS, level
 
 IDENTIFIER = re.compile(r"(?<![\w.\"])[A-Za-z_]\w*")
 ATOM = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*|\[\d+\])*")
+SLOT = re.compile("\ue002(\\d+)\ue003")  # the place of an operand in code that is being written
+_OPERATOR = r"(\*\*|//|==|!=|<=|>=|[-+*/%@&|<>]|and|or|not|if|else|in)"
+_BEFORE = re.compile(rf"{_OPERATOR} $|(?<![\w)\]\ue001\ue003] )(?<![\w)\]])([-~])$")
+_AFTER = re.compile(rf"^ {_OPERATOR} ")
+
+
+def place(text: str, term: Callable[[int], Term]) -> str:
+    """The text with terms in its slots, in parentheses where what stands beside them would tear them apart."""
+
+    def fill(match: re.Match[str]) -> str:
+        filling = term(int(match[1]))
+        if filling.tight:
+            return filling.code
+        before, after = text[: match.start()], text[match.end() :]
+        left, right = _BEFORE.search(before), _AFTER.match(after)
+        own = level(filling)
+        torn = after.startswith((".", "[", "("))
+        torn |= left is not None and own <= (LEVELS.get(left[1], 0) if left[1] else 6)
+        torn |= right is not None and own < LEVELS.get(right[1], 0) + (LEVELS.get(right[1]) in (1, 7))  # `a < b < c` is a chain
+        return f"({filling.code})" if torn else filling.code
+
+    return SLOT.sub(fill, text)
 
 
 def is_atom(code: str) -> bool:

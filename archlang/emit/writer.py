@@ -1,7 +1,7 @@
 """What an operation may ask of the writer of a module: `archlang.primitive.Emission` for one node of one draft."""
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 from archlang.emit.draft import Declaration, Draft
 from archlang.ir import Node
@@ -9,17 +9,33 @@ from archlang.primitive import Term
 from archlang.shapes import Axis, TensorType
 from archlang.sizes import Poly, Size
 
-Binder = Callable[[Term, str], Term]
+
+class Body(Protocol):
+    """What the body of a `forward` does for the nodes in it."""
+
+    draft: Draft
+
+    def size(self, size: Poly, hint: str) -> str:
+        """A symbolic size as code."""
+
+    def bind(self, term: Term, hint: str) -> Term:
+        """A variable for a value."""
+
+    def unpack(self, node: Node, code: str, orders: Sequence[tuple[str, ...]]) -> tuple[Term, ...]:
+        """Variables for the results of a node that come as a tuple."""
+
+    def witness(self, node: Node, attribute: str, floating: bool) -> str | None:
+        """`x.dtype` or `x.device` of some tensor at hand."""
 
 
 class Writer:
-    """Writes one node. `bind` and `sizes` come from the body of `forward`, declarations go to the draft."""
+    """Writes one node of a body."""
 
-    def __init__(self, draft: Draft, node: Node, inputs: Iterable[Any], size: Callable[[Poly, str], str], bind: Binder) -> None:
+    def __init__(self, body: Body, node: Node, inputs: Iterable[Any]) -> None:
         self.inputs: tuple[Any, ...] = tuple(inputs)
         self.outputs: tuple[TensorType, ...] = node.types
         self.views: dict[tuple[str, tuple[str, ...]], Term] = {}  # what a permuted term was before
-        self._draft, self._node, self._size, self._bind = draft, node, size, bind
+        self._body, self._draft, self._node = body, body.draft, node
         self._label = node.label
         self._hint = (node.label or node.op.name).split(".")[0].lstrip("@")
 
@@ -28,7 +44,7 @@ class Writer:
         return self._draft.const(value, self._hint)
 
     def size(self, size: Size) -> str:
-        return self._size(size, self._hint) if isinstance(size, Poly) else self.const(size)
+        return self._body.size(size, self._hint) if isinstance(size, Poly) else self.const(size)
 
     # ---- axes
     def permute(self, term: Term, order: Iterable[str]) -> Term:
@@ -136,4 +152,13 @@ class Writer:
         return self._draft.need_helper(name)
 
     def bind(self, term: Term, hint: str) -> Term:
-        return self._bind(term, hint)
+        return self._body.bind(term, hint)
+
+    def unpack(self, code: str, *orders: tuple[str, ...]) -> tuple[Term, ...]:
+        return self._body.unpack(self._node, code, orders)
+
+    def working(self) -> str:
+        return self._body.witness(self._node, "dtype", True) or "torch.get_default_dtype()"
+
+    def device(self) -> str:
+        return self._body.witness(self._node, "device", False) or "torch.get_default_device()"
