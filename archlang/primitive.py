@@ -129,7 +129,7 @@ class Construct(BaseModel):
         return {name: (word or ["value"])[0] for name, word in words.items()}
 
     def __str__(self) -> str:
-        changed = {n: v for n, v in self if n not in self.model_fields or v != type(self).model_fields[n].default}
+        changed = {n: v for n, v in self if n not in type(self).model_fields or v != type(self).model_fields[n].default}
         return f"{self.name}({', '.join(f'{n} = {describe(v)}' for n, v in changed.items())})" if changed else self.name
 
 
