@@ -185,7 +185,10 @@ class Conv(Primitive):
         within = even(found) and self.mode == "zeros"
         image = image if within else padded(code, image, found, self._fill)
         samples = [code.inputs[0][name] for name in paired]
-        arguments = self._arguments(code, found, within, product(axis.size for axis in samples) * self.groups)
+        arguments = self._arguments(code, found, within, 1)
+        groups = product(axis.size for axis in samples) * self.groups
+        if groups != 1:
+            arguments["groups"] = code.size(groups)
         call = ", ".join([image.code, kernel.code, *(f"{name}={value}" for name, value in arguments.items())])
         y = code.split(Term(f"F.conv{len(found)}d({call})", image.order), "c", [*samples, code.outputs[0]["c"]])
         if self.bias:

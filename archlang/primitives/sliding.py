@@ -243,6 +243,10 @@ def padded(code: Emission, x: Term, found: Sequence[Window], fill: str = "") -> 
     amounts = [side for window in reversed(found) for side in (window.left, window.right)]
     if all(amount == 0 for amount in amounts):
         return x
+    if any(isinstance(amount, Poly) for amount in amounts):  # only tf_same asks for the size
+        columns = zip(*((window.kernel, window.stride, window.dilation) for window in found), strict=True)
+        call = ", ".join([x.code, *map(code.const, columns)])
+        return Term(f"{code.helper('pad_same')}({call}{fill})", x.order)
     return Term(f"F.pad({x.code}, ({', '.join(code.size(amount) for amount in amounts)}){fill})", x.order)
 
 
