@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 
 from archlang.primitive import Emission, Term, axes_of
-from archlang.primitives.domain import Domain, Full, Windows, cells_of, extents
+from archlang.primitives.domain import Causal, Domain, Full, Sliding, Windows, cells_of, extents
 from archlang.shapes import Axis, TensorType
 from archlang.sizes import Size
 
@@ -141,7 +141,10 @@ def _domain_mask(code: Emission, domain: Domain, axes: tuple[Axis, ...], device:
     """What a domain lets be seen, as bool[query, key] over flattened axes; None where that is all."""
     masks: list[Term] = []
     for axis in axes:
-        texts = [text for part in domain.parts() if (text := part.mask(code, axes, axis, device))]
+        parts = list(domain.parts())
+        if axis.role == "time" and any(isinstance(part, Sliding) for part in parts):  # which is causal on time
+            parts = [part for part in parts if not isinstance(part, Causal)]
+        texts = [text for part in parts if (text := part.mask(code, axes, axis, device))]
         if texts:
             masks.append(Term(" & ".join(texts), (axis.name, f"{axis.name}_key"), tight=len(texts) == 1))
     if not masks:
@@ -230,7 +233,7 @@ def _attn_mask(
     """One mask of the domain, the mask and the bias: bool, or float where there is a bias."""
     concrete = _is_concrete(parts.keys)
     own = _domain_mask(code, domain, parts.keys, "" if concrete else f", device={code.device()}")
-    masks = [code.buffer("mask", own.code) if concrete else own.safe] if own else []
+    masks = [code.buffer("mask", own.code) if concrete else code.bind(own, "mask").safe] if own else []
     masks += [_pairs(code, parts, batch, mask).safe] if mask is not None else []
     if bias is None:
         return " & ".join(masks)

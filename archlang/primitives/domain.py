@@ -177,7 +177,7 @@ class Cells(Domain):
     """
 
     size: PerAxis
-    layout: ClassVar[Literal["windows", "grid"]]
+    layout: ClassVar[Literal["window", "grid"]]
 
     def check(self, facts: Facts, axes: Axes) -> None:
         _check_sizes(self.size, axes, "size")
@@ -209,7 +209,7 @@ class Windows(Cells):
     """
 
     name: ClassVar[str] = "windows"
-    layout: ClassVar[Literal["windows", "grid"]] = "windows"
+    layout: ClassVar[Literal["window", "grid"]] = "window"
 
     shift: PerAxis = 0
 
@@ -244,7 +244,7 @@ class Grid(Cells):
     """
 
     name: ClassVar[str] = "grid"
-    layout: ClassVar[Literal["windows", "grid"]] = "grid"
+    layout: ClassVar[Literal["window", "grid"]] = "grid"
 
     def place(self, axis: Axis, i: Any) -> Any:
         return i // (axis.size // self.extent(axis))

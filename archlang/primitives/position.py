@@ -196,6 +196,9 @@ class Rope(Position):
             raise OpError("A305", f"`base` must be positive, and is {self.base}", "base")
         return x
 
+    def mixes(self, x: TensorType) -> frozenset[str]:
+        return frozenset("c")
+
     def along(self, x: TensorType) -> tuple[str, ...]:
         """The axis that positions count along."""
         names = axes_of(self.on, x) if self.on is not None else x.of_role("time") or x.of_role("space")
