@@ -145,10 +145,18 @@ def infer(op: Primitive, facts: Facts, inputs: Sequence[Any]) -> tuple[TensorTyp
     if isinstance(op, Call) or not (time or before):
         return types
     if met := sorted(before & time):
-        raise OpError("A212", f"a value that has seen the time axis `{met[0]}` whole meets one that still has it", help="later positions would leak into earlier ones")
+        raise OpError(
+            "A212",
+            f"a value that has seen the time axis `{met[0]}` whole meets one that still has it",
+            help="later positions would leak into earlier ones",
+        )
     seen = op.looks_ahead(*inputs) & time
     if kept := sorted(axis for axis in seen if any(axis in type_ for type_ in types)):
-        raise OpError("A208", f"`{op.name}` looks ahead along the time axis `{kept[0]}`", help="time is causal: call the axis `n` if the network sees it whole")
+        raise OpError(
+            "A208",
+            f"`{op.name}` looks ahead along the time axis `{kept[0]}`",
+            help="time is causal: call the axis `n` if the network sees it whole",
+        )
     return tuple(replace(type_, lost=before | seen) for type_ in types)
 
 
@@ -158,15 +166,15 @@ class Graph:
     def __init__(self, name: str, span: Span = BUILTIN) -> None:
         self.name = name
         self.span = span
-        self.doc = ""
-        self.hypers: dict[str, Any] = {}  # numbers that the block was called with: names for what differs between instances
+        self.doc = ""  # the docstring of the block
+        self.hypers: dict[
+            str, Any
+        ] = {}  # numbers that the block was called with: names for what differs between instances
         self.inputs: dict[str, Value] = {}
         self.outputs: list[tuple[str, Value]] = []
         self.layers: list[str] = []  # layer ports: modules that the caller lends, labels `@port`
-        self.names: dict[tuple[int, int], str] = {}  # the user's names of values, by (node, output)
-        self.doc = ""  # the docstring of the block
         self._net: nx.MultiDiGraph = nx.MultiDiGraph()
-        self._names: dict[tuple[int, int], str] = {}
+        self._names: dict[tuple[int, int], str] = {}  # the user's names of values, by (node, output)
         self._next = 0
         self._upward = True  # every edge goes to a later node, so ids are the order
 
@@ -183,7 +191,9 @@ class Graph:
     ) -> tuple[Value, ...]:
         """Add an operation on (argument, value) pairs and return its outputs. Types come from the operation."""
         assert all(value.graph is self for _, value in operands), "a value of another graph"
-        types = infer(op, facts or Facts(), self.arguments(op, [(argument, value.type) for argument, value in operands]))
+        types = infer(
+            op, facts or Facts(), self.arguments(op, [(argument, value.type) for argument, value in operands])
+        )
         node = Node(self._next, op, types, span, label, name)
         self._next += 1
         self._net.add_node(node.id, node=node)
@@ -245,13 +255,19 @@ class Graph:
         """(argument, value) pairs in the order in which they were given."""
         edges = [(source, *key) for source, _, key in self._net.in_edges(node.id, keys=True)]
         order = {port.strip("*?"): i for i, port in enumerate(_ports(node.op))}
-        pairs = [(argument, Value(self, source, output, self.node(source).types[output])) for source, output, argument in edges]
+        pairs = [
+            (argument, Value(self, source, output, self.node(source).types[output]))
+            for source, output, argument in edges
+        ]
         return sorted(pairs, key=lambda pair: _argument_order(pair[0], order))
 
     def users(self, value: Value) -> list[tuple[Node, str]]:
         """(node, argument) pairs that read the value; graph outputs are not among them."""
         edges = self._net.out_edges(value.node, keys=True)
-        return sorted(((self.node(user), key[1]) for _, user, key in edges if key[0] == value.output), key=lambda use: (use[0].id, use[1]))
+        return sorted(
+            ((self.node(user), key[1]) for _, user, key in edges if key[0] == value.output),
+            key=lambda use: (use[0].id, use[1]),
+        )
 
     def input_types(self, node: Node) -> list[Any]:
         """The types as `Primitive` methods take them."""

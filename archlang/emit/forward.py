@@ -162,7 +162,7 @@ class Forward:
             return "_"
         outputs = node.op.graph.outputs if isinstance(node.op, Call) else []
         default = (outputs[output][0] if outputs else None) or f"{(node.label or node.op.name).split('.')[0].lstrip('@')}_{output}"
-        name = self.scope.pick(self.graph.names.get((node.id, output), default))
+        name = self.scope.pick(self.graph.name_of(Value(self.graph, node.id, output, node.types[output])) or default)
         self.scope.hold([name])
         self._temporary.append(name)
         return name
