@@ -1,9 +1,9 @@
 """One page: text to program, program to architecture, architecture to PyTorch. The face of archlang for Python.
 
-    program = archlang.load("examples/maxvit.arch")
-    network = program.maxvit(variant="tiny", classes=10)
-    print(network.show(), network.params, network.macs)
-    module = network.module(seed=0)
+program = archlang.load("examples/maxvit.arch")
+network = program.maxvit(variant="tiny", classes=10)
+print(network.show(), network.params, network.macs)
+module = network.module(seed=0)
 """
 
 import sys
@@ -87,23 +87,44 @@ class Finder:
 
     def _file(self, path: str, user: Source, span: Span) -> Source:
         if self.root is None:
-            raise error("A401", "a program without a file can only use the standard library", span, help="write `use std.FAMILY: NAME`")
+            raise error(
+                "A401",
+                "a program without a file can only use the standard library",
+                span,
+                help="write `use std.FAMILY: NAME`",
+            )
         target = Path(user.name).parent / path
         real = target.resolve()
         if Path(path).is_absolute() or "\0" in path or not real.is_relative_to(self.root):
-            raise error("A404", f"`{path}` leaves the folder of the program", span, help="files are used from the program's own folder and below it")
+            raise error(
+                "A404",
+                f"`{path}` leaves the folder of the program",
+                span,
+                help="files are used from the program's own folder and below it",
+            )
         if real.suffix != ".arch":
             raise error("A401", f"`{path}` is not an .arch file", span)
         if not real.is_file():
-            raise error("A401", f"there is no file `{path}`", span, help=suggest(real.name, (p.name for p in real.parent.glob("*.arch"))))
+            raise error(
+                "A401",
+                f"there is no file `{path}`",
+                span,
+                help=suggest(real.name, (p.name for p in real.parent.glob("*.arch"))),
+            )
         return _read(target)
 
 
 def _standard(path: str, span: Span) -> Source:
     library, _, family = path.partition(".")
-    known = {f"std.{file.name.removesuffix('.arch')}" for file in resources.folder("stdlib").iterdir() if file.name.endswith(".arch")}
+    known = {
+        f"std.{file.name.removesuffix('.arch')}"
+        for file in resources.folder("stdlib").iterdir()
+        if file.name.endswith(".arch")
+    }
     if library != "std" or path not in known:
-        raise error("A401", f"there is no `{path}`", span, help=suggest(path, known) or f"there are {', '.join(sorted(known))}")
+        raise error(
+            "A401", f"there is no `{path}`", span, help=suggest(path, known) or f"there are {', '.join(sorted(known))}"
+        )
     return Source(path, resources.read_text("stdlib", f"{family}.arch"))
 
 
@@ -138,7 +159,11 @@ class Program:
         return f"<program {self._module.source.name}: {', '.join(self.models)}>"
 
     def architecture(
-        self, model: str | None = None, variant: str | None = None, settings: Mapping[str, Any] | None = None, set_texts: Iterable[str] = ()
+        self,
+        model: str | None = None,
+        variant: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        set_texts: Iterable[str] = (),
     ) -> "Architecture":
         """A model (left out where there is one) with the settings of a variant and others; `set_texts` are `name=expression`."""
         chosen = self._model(model)
@@ -173,7 +198,11 @@ class Program:
             title = f"the file has {'several models: ' + known if self.models else 'no model'}"
             raise error("A507", title, help="write FILE:MODEL" if self.models else None)
         if name not in self.models:
-            raise error("A507", f"{self._module.source.name} has no model `{name}`", help=suggest(name, self.models) or f"it has {known}")
+            raise error(
+                "A507",
+                f"{self._module.source.name} has no model `{name}`",
+                help=suggest(name, self.models) or f"it has {known}",
+            )
         return self.models[name]
 
 
@@ -321,5 +350,3 @@ class Architecture:
         from html import escape
 
         return f"<pre>{escape(self.show())}</pre>"
-
-

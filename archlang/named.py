@@ -37,7 +37,9 @@ class Named:
         """`function(tensor, dim)` over the axes `on`, which it drops."""
         gone = tuple(on)
         kept = tuple(name for name in self.names if name not in gone)
-        return Named(function(self.to((*kept, *gone)), tuple(range(len(kept), len(self.names)))), kept) if gone else self
+        return (
+            Named(function(self.to((*kept, *gone)), tuple(range(len(kept), len(self.names)))), kept) if gone else self
+        )
 
     def sum(self, on: Iterable[str]) -> "Named":
         return self.reduce(lambda x, dim: x.sum(dim), on)

@@ -89,7 +89,9 @@ PerAxis: TypeAlias = Annotated[Any, BeforeValidator(_per_axis)]  # a Size for ev
 Axes: TypeAlias = Annotated[tuple[str, ...], Kind("axes")]  # names of axes and of roles
 AxisName: TypeAlias = Annotated[str, BeforeValidator(_axis_name), Kind("axes")]  # the name of one axis
 PerName: TypeAlias = Annotated[AxisMap, BeforeValidator(_axis_map)]  # keywords that name axes, with their values
-Units: TypeAlias = Annotated[Any, BeforeValidator(_units), Kind("units")]  # a Size (of the axis that is replaced) or a tuple of Axis
+Units: TypeAlias = Annotated[
+    Any, BeforeValidator(_units), Kind("units")
+]  # a Size (of the axis that is replaced) or a tuple of Axis
 
 
 def axes_of(on: Iterable[str], type_: TensorType) -> tuple[str, ...]:
@@ -125,7 +127,9 @@ class Construct(BaseModel):
     @cache
     def kinds(cls) -> dict[str, str]:
         """How each field reads its argument, in order: `axes`, `units` or `value`."""
-        words = {name: [m.word for m in info.metadata if isinstance(m, Kind)] for name, info in cls.model_fields.items()}
+        words = {
+            name: [m.word for m in info.metadata if isinstance(m, Kind)] for name, info in cls.model_fields.items()
+        }
         return {name: (word or ["value"])[0] for name, word in words.items()}
 
     def __str__(self) -> str:
@@ -235,7 +239,9 @@ class Primitive(Construct):
     kind: ClassVar[str] = "layer"
     inputs: ClassVar[tuple[str, ...]] = ("x",)
     random: ClassVar[bool] = False  # draws random numbers in training: never merged with its equal
-    prefers: ClassVar[str | None] = None  # the physical place of `c` that it runs best with: "first" (conv, pool) or "last" (linear, attention)
+    prefers: ClassVar[str | None] = (
+        None  # the physical place of `c` that it runs best with: "first" (conv, pool) or "last" (linear, attention)
+    )
 
     def infer(self, facts: Facts, *inputs: Any) -> Result:
         """The types of the outputs; raises `OpError`."""

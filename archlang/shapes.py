@@ -8,10 +8,35 @@ from archlang.sizes import Size, product
 
 Role = Literal["batch", "channel", "time", "space", "free"]
 ROLES: tuple[Role, ...] = ("batch", "channel", "time", "space", "free")
-_NAMED_ROLES: dict[str, Role] = {"b": "batch", "c": "channel", "t": "time", "h": "space", "w": "space", "d": "space", "n": "space"}
+_NAMED_ROLES: dict[str, Role] = {
+    "b": "batch",
+    "c": "channel",
+    "t": "time",
+    "h": "space",
+    "w": "space",
+    "d": "space",
+    "n": "space",
+}
 
 DTYPES = frozenset(
-    "float float16 bfloat16 float32 float64 int int8 int16 int32 int64 uint8 bool complex complex64 complex128 segments".split()
+    [
+        "float",
+        "float16",
+        "bfloat16",
+        "float32",
+        "float64",
+        "int",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "bool",
+        "complex",
+        "complex64",
+        "complex128",
+        "segments",
+    ]
 )
 BYTES = {"float16": 2, "bfloat16": 2, "float64": 8, "int": 8, "int8": 1, "int16": 2, "int64": 8, "uint8": 1, "bool": 1}
 BYTES |= {"complex": 8, "complex64": 8, "complex128": 16, "segments": 8}
@@ -114,7 +139,21 @@ def is_float(dtype: str) -> bool:
 
 def promote(*dtypes: str) -> str:
     """The dtype of arithmetic between tensors, as in PyTorch; `float` is the working type and loses to an explicit wider one."""
-    order = ["bool", "uint8", "int8", "int16", "int32", "int64", "int", "segments", "float", "float16", "bfloat16", "float32", "float64"]
+    order = [
+        "bool",
+        "uint8",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "int",
+        "segments",
+        "float",
+        "float16",
+        "bfloat16",
+        "float32",
+        "float64",
+    ]
     order += ["complex", "complex64", "complex128"]
     if {"float16", "bfloat16"} <= set(dtypes):
         return "float32"

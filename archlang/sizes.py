@@ -83,7 +83,9 @@ class Poly:
             return f"{_wrap(self * scale)} // {scale}"
         # positive terms first: `h - 1`, never `-1 + h`
         ordered = sorted(self.terms, key=lambda term: (term[1] < 0, not term[0]))
-        text = "".join(_signed(monomial, coefficient, first=i == 0) for i, (monomial, coefficient) in enumerate(ordered))
+        text = "".join(
+            _signed(monomial, coefficient, first=i == 0) for i, (monomial, coefficient) in enumerate(ordered)
+        )
         return text
 
     @property
@@ -410,6 +412,8 @@ class Facts:
         for monomial, coefficient in _terms(size):
             factor = divisor // gcd(divisor, int(coefficient))
             part = _sum([(monomial, 1)])
-            if factor != 1 and not any(c.op == "%" and c.left == part and c.right % factor == 0 for c in self.conditions):
+            if factor != 1 and not any(
+                c.op == "%" and c.left == part and c.right % factor == 0 for c in self.conditions
+            ):
                 return False
         return True

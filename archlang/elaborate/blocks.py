@@ -91,7 +91,9 @@ def _bind_hyper(cx: Context, hyper: syntax.Hyper, given: dict[str, Given], owner
         cx.scope.define(hyper.name, value, hyper.span, "hyper-parameter")
     elif hyper.default is not None:
         default = hyper.default
-        cx.scope.names[hyper.name] = Binding(None, hyper.span, "hyper-parameter", lambda: hyper_default(cx, hyper, default))
+        cx.scope.names[hyper.name] = Binding(
+            None, hyper.span, "hyper-parameter", lambda: hyper_default(cx, hyper, default)
+        )
     elif hyper.kind is not None and hyper.kind.optional:
         cx.scope.define(hyper.name, None, hyper.span, "hyper-parameter")
     else:
@@ -111,14 +113,21 @@ def _apply_foreign(cx: Context, target: BlockDef, inputs: dict[str, Given], span
     found = signatures.bind_inputs(here, declared.signature, inputs)
     assert declared.signature.results is not None
     types = tuple(signatures.result_type(here, port.type, found) for port in declared.signature.results)
-    op = Foreign(symbol=declared.name, target=declared.target, ports=tuple(port.name for port in declared.signature.inputs), types=types)
+    op = Foreign(
+        symbol=declared.name,
+        target=declared.target,
+        ports=tuple(port.name for port in declared.signature.inputs),
+        types=types,
+    )
     pairs = [(name, given.value) for name, given in inputs.items()]
     values = calls.add(cx, op, pairs, span, {})
     return values if len(values) > 1 else values[0]
 
 
 # ---- nesting
-def _nest(cx: Context, inside: Context, layer: Layer, inputs: dict[str, Given], body: Body, span: Span, memo: Any) -> Any:
+def _nest(
+    cx: Context, inside: Context, layer: Layer, inputs: dict[str, Given], body: Body, span: Span, memo: Any
+) -> Any:
     """Run a body in a graph of its own and call it under the layer's label; a body without weights runs in place instead."""
     nested = cx.session.memo.get(memo) if memo is not None else None
     if nested is None:
@@ -178,14 +187,22 @@ def call(cx: Context, nested: Nested, ports: list[tuple[str, Value]], label: str
 def _describe(graph: Graph, layer: Layer) -> None:
     """The docstring of a block and the numbers that it was called with: names for what differs between instances."""
     graph.doc = getattr(layer.target.syntax, "doc", None) or "" if isinstance(layer.target, BlockDef) else ""
-    graph.hypers.update({name: given.value for name, given in layer.hypers.items() if is_number(given.value) or isinstance(given.value, tuple)})
+    graph.hypers.update(
+        {
+            name: given.value
+            for name, given in layer.hypers.items()
+            if is_number(given.value) or isinstance(given.value, tuple)
+        }
+    )
 
 
 def _memo_key(target: BlockDef, layer: Layer, inputs: dict[str, Given]) -> Any:
     """Equal for calls that elaborate to the same graph; None where it holds layers or tensors of its surroundings."""
     try:
         hypers = tuple((name, key(given.value)) for name, given in sorted(layer.hypers.items()))
-        types = tuple((name, g.value.type, g.value.type.lost) for name, g in sorted(inputs.items()) if isinstance(g.value, Value))
+        types = tuple(
+            (name, g.value.type, g.value.type.lost) for name, g in sorted(inputs.items()) if isinstance(g.value, Value)
+        )
         hash(hypers)
     except TypeError:
         return None
@@ -197,7 +214,11 @@ def makes_weights(cx: Context, target: BlockDef) -> bool:
     """Whether a block makes weights itself, not only through the layers it is given: then it adds its label to the path."""
     if target not in cx.session.made:
         cx.session.made[target] = False  # for blocks that call themselves
-        recipes = {hyper.name for hyper in target.syntax.hypers if hyper.kind and _base(hyper.kind).name in ("layer", "position")}
+        recipes = {
+            hyper.name
+            for hyper in target.syntax.hypers
+            if hyper.kind and _base(hyper.kind).name in ("layer", "position")
+        }
         cx.session.made[target] = any(_makes(cx, target, name, recipes) for name in _mentioned(target.syntax.body))
     return cx.session.made[target]
 
@@ -232,7 +253,10 @@ def _mentioned(node: Any) -> set[str]:
             elif isinstance(item, syntax.Declare):
                 found.add(item.word)
             if not isinstance(item, syntax.Type):
-                stack.extend(getattr(item, name) for cls in type(item).__mro__ for name in getattr(cls, "__slots__", ()) if name != "span")
+                stack.extend(
+                    getattr(item, name)
+                    for cls in type(item).__mro__
+                    for name in getattr(cls, "__slots__", ())
+                    if name != "span"
+                )
     return found
-
-

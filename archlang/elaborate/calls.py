@@ -21,7 +21,10 @@ from archlang.shapes import TensorType, axis
 from archlang.source import Span
 
 As = tuple[str, Span] | None  # the label of `as`
-PER_NAME = ("sizes", "names")  # fields that take the keywords that name axes: `rearrange(..., p = 7)`, `rename(x, c = value)`
+PER_NAME = (
+    "sizes",
+    "names",
+)  # fields that take the keywords that name axes: `rearrange(..., p = 7)`, `rename(x, c = value)`
 NUMBERS = {"a": "left", "b": "right"}  # inputs of operators that may be numbers, and the fields that hold these
 
 
@@ -84,7 +87,16 @@ def _more(cx: Context, layer: Layer, expr: syntax.Call, label: As) -> Any:
     if hypers and layer.weights is not None:
         (name, given), *_ = hypers.items()
         raise error("A707", f"`{layer.weights.name}` is one layer with weights: `{name}` cannot change", given.span)
-    merged = Layer(layer.target, layer.span, {**layer.hypers, **hypers}, {**layer.inputs, **inputs}, (), layer.label, layer.weights, layer.loop)
+    merged = Layer(
+        layer.target,
+        layer.span,
+        {**layer.hypers, **hypers},
+        {**layer.inputs, **inputs},
+        (),
+        layer.label,
+        layer.weights,
+        layer.loop,
+    )
     if label is not None:
         merged = labelled(merged, *label)
     return apply(cx, merged, {}, expr.span) if complete(merged) else merged
@@ -93,7 +105,12 @@ def _more(cx: Context, layer: Layer, expr: syntax.Call, label: As) -> Any:
 def labelled(layer: Layer, label: str, span: Span) -> Layer:
     """The layer with the name that `as` gives its weights."""
     if layer.weights is not None:
-        raise error("A708", f"the weights of `{layer.weights.name}` have that name already", span, help="a layer bound with `=` is shared wherever its name is used")
+        raise error(
+            "A708",
+            f"the weights of `{layer.weights.name}` have that name already",
+            span,
+            help="a layer bound with `=` is shared wherever its name is used",
+        )
     if layer.label is not None:
         raise error("A708", f"the weights are already called `{layer.label}`", span)
     return Layer(layer.target, layer.span, layer.hypers, layer.inputs, layer.stages, label, None, layer.loop)
@@ -120,22 +137,37 @@ def complete(layer: Layer) -> bool:
     return all(port in layer.inputs for port in needed) and (bool(layer.inputs) or not ports)
 
 
-def bind(cx: Context, target: Any, arguments: Sequence[syntax.Argument], span: Span, have: frozenset[str] = frozenset()) -> tuple[dict[str, Given], dict[str, Given]]:
+def bind(
+    cx: Context, target: Any, arguments: Sequence[syntax.Argument], span: Span, have: frozenset[str] = frozenset()
+) -> tuple[dict[str, Given], dict[str, Given]]:
     """Sort arguments into hyper-parameters and inputs; positional ones are all the one or all the other, told apart by being tensors."""
     kinds, ports = slots(target)
     inputs: dict[str, Given] = {}
     hypers: dict[str, Given] = {}
     places = [argument for argument in arguments if argument.name is None]
     names = [name for name in kinds if name not in PER_NAME]
-    values = [read(cx, kinds[names[i]] if i < len(names) else "value", argument.value) for i, argument in enumerate(places)]
+    values = [
+        read(cx, kinds[names[i]] if i < len(names) else "value", argument.value) for i, argument in enumerate(places)
+    ]
     if target.name == "index" and len(places) == 1:
-        arguments = [*arguments, syntax.Argument(places[0].span, "size", places[0].value)]  # `index(n)` is `index(n = n)`
+        arguments = [
+            *arguments,
+            syntax.Argument(places[0].span, "size", places[0].value),
+        ]  # `index(n)` is `index(n = n)`
     if any(isinstance(leaf, Value) for value in values for leaf in leaves(value)):
-        _positional_inputs(target, ports, [p for p in ports if p.strip("*?") not in have], places, values, inputs, hypers)
+        _positional_inputs(
+            target, ports, [p for p in ports if p.strip("*?") not in have], places, values, inputs, hypers
+        )
     else:
         if len(places) > len(names):
-            raise error("A301", f"`{target.name}` takes {_count(len(names), 'positional argument')}, not {len(places)}", places[len(names)].span)
-        hypers.update({name: Given(value, place.span) for name, value, place in zip(names, values, places, strict=False)})
+            raise error(
+                "A301",
+                f"`{target.name}` takes {_count(len(names), 'positional argument')}, not {len(places)}",
+                places[len(names)].span,
+            )
+        hypers.update(
+            {name: Given(value, place.span) for name, value, place in zip(names, values, places, strict=False)}
+        )
     for argument in arguments:
         if argument.name is not None:
             _keyword(cx, target, kinds, ports, argument, inputs, hypers)
@@ -147,14 +179,22 @@ def _count(count: int, what: str) -> str:
 
 
 def _positional_inputs(
-    target: Any, ports: list[str], free: list[str], places: Sequence[syntax.Argument], values: list[Any], inputs: dict[str, Given], hypers: dict[str, Given]
+    target: Any,
+    ports: list[str],
+    free: list[str],
+    places: Sequence[syntax.Argument],
+    values: list[Any],
+    inputs: dict[str, Given],
+    hypers: dict[str, Given],
 ) -> None:
     if free and free[0].startswith("*"):
         items = values[0] if len(values) == 1 and isinstance(values[0], tuple) else tuple(values)
         inputs[free[0][1:]] = Given(items, places[0].span.to(places[-1].span))
         return
     if len(values) > len(free):
-        raise error("A301", f"`{target.name}` takes {_count(len(ports), 'input')}, and this is one more", places[len(free)].span)
+        raise error(
+            "A301", f"`{target.name}` takes {_count(len(ports), 'input')}, and this is one more", places[len(free)].span
+        )
     kinds = slots(target)[0]
     for port, place, value in zip(free, places, values, strict=False):
         name = port.strip("?")
@@ -172,7 +212,13 @@ def _positional_inputs(
 
 
 def _keyword(
-    cx: Context, target: Any, kinds: dict[str, str], ports: list[str], argument: syntax.Argument, inputs: dict[str, Given], hypers: dict[str, Given]
+    cx: Context,
+    target: Any,
+    kinds: dict[str, str],
+    ports: list[str],
+    argument: syntax.Argument,
+    inputs: dict[str, Given],
+    hypers: dict[str, Given],
 ) -> None:
     name = argument.name
     assert name is not None
@@ -192,7 +238,15 @@ def _keyword(
         hypers[name] = Given(value, argument.value.span)
 
 
-def _extra(cx: Context, target: Any, kinds: dict[str, str], ports: list[str], argument: syntax.Argument, inputs: dict[str, Given], hypers: dict[str, Given]) -> None:
+def _extra(
+    cx: Context,
+    target: Any,
+    kinds: dict[str, str],
+    ports: list[str],
+    argument: syntax.Argument,
+    inputs: dict[str, Given],
+    hypers: dict[str, Given],
+) -> None:
     """A keyword that names an axis: `rearrange(..., p = 7)`, `expand(x, n = 1)`, `rename(x, c = value)`, `scatter(x, n = index)`."""
     name = argument.name
     assert name is not None
@@ -211,7 +265,12 @@ def _extra(cx: Context, target: Any, kinds: dict[str, str], ports: list[str], ar
         return
     else:
         known = [*(kind for kind in kinds), *ports]
-        raise error("A302", f"`{target.name}` has no argument `{name}`", argument.span, help=suggest(name, known) or f"it takes {', '.join(known)}")
+        raise error(
+            "A302",
+            f"`{target.name}` has no argument `{name}`",
+            argument.span,
+            help=suggest(name, known) or f"it takes {', '.join(known)}",
+        )
     before = hypers[field].value if field in hypers else ()
     hypers[field] = Given((*before, (name, value)), place)
 
@@ -237,7 +296,9 @@ def construct(cls: type[Construct], hypers: dict[str, Given], span: Span) -> Any
     try:
         return cls(**{name: dict(given.value) if name in PER_NAME else given.value for name, given in hypers.items()})
     except ValidationError as failure:
-        raise ArchError(*(d for item in failure.errors() for d in _refused(cls, dict(item), hypers, span).diagnostics)) from None
+        raise ArchError(
+            *(d for item in failure.errors() for d in _refused(cls, dict(item), hypers, span).diagnostics)
+        ) from None
 
 
 def _refused(cls: type[Construct], item: dict[str, Any], hypers: dict[str, Given], span: Span) -> ArchError:
@@ -253,7 +314,12 @@ def _refused(cls: type[Construct], item: dict[str, Any], hypers: dict[str, Given
     return error("A303", f"`{field}` {said}", place)
 
 
-WORDS = {"bool_type": "true or false", "bool_parsing": "true or false", "string_type": "a string", "tuple_type": "a list"}
+WORDS = {
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "a string",
+    "tuple_type": "a list",
+}
 
 
 # ---- application
@@ -270,7 +336,12 @@ def pipe(cx: Context, value: Any, layer: Layer, span: Span) -> Any:
     if port is None:
         raise error("A705", f"`{layer.name}` has all its inputs", span)
     if isinstance(value, tuple) and not port.startswith("*"):
-        raise error("A705", f"`->` gives one value, and these are {len(value)}", span, help="bind them to names first: `a, b = ...`")
+        raise error(
+            "A705",
+            f"`->` gives one value, and these are {len(value)}",
+            span,
+            help="bind them to names first: `a, b = ...`",
+        )
     if not isinstance(value, Value | tuple):
         raise error("A705", f"`->` takes a tensor or a layer on its left, and this is a {kind_of(value)}", span)
     given = {port.strip("*?"): Given(value, span)}
@@ -305,7 +376,11 @@ def _operands(name: str, given: Given, target: Any) -> list[tuple[str, Value]]:
     items = list(given.value) if isinstance(given.value, tuple) else [given.value]
     for item in items:
         if not isinstance(item, Value):
-            raise error("A303", f"`{name}` of `{target.name}` is a tensor, and this is a {kind_of(item)}: {show(item)}", given.span)
+            raise error(
+                "A303",
+                f"`{name}` of `{target.name}` is a tensor, and this is a {kind_of(item)}: {show(item)}",
+                given.span,
+            )
     if f"*{name}" in target.inputs:
         return [(f"{name}.{i}", item) for i, item in enumerate(items)]
     if isinstance(given.value, tuple):
@@ -313,7 +388,9 @@ def _operands(name: str, given: Given, target: Any) -> list[tuple[str, Value]]:
     return [(name, items[0])]
 
 
-def _positioned(cx: Context, target: type[Primitive], hypers: dict[str, Given], inputs: dict[str, Given], span: Span) -> dict[str, Given]:
+def _positioned(
+    cx: Context, target: type[Primitive], hypers: dict[str, Given], inputs: dict[str, Given], span: Span
+) -> dict[str, Given]:
     """Lower `position`: a layer that rotates is applied to q and k, one that makes a bias becomes an input, as a tensor does."""
     given = hypers.pop("position", None)
     if given is None or given.value is None:
@@ -322,36 +399,58 @@ def _positioned(cx: Context, target: type[Primitive], hypers: dict[str, Given], 
         return {**inputs, "bias": given}
     role = getattr(given.value.target, "role", None) if isinstance(given.value, Layer) else None
     if role == "rotate":
-        return {name: Given(pipe(cx, g.value, given.value.fresh(), g.span), g.span) if name in ("q", "k") else g for name, g in inputs.items()}
+        return {
+            name: Given(pipe(cx, g.value, given.value.fresh(), g.span), g.span) if name in ("q", "k") else g
+            for name, g in inputs.items()
+        }
     if role != "bias":
         raise error("A303", f"`position` takes a position or a tensor, not a {kind_of(given.value)}", given.span)
     known = {name: hypers[name] for name in given.value.target.kinds() if name in hypers}
     layer = given.value
-    layer = Layer(layer.target, layer.span, {**known, **layer.hypers}, layer.inputs, (), layer.label, layer.weights, layer.loop)
+    layer = Layer(
+        layer.target, layer.span, {**known, **layer.hypers}, layer.inputs, (), layer.label, layer.weights, layer.loop
+    )
     return {**inputs, "bias": Given(apply(cx, layer, {"q": inputs["q"], "k": inputs["k"]}, given.span), given.span)}
 
 
-def operation(cx: Context, name: str, pairs: Sequence[tuple[str, Value]], fields: dict[str, Any], span: Span, places: Sequence[Span] = ()) -> Any:
+def operation(
+    cx: Context,
+    name: str,
+    pairs: Sequence[tuple[str, Value]],
+    fields: dict[str, Any],
+    span: Span,
+    places: Sequence[Span] = (),
+) -> Any:
     """A primitive by its name in the registry, for the operators and subscripts of the language."""
     cls = constructs()[name]
     assert issubclass(cls, Primitive)
     hypers = {field: Given(value, span) for field, value in fields.items()}
     op = construct(cls, hypers, span)
-    spans = {argument: place for (argument, _), place in zip(pairs, places, strict=False)} if len(pairs) == len(places) else {}
+    spans = (
+        {argument: place for (argument, _), place in zip(pairs, places, strict=False)}
+        if len(pairs) == len(places)
+        else {}
+    )
     values = add(cx, op, pairs, span, spans)
     return values if len(values) > 1 else values[0]
 
 
-def add(cx: Context, op: Primitive, pairs: Sequence[tuple[str, Value]], span: Span, places: dict[str, Span]) -> tuple[Value, ...]:
+def add(
+    cx: Context, op: Primitive, pairs: Sequence[tuple[str, Value]], span: Span, places: dict[str, Span]
+) -> tuple[Value, ...]:
     """Add a node; what the operation refuses is an error with the places of its arguments."""
     cx.session.budget.node(span)
     try:
-        return cx.frame.graph.add(op, [(argument, cx.frame.capture(value)) for argument, value in pairs], facts=cx.session.facts, span=span)
+        return cx.frame.graph.add(
+            op, [(argument, cx.frame.capture(value)) for argument, value in pairs], facts=cx.session.facts, span=span
+        )
     except OpError as failure:
         raise explain(failure, op, pairs, span, places) from None
 
 
-def explain(failure: OpError, op: Primitive, pairs: Sequence[tuple[str, Value]], span: Span, places: dict[str, Span]) -> ArchError:
+def explain(
+    failure: OpError, op: Primitive, pairs: Sequence[tuple[str, Value]], span: Span, places: dict[str, Span]
+) -> ArchError:
     """The diagnostic of a refused operation: the place to blame first, then where each tensor was made."""
     labels = [Label(places.get(failure.about or "", span))]
     for argument, value in pairs:
@@ -378,23 +477,38 @@ def weights_label(cx: Context, layer: Layer, params: dict[str, Param], span: Spa
         shared.instance = shared.home.claim(shared.name, layer)
         shared.params = params
     elif dict(shared.params) != dict(params):
-        raise error("A704", f"`{shared.name}` is one layer, and its inputs here need other weights: {_shapes(params)}, not {_shapes(dict(shared.params))}", span, layer.span)
+        raise error(
+            "A704",
+            f"`{shared.name}` is one layer, and its inputs here need other weights: {_shapes(params)}, not {_shapes(dict(shared.params))}",
+            span,
+            layer.span,
+        )
     return cx.frame.reach(shared)
 
 
 def _shapes(params: dict[str, Param]) -> str:
-    return ", ".join(f"{leaf or 'weight'} [{', '.join(map(str, param.shape))}]" for leaf, param in params.items()) or "none"
+    return (
+        ", ".join(f"{leaf or 'weight'} [{', '.join(map(str, param.shape))}]" for leaf, param in params.items())
+        or "none"
+    )
 
 
 def weight(cx: Context, layer: Layer, leaf: str, span: Span) -> Value:
     """`embed.weight`: a weight of a layer that has been applied, as a tensor."""
     shared = layer.weights
     if shared is None or shared.instance is None:
-        raise error("A709", "the weights of a layer are there once it has a name and was applied", span, help="bind it with `=` and apply it first")
+        raise error(
+            "A709",
+            "the weights of a layer are there once it has a name and was applied",
+            span,
+            help="bind it with `=` and apply it first",
+        )
     if leaf not in shared.params:
         raise error("A107", f"`{shared.name}` has no weight `{leaf}`", span, help=suggest(leaf, shared.params))
     param = shared.params[leaf]
-    type_ = TensorType(tuple(axis(name, size) for name, size in zip(param.names, param.shape, strict=True)), param.dtype)
+    type_ = TensorType(
+        tuple(axis(name, size) for name, size in zip(param.names, param.shape, strict=True)), param.dtype
+    )
     (value,) = cx.frame.graph.add(WeightOf(leaf=leaf, type=type_), span=span, label=cx.frame.reach(shared))
     return value
 
@@ -402,6 +516,14 @@ def weight(cx: Context, layer: Layer, leaf: str, span: Span) -> Value:
 def share(value: Any, name: str, frame: Frame) -> Any:
     """What `name = layer` binds: the layer with weights of that name, shared wherever the name is used."""
     if isinstance(value, Layer) and value.weights is None:
-        return Layer(value.target, value.span, value.hypers, value.inputs, value.stages, value.label, Weights(value.label or name, frame), value.loop)
+        return Layer(
+            value.target,
+            value.span,
+            value.hypers,
+            value.inputs,
+            value.stages,
+            value.label,
+            Weights(value.label or name, frame),
+            value.loop,
+        )
     return value
-

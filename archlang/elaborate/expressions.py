@@ -57,7 +57,11 @@ def as_whole(cx: Context, value: Any, expr: syntax.Expr) -> Any:
 def _sum(cx: Context, expr: syntax.Expr) -> str:
     """The arithmetic with its values: `c / 3` with c = 64."""
     names = dict.fromkeys(node.id for node in _names(expr))
-    known = [f"{name} = {show(binding.value)}" for name in names if (binding := cx.scope.find(name)) and is_number(binding.value)]
+    known = [
+        f"{name} = {show(binding.value)}"
+        for name in names
+        if (binding := cx.scope.find(name)) and is_number(binding.value)
+    ]
     value = show(evaluate(cx, expr))
     return f"{value} (with {', '.join(known)})" if known else value
 
@@ -74,7 +78,12 @@ def truth(cx: Context, expr: syntax.Expr) -> bool:
     """A condition that decides what is built; it must be known now."""
     value = evaluate(cx, expr)
     if isinstance(value, Conditions):
-        raise error("A309", f"`{expr.span.text}` depends on a free size: {value}", expr.span, help="give the axis a size, or state it with `require`")
+        raise error(
+            "A309",
+            f"`{expr.span.text}` depends on a free size: {value}",
+            expr.span,
+            help="give the axis a size, or state it with `require`",
+        )
     if not isinstance(value, bool):
         raise error("A303", f"a condition is true or false, and this is a {kind_of(value)}", expr.span)
     return value
@@ -101,7 +110,12 @@ def lookup(cx: Context, name: str, span: Span) -> Any:
     if name in CONSTANTS:
         return CONSTANTS[name]
     if name in cx.module.models:
-        raise error("A103", f"`{name}` is a model, and a model is not a layer", span, help="make it a block, and call the block from a model")
+        raise error(
+            "A103",
+            f"`{name}` is a model, and a model is not a layer",
+            span,
+            help="make it a block, and call the block from a model",
+        )
     if name in BUILTINS:
         raise error("A106", f"`{name}` is a function and needs its arguments", span)
     if name in cx.module.places:
@@ -143,7 +157,12 @@ def items(cx: Context, expr: syntax.Expr) -> tuple[Any, ...]:
     """The items of a list that a loop runs over."""
     value = evaluate(cx, expr)
     if not isinstance(value, tuple):
-        raise error("A303", f"a loop runs over a list, and this is a {kind_of(value)}", expr.span, help="write `range(n)` to count")
+        raise error(
+            "A303",
+            f"a loop runs over a list, and this is a {kind_of(value)}",
+            expr.span,
+            help="write `range(n)` to count",
+        )
     return value
 
 
@@ -269,7 +288,9 @@ def _match(cx: Context, expr: syntax.Match) -> Any:
             return evaluate(cx, arm.value)
         if subject == evaluate(cx, arm.pattern):
             return evaluate(cx, arm.value)
-    raise error("A311", f"no arm of this `match` is for {show(subject)}", expr.subject.span, help="add an arm `_ => ...`")
+    raise error(
+        "A311", f"no arm of this `match` is for {show(subject)}", expr.subject.span, help="add an arm `_ => ...`"
+    )
 
 
 # ---- layers
@@ -279,7 +300,11 @@ def _pipe(cx: Context, expr: syntax.Pipe) -> Any:
         layer = evaluate(cx, stage)
         if not isinstance(layer, Layer):
             what = f"a {kind_of(layer)}"
-            help = "`->` gives the value on its left to the layer on its right; this one has all its inputs" if isinstance(layer, Value) else None
+            help = (
+                "`->` gives the value on its left to the layer on its right; this one has all its inputs"
+                if isinstance(layer, Value)
+                else None
+            )
             raise error("A705", f"`->` needs a layer on its right, and this is {what}", stage.span, help=help)
         value = calls.pipe(cx, value, layer, expr.stages[0].span.to(stage.span))
     return value
@@ -291,7 +316,12 @@ def _named(cx: Context, expr: syntax.Named) -> Any:
         return calls.call(cx, expr.value, label=(expr.label, expr.span))
     layer = evaluate(cx, expr.value)
     if not isinstance(layer, Layer):
-        raise error("A706", f"`as` names the weights of a layer, and this is a {kind_of(layer)}", expr.span, help=f"bind it with `{expr.label} = ...`")
+        raise error(
+            "A706",
+            f"`as` names the weights of a layer, and this is a {kind_of(layer)}",
+            expr.span,
+            help=f"bind it with `{expr.label} = ...`",
+        )
     return calls.labelled(layer, expr.label, expr.span)
 
 
@@ -303,7 +333,12 @@ def _attribute(cx: Context, expr: syntax.Attribute) -> Any:
     value = evaluate(cx, expr.value)
     if isinstance(value, Value):
         if expr.name not in value.type:
-            raise error("A205", f"there is no axis `{expr.name}` in {value.type}", expr.span, help=suggest(expr.name, value.type.names))
+            raise error(
+                "A205",
+                f"there is no axis `{expr.name}` in {value.type}",
+                expr.span,
+                help=suggest(expr.name, value.type.names),
+            )
         return value.type.size(expr.name)
     if isinstance(value, Layer):
         return calls.weight(cx, value, expr.name, expr.span)
@@ -318,7 +353,11 @@ def _index(cx: Context, expr: syntax.Index) -> Any:
             value = _on_axis(cx, value, subscript)
         elif isinstance(value, tuple):
             value = _of_list(cx, value, subscript)
-        elif isinstance(value, AxisMap) and isinstance(subscript.value, syntax.Name) and subscript.value.id in dict(value.items):
+        elif (
+            isinstance(value, AxisMap)
+            and isinstance(subscript.value, syntax.Name)
+            and subscript.value.id in dict(value.items)
+        ):
             value = value[subscript.value.id]
         else:
             raise error("A312", f"a {kind_of(value)} cannot be indexed", expr.value.span)
@@ -345,13 +384,25 @@ def _slice(cx: Context, part: syntax.Slice) -> slice:
 
 def _on_axis(cx: Context, value: Value, subscript: syntax.Subscript) -> Any:
     if subscript.axis is None:
-        raise error("A211", "axes are found by name", subscript.span, help=f"write `x[{value.type.names[0] if value.type.names else 'n'} = ...]`")
+        raise error(
+            "A211",
+            "axes are found by name",
+            subscript.span,
+            help=f"write `x[{value.type.names[0] if value.type.names else 'n'} = ...]`",
+        )
     if subscript.axis not in value.type:
-        raise error("A205", f"there is no axis `{subscript.axis}` in {value.type}", subscript.span, help=suggest(subscript.axis, value.type.names))
+        raise error(
+            "A205",
+            f"there is no axis `{subscript.axis}` in {value.type}",
+            subscript.span,
+            help=suggest(subscript.axis, value.type.names),
+        )
     if isinstance(subscript.value, syntax.Slice):
         part = _slice(cx, subscript.value)
         fields = {"axis": subscript.axis, "start": part.start, "stop": part.stop, "step": part.step}
-        return calls.operation(cx, "slice", [("x", value)], {k: v for k, v in fields.items() if v is not None}, subscript.span)
+        return calls.operation(
+            cx, "slice", [("x", value)], {k: v for k, v in fields.items() if v is not None}, subscript.span
+        )
     at = evaluate(cx, subscript.value)
     if isinstance(at, Value):
         return calls.operation(cx, "gather", [("x", value), ("index", at)], {"axis": subscript.axis}, subscript.span)

@@ -64,7 +64,9 @@ class Files:
     def _use(self, use: syntax.Use, module: Module) -> None:
         source = self.find(use.path, use.relative, module.source, use.span)
         if source.name in self.reading:
-            chain = " -> ".join(PurePosixPath(name).name for name in [*self.reading[self.reading.index(source.name) :], source.name])
+            chain = " -> ".join(
+                PurePosixPath(name).name for name in [*self.reading[self.reading.index(source.name) :], source.name]
+            )
             raise error("A402", f"files use each other in a circle: {chain}", use.span)
         used = self.read(source)
         for name in use.names:

@@ -12,7 +12,21 @@ from archlang.primitives.init import Init
 from archlang.sizes import Poly, denominator
 from archlang.source import Span
 
-KINDS = ("int", "float", "bool", "str", "layer", "axis", "domain", "order", "position", "score", "init", "dtype", "list")
+KINDS = (
+    "int",
+    "float",
+    "bool",
+    "str",
+    "layer",
+    "axis",
+    "domain",
+    "order",
+    "position",
+    "score",
+    "init",
+    "dtype",
+    "list",
+)
 
 
 def check_kind(value: Any, kind: syntax.Kind | None, name: str, span: Span) -> Any:
@@ -20,7 +34,12 @@ def check_kind(value: Any, kind: syntax.Kind | None, name: str, span: Span) -> A
     if kind is None:
         return value
     if kind.name not in KINDS:
-        raise error("A315", f"there is no kind `{kind.name}`", kind.span, help=suggest(kind.name, KINDS) or f"kinds are {', '.join(KINDS)}")
+        raise error(
+            "A315",
+            f"there is no kind `{kind.name}`",
+            kind.span,
+            help=suggest(kind.name, KINDS) or f"kinds are {', '.join(KINDS)}",
+        )
     if value is None and kind.optional:
         return None
     if kind.name == "list":
@@ -28,7 +47,9 @@ def check_kind(value: Any, kind: syntax.Kind | None, name: str, span: Span) -> A
             raise error("A303", f"`{name}` is a list, and this is a {kind_of(value)}: {show(value)}", span)
         return tuple(check_kind(item, kind.item, f"an item of {name}", span) for item in value)
     if not _fits(value, kind.name):
-        detail = f", which is not whole: {show(value)}" if kind.name == "int" and is_number(value) else f": {show(value)}"
+        detail = (
+            f", which is not whole: {show(value)}" if kind.name == "int" and is_number(value) else f": {show(value)}"
+        )
         raise error("A303", f"`{name}` is of kind {kind.name}, and this is a {kind_of(value)}{detail}", span)
     return value
 

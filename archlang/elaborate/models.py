@@ -32,7 +32,9 @@ class Elaborated:
     warnings: tuple[Diagnostic, ...] = ()
 
 
-def elaborate(module: Module, model: syntax.Model, variant: str | None = None, settings: Mapping[str, Any] | None = None) -> Elaborated:
+def elaborate(
+    module: Module, model: syntax.Model, variant: str | None = None, settings: Mapping[str, Any] | None = None
+) -> Elaborated:
     """The graph of a model. `settings` override those of the variant; text values are expressions of the language.
 
     Raises `ArchError` with every mistake that was found.
@@ -48,15 +50,30 @@ def elaborate(module: Module, model: syntax.Model, variant: str | None = None, s
             cx.scope.get(hyper.name)
         statements.run(cx, model.body)
     if not session.collector.errors and not frame.graph.outputs:
-        session.collector.add(Diagnostic("A501", f"the model `{model.name}` has no output", (Label(model.name_span),), "end it with `output NAME = ...`"))
+        session.collector.add(
+            Diagnostic(
+                "A501",
+                f"the model `{model.name}` has no output",
+                (Label(model.name_span),),
+                "end it with `output NAME = ...`",
+            )
+        )
     session.collector.check()
     values = {hyper.name: cx.scope.names[hyper.name].value for hyper in model.hypers}
-    return Elaborated(model, variant, frame.graph, dict(session.facts.conditions), values, tuple(_warnings(frame, set())))
+    return Elaborated(
+        model, variant, frame.graph, dict(session.facts.conditions), values, tuple(_warnings(frame, set()))
+    )
 
 
 def _warnings(frame: Frame, seen: set[str]) -> list[Diagnostic]:
     return [
-        Diagnostic("A711", f"a second unnamed layer is called `{label}`", (Label(span),), "name it with `as`: numbers move when lines do", "warning")
+        Diagnostic(
+            "A711",
+            f"a second unnamed layer is called `{label}`",
+            (Label(span),),
+            "name it with `as`: numbers move when lines do",
+            "warning",
+        )
         for label, span in frame.numbered
     ]
 
@@ -67,12 +84,19 @@ def variants(model: syntax.Model) -> dict[str, syntax.Variant]:
     return {item.name: item for item in model.body if isinstance(item, syntax.Variant)}
 
 
-def _hypers(cx: Context, model: syntax.Model, variant: str | None, settings: Mapping[str, Any]) -> list[tuple[syntax.Hyper, Given | None]]:
+def _hypers(
+    cx: Context, model: syntax.Model, variant: str | None, settings: Mapping[str, Any]
+) -> list[tuple[syntax.Hyper, Given | None]]:
     known = {hyper.name: hyper for hyper in model.hypers}
     given: dict[str, Given] = {}
     for setting in _settings(model, variant):
         if setting.name not in known:
-            raise error("A502", f"`{model.name}` has no hyper-parameter `{setting.name}`", setting.span, help=suggest(setting.name, known))
+            raise error(
+                "A502",
+                f"`{model.name}` has no hyper-parameter `{setting.name}`",
+                setting.span,
+                help=suggest(setting.name, known),
+            )
         given[setting.name] = Given(setting.value, setting.value.span)
     for name, value in settings.items():
         if name not in known:
@@ -92,7 +116,12 @@ def _settings(model: syntax.Model, variant: str | None) -> list[syntax.Setting]:
     place = model.name_span
     while name is not None:
         if name not in known:
-            raise error("A503", f"`{model.name}` has no variant `{name}`", place, help=suggest(name, known) or f"it has {', '.join(known) or 'none'}")
+            raise error(
+                "A503",
+                f"`{model.name}` has no variant `{name}`",
+                place,
+                help=suggest(name, known) or f"it has {', '.join(known) or 'none'}",
+            )
         if known[name] in chain:
             raise error("A504", f"variant `{name}` starts from itself", known[name].span)
         chain.append(known[name])
@@ -123,27 +152,42 @@ def _from_python(name: str, value: Any) -> Any:
         return int(exact) if exact.denominator == 1 else exact
     if isinstance(value, list | tuple):
         return tuple(_from_python(name, item) for item in value)
-    raise error("A505", f"the setting `{name}` is a {type(value).__name__}, and must be a number, string, truth value or list")
+    raise error(
+        "A505", f"the setting `{name}` is a {type(value).__name__}, and must be a number, string, truth value or list"
+    )
 
 
 def _define(cx: Context, hyper: syntax.Hyper, given: Given | None) -> None:
     if hyper.name in cx.scope.names:
         raise error("A102", f"`{hyper.name}` is declared twice", hyper.span)
     if hyper.name in cx.module.names:
-        raise error("A104", f"`{hyper.name}` is already the name of a block", hyper.span, cx.module.places[hyper.name][0])
+        raise error(
+            "A104", f"`{hyper.name}` is already the name of a block", hyper.span, cx.module.places[hyper.name][0]
+        )
     if given is None:
         if hyper.default is None and not (hyper.kind and hyper.kind.optional):
-            raise error("A301", f"the model needs `{hyper.name}`", hyper.span, help=f"give it a default, or set it: `--set {hyper.name}=...`")
+            raise error(
+                "A301",
+                f"the model needs `{hyper.name}`",
+                hyper.span,
+                help=f"give it a default, or set it: `--set {hyper.name}=...`",
+            )
         default = hyper.default
         make = (lambda: blocks.hyper_default(cx, hyper, default)) if default is not None else None
         cx.scope.names[hyper.name] = Binding(None, hyper.span, "hyper-parameter", make)
         return
-    value = calls.read(cx, hyper.kind.name if hyper.kind else "value", given.value) if isinstance(given.value, syntax.Expr) else given.value
+    value = (
+        calls.read(cx, hyper.kind.name if hyper.kind else "value", given.value)
+        if isinstance(given.value, syntax.Expr)
+        else given.value
+    )
     value = check_kind(value, hyper.kind, hyper.name, given.span)
     if hyper.kind is None and hyper.default is not None:
         like = expressions.evaluate(cx, hyper.default)
         if like is not None and kind_of(like) != kind_of(value):
-            raise error("A303", f"`{hyper.name}` is a {kind_of(like)}, and this is a {kind_of(value)}", given.span, hyper.span)
+            raise error(
+                "A303", f"`{hyper.name}` is a {kind_of(like)}, and this is a {kind_of(value)}", given.span, hyper.span
+            )
     cx.scope.define(hyper.name, value, hyper.span, "hyper-parameter")
 
 
@@ -151,9 +195,16 @@ def _define(cx: Context, hyper: syntax.Hyper, given: Given | None) -> None:
 def _input(cx: Context, statement: syntax.Input) -> None:
     port = statement.port
     if port.type.optional:
-        raise error("A506", "an input of a model is always there", port.span, help="make two models, or give the block an optional input")
+        raise error(
+            "A506",
+            "an input of a model is always there",
+            port.span,
+            help="make two models, or give the block an optional input",
+        )
     if (known := cx.scope.find(port.name)) is not None:
-        raise error("A102", f"`{port.name}` is defined twice", Label(port.span), Label(known.span, f"{known.word} here"))
+        raise error(
+            "A102", f"`{port.name}` is defined twice", Label(port.span), Label(known.span, f"{known.word} here")
+        )
     type_ = signatures.declare(cx, port.type, "input")
     cx.scope.define(port.name, cx.frame.graph.add_input(port.name, type_, port.span), port.span, "input")
 
@@ -165,7 +216,9 @@ def _output(cx: Context, statement: syntax.Output) -> None:
     if any(name == statement.name for name, _ in cx.frame.graph.outputs):
         raise error("A102", f"the output `{statement.name}` is defined twice", statement.span)
     if statement.type is not None:
-        signatures.match(cx, statement.type, value.type, statement.value.span, f"`{statement.name}`", signatures.Match())
+        signatures.match(
+            cx, statement.type, value.type, statement.value.span, f"`{statement.name}`", signatures.Match()
+        )
         value = _arranged(cx, value, statement.type, statement.span)
     value = cx.frame.capture(value)
     cx.frame.graph.outputs.append((statement.name, value))
@@ -187,5 +240,11 @@ def _nothing(cx: Context, statement: Any) -> None:
 
 
 statements._FORMS.update(
-    {syntax.Input: _input, syntax.Output: _output, syntax.Variant: _nothing, syntax.Expect: _nothing, syntax.Checkpoint: _nothing}
+    {
+        syntax.Input: _input,
+        syntax.Output: _output,
+        syntax.Variant: _nothing,
+        syntax.Expect: _nothing,
+        syntax.Checkpoint: _nothing,
+    }
 )

@@ -179,7 +179,10 @@ def _math(function: Callable[[float], float]) -> Callable[[Any], float]:
 
 
 _NOWHERE: Any = None
-HELP = {"range": "it takes whole numbers: `range(4)`", "linspace": "it takes a start, a stop and a count: `linspace(0, 0.2, 12)`"}
+HELP = {
+    "range": "it takes whole numbers: `range(4)`",
+    "linspace": "it takes a start, a stop and a count: `linspace(0, 0.2, 12)`",
+}
 BUILTINS: dict[str, Callable[..., Any]] = {
     "range": _range,
     "zip": _zip,

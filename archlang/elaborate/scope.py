@@ -62,7 +62,12 @@ class Scope:
             self.names[name] = Binding(value, span)
             return
         if known.word not in ("name", "input"):
-            raise error("A104", f"`{name}` is already {_article(known.word)}", Label(span, "bound again here"), Label(known.span, f"{known.word} here"))
+            raise error(
+                "A104",
+                f"`{name}` is already {_article(known.word)}",
+                Label(span, "bound again here"),
+                Label(known.span, f"{known.word} here"),
+            )
         if not _may_become(known.value, value):
             old, new = kind_of(known.value), kind_of(value)
             raise error(

@@ -30,30 +30,59 @@ def role_of(declared: syntax.Axis) -> Role | None:
     for role in ROLES:
         if role == declared.role:
             return role
-    raise error("A213", f"there is no role `{declared.role}`", declared.span, help=suggest(declared.role, ROLES) or f"roles are {', '.join(ROLES)}")
+    raise error(
+        "A213",
+        f"there is no role `{declared.role}`",
+        declared.span,
+        help=suggest(declared.role, ROLES) or f"roles are {', '.join(ROLES)}",
+    )
 
 
 def check_dtype(declared: syntax.Type, actual: str, place: Span, what: str) -> None:
     """A declared dtype must be the actual one; none declared takes any floating or complex type."""
     want = declared.dtype or "float"
     fits = actual == want or (want == "float" and (is_float(actual) or actual.startswith("complex")))
-    fits = fits or (want == "int" and actual in ("segments", "int64", "int32", "int16", "int8", "uint8")) or (want.startswith("float") and actual == "float")
+    fits = (
+        fits
+        or (want == "int" and actual in ("segments", "int64", "int32", "int16", "int8", "uint8"))
+        or (want.startswith("float") and actual == "float")
+    )
     if not fits:
-        raise error("A214", f"{what} is {actual}, and {want} is needed", Label(place, actual), Label(declared.span, f"{want} here"), help=f"`cast(x, {want})`")
+        raise error(
+            "A214",
+            f"{what} is {actual}, and {want} is needed",
+            Label(place, actual),
+            Label(declared.span, f"{want} here"),
+            help=f"`cast(x, {want})`",
+        )
 
 
-def match(cx: Context, declared: syntax.Type, actual: TensorType, place: Span, what: str, found: Match, word: str = "axis") -> None:
+def match(
+    cx: Context, declared: syntax.Type, actual: TensorType, place: Span, what: str, found: Match, word: str = "axis"
+) -> None:
     """Match a value's type to a declared one, binding the names of unknown sizes; raises at the first mismatch."""
     check_dtype(declared, actual.dtype, place, what)
     named = [a for a in declared.axes if isinstance(a, syntax.Axis)]
     for a in named:
         if a.name not in actual:
-            raise error("A205", f"{what} has no axis `{a.name}`", Label(place, f"{actual} here"), Label(declared.span, "needed here"), help=suggest(a.name, actual.names))
+            raise error(
+                "A205",
+                f"{what} has no axis `{a.name}`",
+                Label(place, f"{actual} here"),
+                Label(declared.span, "needed here"),
+                help=suggest(a.name, actual.names),
+            )
     rest = tuple(a for a in actual if a.name not in {a.name for a in named})
     packs = [a for a in declared.axes if isinstance(a, syntax.Pack)]
     if not packs and rest:
         extra = ", ".join(f"`{a.name}`" for a in rest)
-        raise error("A206", f"{what} has more axes than it may: {extra}", Label(place, f"{actual} here"), Label(declared.span, "declared here"), help="`..` takes any other axes")
+        raise error(
+            "A206",
+            f"{what} has more axes than it may: {extra}",
+            Label(place, f"{actual} here"),
+            Label(declared.span, "declared here"),
+            help="`..` takes any other axes",
+        )
     if packs:
         _match_pack(cx, packs[0], rest, place, what, found)
     for a in named:
@@ -70,7 +99,12 @@ def _match_pack(cx: Context, pack: syntax.Pack, rest: tuple[Axis, ...], place: S
     for a in rest:
         size = next(other.size for other in known[0] if other.name == a.name)
         if not cx.session.facts.equal(size, a.size):
-            raise error("A204", "axis sizes do not agree", Label(place, f"{what} has {a.name} = {a.size}"), Label(known[1], f"{a.name} = {size} here"))
+            raise error(
+                "A204",
+                "axis sizes do not agree",
+                Label(place, f"{what} has {a.name} = {a.size}"),
+                Label(known[1], f"{a.name} = {size} here"),
+            )
 
 
 def _axes(axes: tuple[Axis, ...]) -> str:
@@ -80,7 +114,12 @@ def _axes(axes: tuple[Axis, ...]) -> str:
 def _match_role(declared: syntax.Axis, actual: Axis, place: Span) -> None:
     role = role_of(declared)
     if role is not None and role != actual.role:
-        raise error("A210", f"axis `{actual.name}` is {actual.role} here, and {role} is needed", Label(place), Label(declared.span, f"{role} here"))
+        raise error(
+            "A210",
+            f"axis `{actual.name}` is {actual.role} here, and {role} is needed",
+            Label(place),
+            Label(declared.span, f"{role} here"),
+        )
 
 
 def _match_size(cx: Context, declared: syntax.Axis, actual: Size, place: Span, what: str, word: str) -> None:
@@ -92,7 +131,12 @@ def _match_size(cx: Context, declared: syntax.Axis, actual: Size, place: Span, w
     if not cx.session.facts.equal(want, actual):
         source = cx.scope.find(declared.name) if declared.size is None else None
         origin = source.span if source is not None else declared.span
-        raise error("A204", "axis sizes do not agree", Label(place, f"{what} has {declared.name} = {actual}"), Label(origin, f"{declared.name} = {want} here"))
+        raise error(
+            "A204",
+            "axis sizes do not agree",
+            Label(place, f"{what} has {declared.name} = {actual}"),
+            Label(origin, f"{declared.name} = {want} here"),
+        )
 
 
 def unknown(cx: Context, declared: syntax.Axis) -> str | None:
@@ -157,20 +201,37 @@ def bind_inputs(cx: Context, signature: syntax.Signature, given: dict[str, Given
             match(cx, port.type, value.type, given[port.name].span, f"`{port.name}`", found)
         elif value is not None or not port.type.optional:
             place = given[port.name].span if port.name in given else port.span
-            raise error("A303", f"`{port.name}` is a tensor, and this is a {kind_of(value)}: {show(value)}", Label(place), Label(port.span, "declared here"))
+            raise error(
+                "A303",
+                f"`{port.name}` is a tensor, and this is a {kind_of(value)}: {show(value)}",
+                Label(place),
+                Label(port.span, "declared here"),
+            )
         if cx.scope.find(port.name) is not None and cx.scope.names[port.name].word != "input":
             other = cx.scope.names[port.name]
-            raise error("A104", f"`{port.name}` is already a{'n' if other.word[0] in 'aeiou' else ''} {other.word}", Label(port.span), Label(other.span, f"{other.word} here"))
+            raise error(
+                "A104",
+                f"`{port.name}` is already a{'n' if other.word[0] in 'aeiou' else ''} {other.word}",
+                Label(port.span),
+                Label(other.span, f"{other.word} here"),
+            )
         cx.scope.define(port.name, value, port.span, "input")
     return found
 
 
-def check_results(cx: Context, signature: syntax.Signature, values: tuple[Any, ...], spans: tuple[Span, ...], found: Match) -> None:
+def check_results(
+    cx: Context, signature: syntax.Signature, values: tuple[Any, ...], spans: tuple[Span, ...], found: Match
+) -> None:
     """The results of a block against the types that it states; packs are those of the inputs."""
     if signature.results is None:
         return
     if len(signature.results) != len(values):
-        raise error("A310", f"{len(signature.results)} results are declared, and {len(values)} returned", spans[0], signature.results[0].span)
+        raise error(
+            "A310",
+            f"{len(signature.results)} results are declared, and {len(values)} returned",
+            spans[0],
+            signature.results[0].span,
+        )
     for port, value, span in zip(signature.results, values, spans, strict=True):
         if not isinstance(value, Value):
             raise error("A303", f"a block returns tensors, and this is a {kind_of(value)}", span)
@@ -184,7 +245,12 @@ def result_type(cx: Context, declared: syntax.Type, found: Match) -> TensorType:
         if isinstance(a, syntax.Pack):
             axes.extend(found.packs[a.name][0] if a.name in found.packs else ())
         elif unknown(cx, a) is not None:
-            raise error("A101", f"there is no `{unknown(cx, a)}` here", a.span, help="the sizes of a result follow from the inputs")
+            raise error(
+                "A101",
+                f"there is no `{unknown(cx, a)}` here",
+                a.span,
+                help="the sizes of a result follow from the inputs",
+            )
         else:
             axes.append(axis(a.name, declared_size(cx, a), role_of(a)))
     return TensorType(tuple(axes), declared.dtype or "float")

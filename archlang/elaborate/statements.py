@@ -50,7 +50,11 @@ def run(cx: Context, body: tuple[syntax.Statement, ...]) -> Returned | None:
 def poison(cx: Context, statement: Any) -> None:
     """Bind what a failed statement should have bound."""
     targets: list[syntax.Name] = list(statement.targets) if isinstance(statement, syntax.Bind) else []
-    for inner in (*getattr(statement, "body", ()), *getattr(statement, "then", ()), *getattr(statement, "otherwise", ())):
+    for inner in (
+        *getattr(statement, "body", ()),
+        *getattr(statement, "then", ()),
+        *getattr(statement, "otherwise", ()),
+    ):
         targets += [target for target in getattr(inner, "targets", ()) if isinstance(target, syntax.Name)]
     names = [(target.id, target.span) for target in targets]
     if isinstance(statement, syntax.Declare | syntax.Input):
@@ -72,7 +76,11 @@ def _bind(cx: Context, statement: syntax.Bind) -> None:
         values = list(values[0])
     if len(values) != len(statement.targets):
         count = f"{len(values)} value{'s' if len(values) != 1 else ''}"
-        raise error("A310", f"{len(statement.targets)} name{'s' if len(statement.targets) != 1 else ''} for {count}", statement.span)
+        raise error(
+            "A310",
+            f"{len(statement.targets)} name{'s' if len(statement.targets) != 1 else ''} for {count}",
+            statement.span,
+        )
     for target, value in zip(statement.targets, values, strict=True):
         bind_name(cx, target.id, value, target.span)
 
@@ -80,7 +88,9 @@ def _bind(cx: Context, statement: syntax.Bind) -> None:
 def bind_name(cx: Context, name: str, value: Any, span: Span) -> None:
     """`name = value`; a layer gets weights of that name."""
     if name in cx.module.names and cx.scope.find(name) is None:
-        raise error("A104", f"`{name}` is already the name of a block", Label(span), Label(cx.module.places[name][0], "here"))
+        raise error(
+            "A104", f"`{name}` is already the name of a block", Label(span), Label(cx.module.places[name][0], "here")
+        )
     value = calls.share(value, name, cx.frame)
     if isinstance(value, Value) and value.graph is cx.frame.graph:
         cx.frame.graph.rename(value, name)
@@ -89,13 +99,23 @@ def bind_name(cx: Context, name: str, value: Any, span: Span) -> None:
 
 def _declare(cx: Context, statement: syntax.Declare) -> None:
     if cx.loop is not None:
-        raise error("A703", "a loop that makes weights needs a name for them", Label(statement.span, "makes a weight"), Label(cx.loop, "in this loop"), help="write `as NAME[i]` after the head of the loop")
+        raise error(
+            "A703",
+            "a loop that makes weights needs a name for them",
+            Label(statement.span, "makes a weight"),
+            Label(cx.loop, "in this loop"),
+            help="write `as NAME[i]` after the head of the loop",
+        )
     type_ = signatures.declare(cx, statement.port.type, statement.word)
     init = expressions.evaluate(cx, statement.value) if statement.value is not None else None
     if is_number(init):
         init = combine_init("+", init, 0)
     if not isinstance(init, Init | None):
-        raise error("A303", f"a weight starts as a number or an initialisation, not as a {kind_of(init)}", statement.value.span if statement.value else statement.span)
+        raise error(
+            "A303",
+            f"a weight starts as a number or an initialisation, not as a {kind_of(init)}",
+            statement.value.span if statement.value else statement.span,
+        )
     label = cx.frame.claim_name(statement.port.name, statement.span)
     op = Parameter(type=type_, init=init, buffer=statement.word == "buffer")
     (value,) = cx.frame.graph.add(op, span=statement.span, label=label, name=statement.port.name)
@@ -103,7 +123,10 @@ def _declare(cx: Context, statement: syntax.Declare) -> None:
 
 
 def _return(cx: Context, statement: syntax.Return) -> Returned:
-    return Returned(tuple(expressions.evaluate(cx, value) for value in statement.values), tuple(value.span for value in statement.values))
+    return Returned(
+        tuple(expressions.evaluate(cx, value) for value in statement.values),
+        tuple(value.span for value in statement.values),
+    )
 
 
 def _require(cx: Context, statement: syntax.Require) -> None:
@@ -135,7 +158,9 @@ def _if(cx: Context, statement: syntax.If) -> Returned | None:
 def _repeat(cx: Context, statement: syntax.Repeat) -> None:
     count = expressions.whole(cx, statement.count)
     if not isinstance(count, int) or count < 0:
-        raise error("A317", f"`repeat` needs a count that is known and not negative, and this is {count}", statement.count.span)
+        raise error(
+            "A317", f"`repeat` needs a count that is known and not negative, and this is {count}", statement.count.span
+        )
     check_length(count, statement.count.span)
     _loop(cx, statement, count, lambda inner, i: None)
 
@@ -145,7 +170,9 @@ def _for(cx: Context, statement: syntax.For) -> None:
     _loop(cx, statement, len(items), lambda inner, i: expressions.unpack(inner, statement.targets, items[i]))
 
 
-def _loop(cx: Context, statement: syntax.Repeat | syntax.For, count: int, enter: Callable[[Context, int], None]) -> None:
+def _loop(
+    cx: Context, statement: syntax.Repeat | syntax.For, count: int, enter: Callable[[Context, int], None]
+) -> None:
     """Run the body once per item. With a label, an iteration that makes weights is a graph of its own, called under `label.index`."""
     head = Span(statement.span.source, statement.span.start, statement.span.start + len(type(statement).__name__))
     label = statement.label
@@ -169,7 +196,9 @@ def _loop(cx: Context, statement: syntax.Repeat | syntax.For, count: int, enter:
 
 def _body(cx: Context, statement: syntax.Repeat | syntax.For) -> None:
     if (returned := run(cx, statement.body)) is not None:
-        raise error("A318", "`return` inside a loop", returned.spans[0], help="collect in a list, and return after the loop")
+        raise error(
+            "A318", "`return` inside a loop", returned.spans[0], help="collect in a list, and return after the loop"
+        )
 
 
 def _iteration(cx: Context, inner: Context, statement: Any, label: str, name: str) -> bool:
@@ -204,8 +233,17 @@ def _exported(outer: Scope, inner: Scope, frame: Frame) -> dict[str, Binding]:
     """The outer names that now hold tensors of an iteration's graph."""
     changed = {name: binding for name, binding in inner.assigned.items() if outer.find(name) is binding}
     for name, binding in changed.items():
-        if isinstance(binding.value, Layer) and binding.value.weights is not None and binding.value.weights.home is frame:
-            raise error("A710", f"the layer `{name}` is made inside a loop and would leave it", binding.span, help="make it before the loop, or use it inside only")
+        if (
+            isinstance(binding.value, Layer)
+            and binding.value.weights is not None
+            and binding.value.weights.home is frame
+        ):
+            raise error(
+                "A710",
+                f"the layer `{name}` is made inside a loop and would leave it",
+                binding.span,
+                help="make it before the loop, or use it inside only",
+            )
     return {name: binding for name, binding in changed.items() if frame.holds(binding.value)}
 
 

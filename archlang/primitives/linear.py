@@ -4,7 +4,19 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from archlang.named import Named
-from archlang.primitive import Axes, Emission, OpError, Param, Primitive, Term, Types, Units, axes_of, need_axes, register
+from archlang.primitive import (
+    Axes,
+    Emission,
+    OpError,
+    Param,
+    Primitive,
+    Term,
+    Types,
+    Units,
+    axes_of,
+    need_axes,
+    register,
+)
 from archlang.shapes import Axis, TensorType, promote
 from archlang.sizes import Facts, Size, product
 
@@ -41,7 +53,12 @@ class Linear(Primitive):
             return self.units
         on = axes_of(self.on, x)
         if len(on) != 1:
-            raise OpError("A301", "`units` must name its axes where `on` has several", "units", help="write `linear([c = ...], on = [..])`")
+            raise OpError(
+                "A301",
+                "`units` must name its axes where `on` has several",
+                "units",
+                help="write `linear([c = ...], on = [..])`",
+            )
         return (Axis(on[0], self.units, x[on[0]].role),)
 
     def params(self, x: TensorType, weight: TensorType | None = None) -> dict[str, Param]:
@@ -64,7 +81,9 @@ class Linear(Primitive):
             code.initialise("bias", self.init_bias)
         return code.split(Term(y, (*flat.order[:-1], "units")), "units", made)
 
-    def reference(self, types: Types, x: Named, given: Named | None = None, weight: Any = None, bias: Any = None) -> Named:
+    def reference(
+        self, types: Types, x: Named, given: Named | None = None, weight: Any = None, bias: Any = None
+    ) -> Named:
         on, made = axes_of(self.on, types.inputs[0]), self.made(types.inputs[0])
         if given is not None:
             weight = given.to(("units", *on)).flatten(1)

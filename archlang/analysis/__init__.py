@@ -1,0 +1,1 @@
+"""Reads a graph, changes nothing: cost, conditions, expectations."""

@@ -1,0 +1,147 @@
+"""What a model expects of itself: `expect params ~ 31M for tiny, macs <= 6G at resolution = 224, causal(t)`."""
+
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Any, Protocol
+
+from archlang import syntax
+from archlang.diagnostics import ArchError, Diagnostic, Label, error, suggest
+from archlang.elaborate import expressions
+from archlang.elaborate.context import Context, Session
+from archlang.elaborate.frame import Frame
+from archlang.elaborate.scope import Scope
+from archlang.elaborate.values import is_number
+from archlang.ir import Graph
+from archlang.sizes import Poly, Size, substitute, symbols
+
+
+class Network(Protocol):
+    """What is asked of an architecture."""
+
+    name: str
+    variant: str | None
+    _elaborated: Any
+    _module: Any
+
+    @property
+    def cost(self) -> Any: ...
+    @property
+    def inputs(self) -> Any: ...
+
+
+FACTS: dict[str, Callable[[Network], Size]] = {
+    "params": lambda network: network.cost.params,
+    "macs": lambda network: network.cost.macs,
+    "flops": lambda network: network.cost.macs * 2,
+    "activation_bytes": lambda network: network.cost.activation_bytes,
+}
+LATER = ("state_bytes", "active_params")
+
+
+def expectations(network: Network, again: Callable[..., Network]) -> list[Diagnostic]:
+    """The expectations of a model that do not hold for this variant. `again(model, variant, settings)` makes it with other settings."""
+    found = []
+    for statement in network._elaborated.model.body:
+        for fact in statement.facts if isinstance(statement, syntax.Expect) else ():
+            if fact.variant in (network.variant, None) and not (fact.variant is None and network.variant is not None):
+                try:
+                    _check(network, fact, again)
+                except ArchError as failure:
+                    found += failure.diagnostics
+    return found
+
+
+def _check(network: Network, fact: syntax.Fact, again: Callable[..., Network]) -> None:
+    cx = _context(network)
+    at = {item.name: expressions.evaluate(cx, item.value) for item in fact.settings if item.name is not None}
+    hypers = {name: value for name, value in at.items() if name in network._elaborated.settings}
+    if hypers:
+        network = again(network.name, network.variant, hypers)
+    condition = fact.condition
+    if (
+        isinstance(condition, syntax.Call)
+        and isinstance(condition.function, syntax.Name)
+        and condition.function.id == "causal"
+    ):
+        _causal(network, condition, cx)
+        return
+    if not isinstance(condition, syntax.Binary) or not isinstance(condition.left, syntax.Name):
+        raise error("A509", "an expectation is `params ~ 31M`, `macs <= 6G` or `causal(t)`", condition.span)
+    _compare(network, condition, {"b": 1, **{name: value for name, value in at.items() if name not in hypers}}, cx)
+
+
+def _context(network: Network) -> Context:
+    scope = Scope()
+    for name, value in network._elaborated.settings.items():
+        scope.define(name, value, network._elaborated.model.name_span, "hyper-parameter")
+    return Context(Session(), network._module, scope, Frame(Graph("expect")))
+
+
+def _causal(network: Network, condition: syntax.Call, cx: Context) -> None:
+    """Nothing that looks ahead along time elaborates, so it is enough that the axis is there and is time."""
+    (axis,) = expressions.axes(cx, condition.arguments[0].value) if len(condition.arguments) == 1 else ("",)
+    if not any(axis in type_ and type_[axis].role == "time" for type_ in network.inputs.values()):
+        raise error("A508", f"no input has the time axis `{axis}`", condition.span)
+
+
+def _compare(network: Network, condition: syntax.Binary, sizes: Mapping[str, Size], cx: Context) -> None:
+    assert isinstance(condition.left, syntax.Name)
+    name = condition.left.id
+    if name in LATER:
+        raise error("A713", f"`expect {name}` is not available in this version", condition.span)
+    if name not in FACTS:
+        raise error(
+            "A509",
+            f"nothing is known of `{name}`",
+            condition.left.span,
+            help=suggest(name, FACTS) or f"there are {', '.join(FACTS)}",
+        )
+    actual = substitute(FACTS[name](network), sizes)
+    if isinstance(actual, Poly):
+        free = ", ".join(sorted(symbols(actual)))
+        raise error(
+            "A509",
+            f"`{name}` depends on {free}",
+            condition.span,
+            help=f"say at which: `at [{free.partition(',')[0]} = ...]`",
+        )
+    wanted = expressions.number(cx, condition.right)
+    if not _holds(condition.op, actual, wanted, condition.right):
+        raise error(
+            "A508",
+            f"`{condition.span.text}` does not hold{_of(network)}",
+            Label(condition.span, f"{name} = {_digits(actual)}"),
+        )
+
+
+def _of(network: Network) -> str:
+    return f" for `{network.variant}`" if network.variant else ""
+
+
+def _digits(number: Any) -> str:
+    return f"{int(number):,}" if number == int(number) else str(float(number))
+
+
+def _holds(op: str, actual: Any, wanted: Any, written: syntax.Expr) -> bool:
+    if op == "~":
+        if not isinstance(written, syntax.Number) or not is_number(actual):
+            raise error("A509", "`~` compares with a number as it is written", written.span)
+        return abs(Fraction(actual) - wanted) <= precision(written) / 2
+    return bool(
+        {
+            "==": actual == wanted,
+            "<=": actual <= wanted,
+            "<": actual < wanted,
+            ">=": actual >= wanted,
+            ">": actual > wanted,
+        }.get(op, False)
+    )
+
+
+def precision(number: syntax.Number) -> Fraction:
+    """One unit in the last digit that a number is written with: 0.1 G for `5.6G`."""
+    digits = number.text.rstrip("kMGTBi").replace("_", "")
+    mantissa, _, exponent = digits.lower().partition("e")
+    last = Fraction(1, 10 ** len(mantissa.partition(".")[2])) * Fraction(10) ** int(exponent or 0)
+    value = Fraction(mantissa) * Fraction(10) ** int(exponent or 0)
+    return last * (number.value / value) if value else last

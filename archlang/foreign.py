@@ -1,0 +1,33 @@
+"""Permission for foreign operations: Python from outside runs only where the user names its package."""
+
+from collections.abc import Iterator
+
+from archlang.diagnostics import error
+from archlang.ir import Foreign, Graph, Node
+
+
+def allow(graph: Graph, allowed: tuple[str, ...]) -> None:
+    """Raise `ArchError` where the graph holds a foreign operation of a package that is not allowed."""
+    for node in foreign_nodes(graph):
+        assert isinstance(node.op, Foreign)
+        package = node.op.target.partition(":")[0]
+        if not any(package == name or package.startswith(f"{name}.") for name in allowed):
+            raise error(
+                "A405",
+                f"`{node.op.symbol}` runs Python from `{package}`",
+                node.span,
+                help=f"if you trust it: --allow-python {package}",
+            )
+
+
+def foreign_nodes(graph: Graph) -> Iterator[Node]:
+    """All foreign operations, each distinct block once."""
+    todo, seen = [graph], {graph.digest}
+    while todo:
+        for node in (here := todo.pop()):
+            if isinstance(node.op, Foreign):
+                yield node
+        for inner in here.calls:
+            if inner.digest not in seen:
+                seen.add(inner.digest)
+                todo.append(inner)
