@@ -279,17 +279,34 @@ class Graph:
 
     def weights(self, prefix: str = "") -> Iterator[tuple[str, Param, Node]]:
         """Every weight once, as (path in the state_dict, parameter, node), in order of appearance."""
+        for label, graph, node in self.makers():
+            if isinstance(node.op, Call):
+                yield from node.op.graph.weights(f"{prefix}{label}.")
+            else:
+                yield from ((f"{prefix}{label}{'.' if leaf else ''}{leaf}", p, node) for leaf, p in graph.params(node).items())
+
+    def makers(self) -> Iterator[tuple[str, "Graph", Node]]:
+        """Every label of the graph with the node that says what it holds (of this graph, or of one that borrows the layer) once, in order."""
+        own = {node.label for node in self if not isinstance(node.op, WeightOf)}
         seen: set[str] = set()
         for node in self:
-            if node.label is None or node.label.startswith("@") or node.label in seen:
-                continue
+            found = [(node.label, (self, node))] if node.label and not isinstance(node.op, WeightOf) else []
             if isinstance(node.op, Call):
-                seen.add(node.label)
-                yield from node.op.graph.weights(f"{prefix}{node.label}.")
-            elif params := self.params(node):
-                seen.add(node.label)
-                for leaf, param in params.items():
-                    yield f"{prefix}{node.label}{'.' if leaf else ''}{leaf}", param, node
+                found += [(label, lent) for port, label in node.op.layers if label not in own and (lent := node.op.graph.lent(port))]
+            for label, (graph, maker) in found:
+                if not label.startswith("@") and label not in seen:
+                    seen.add(label)
+                    yield label, graph, maker
+
+    def lent(self, port: str) -> tuple["Graph", Node] | None:
+        """The node that says what a layer port holds, here or in what is called, with its graph."""
+        for node in self:
+            if node.label == f"@{port}" and not isinstance(node.op, WeightOf):
+                return self, node
+            for inner, label in node.op.layers if isinstance(node.op, Call) else ():
+                if label == f"@{port}" and (found := node.op.graph.lent(inner)):
+                    return found
+        return None
 
     @property
     def calls(self) -> list["Graph"]:

@@ -1,7 +1,7 @@
 """What a network costs: parameters, multiply-accumulates and the memory of its values, as expressions in its free sizes."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from archlang.ir import Call, Graph, Input, Node, Parameter, WeightOf
 from archlang.sizes import Size, product
@@ -73,43 +73,26 @@ class _Costs:
         return self._known[graph.digest]
 
     def nodes(self, graph: Graph) -> Iterator[tuple[Node, Cost]]:
-        """Each node with its cost; parameters with the first node of a label, lent layers with the caller."""
-        seen: set[str] = set()
-        lent = {label: node.op.graph for node in graph if isinstance(node.op, Call) for _, label in node.op.layers}
-        own = {node.label for node in graph if not isinstance(node.op, WeightOf)}
+        """Each node with its cost; the parameters of a label with its first node, those of a lent layer with the first call that borrows it."""
+        made = {label: self.params(*maker) for label, *maker in graph.makers()}
         for node in graph:
-            total = self.node(graph, node)
-            if node.label is not None and (node.label in seen or node.label.startswith("@")):
-                total = Cost(0, total.macs, total.activation_bytes)
-            if isinstance(node.op, Call):
-                for port, label in node.op.layers:
-                    if label not in own and label not in seen and not label.startswith("@") and label in lent:
-                        seen.add(label)
-                        total += Cost(port_params(node.op.graph, port))
-            if node.label is not None and not isinstance(node.op, WeightOf):
-                seen.add(node.label)
+            total = self.work(graph, node)
+            if not isinstance(node.op, WeightOf):
+                borrowed = [label for _, label in node.op.layers] if isinstance(node.op, Call) else []
+                for label in (node.label, *borrowed):
+                    total += Cost(made.pop(label, 0) if label else 0)
             yield node, total
 
-    def node(self, graph: Graph, node: Node) -> Cost:
+    def params(self, graph: Graph, node: Node) -> Size:
+        """The parameters that a node makes."""
         if isinstance(node.op, Call):
-            return self.graph(node.op.graph)
-        weights = sum((product(p.shape) for p in graph.params(node).values() if not p.buffer), start=0)
+            return self.graph(node.op.graph).params
+        return sum((product(p.shape) for p in graph.params(node).values() if not p.buffer), start=0)
+
+    def work(self, graph: Graph, node: Node) -> Cost:
+        """What a node costs in each forward pass."""
+        if isinstance(node.op, Call):
+            return replace(self.graph(node.op.graph), params=0)
         if isinstance(node.op, Input | Parameter | WeightOf):
-            return Cost(weights)
-        made = sum((type_.bytes for type_ in node.types), start=0)
-        return Cost(weights, node.op.macs(*graph.input_types(node)), made)
-
-
-def port_params(graph: Graph, port: str) -> Size:
-    """The parameters of the layer that a port of a graph holds, where only the graph says what it is."""
-    for node in graph:
-        if node.label == f"@{port}":
-            if isinstance(node.op, Call):
-                return cost(node.op.graph).params
-            if params := graph.params(node):
-                return sum((product(p.shape) for p in params.values() if not p.buffer), start=0)
-        if isinstance(node.op, Call):
-            for inner, label in node.op.layers:
-                if label == f"@{port}":
-                    return port_params(node.op.graph, inner)
-    return 0
+            return Cost()
+        return Cost(0, node.op.macs(*graph.input_types(node)), sum((type_.bytes for type_ in node.types), start=0))
