@@ -48,7 +48,9 @@ class Binary(Primitive):
     def result(self, joined: TensorType, dtype: str) -> str:
         """The dtype of the result, given that of the operands."""
         if dtype == "bool":
-            raise refuse(joined, f"`{self.symbol}` takes numbers", "`cast(x, int)`, or `and` and `or` for truth values", "a")
+            raise refuse(
+                joined, f"`{self.symbol}` takes numbers", "`cast(x, int)`, or `and` and `or` for truth values", "a"
+            )
         return dtype
 
     def emit(self, code: Emission, a: Term | None = None, b: Term | None = None) -> Term:
@@ -57,12 +59,19 @@ class Binary(Primitive):
             return Term(self.write(a, b), max(a.order, b.order, key=len), self.tight)
         tensor = self.operand(code, a or b, next(type_ for type_ in code.inputs if type_ is not None))
         value = self.right if b is None else self.left
-        number = Term(code.size(value), (), str(value).isidentifier()) if isinstance(value, Poly) else Term(code.const(value), ())
+        number = (
+            Term(code.size(value), (), str(value).isidentifier())
+            if isinstance(value, Poly)
+            else Term(code.const(value), ())
+        )
         return Term(self.write_number(tensor, number, first=a is None), tensor.order, self.tight)
 
     def operand(self, code: Emission, term: Any, type_: TensorType) -> Term:
         number = self.right if self.left is None else self.left
-        return floating(code, term, type_) if isinstance(number, float) else term
+        if type_.dtype == "bool" and self.symbol in ("-", "%") and code.outputs[0].dtype == "int":
+            return Term(f"{term.safe}.long()", term.order)  # torch does not subtract truth values
+        bare = isinstance(number, float) or (type_.dtype == "bool" and self.symbol in ("-", "%"))
+        return floating(code, term, type_) if bare else term
 
     def write(self, a: Term, b: Term) -> str:
         return infix(a, self.symbol, b)
@@ -71,7 +80,10 @@ class Binary(Primitive):
         return self.write(number, tensor) if first else self.write(tensor, number)
 
     def reference(self, types: Types, a: Named | None = None, b: Named | None = None) -> Named:
+        import torch
+
         function = type(self).meaning
+        a, b = (x and x.map(lambda value: value.long() if value.dtype == torch.bool else value) for x in (a, b))
         if a is not None:
             return a.combine(self.right if b is None else b, function)
         assert b is not None
@@ -91,6 +103,36 @@ class Division(Binary):
     def operand(self, code: Emission, term: Any, type_: TensorType) -> Term:
         whole = code.outputs[0].dtype == "float" and all(t is None or not _is_real(t.dtype) for t in code.inputs)
         return floating(code, term, type_) if whole else term
+
+
+class FloorDivision(Binary):
+    """a // b, rounded down."""
+
+    name: ClassVar[str] = "floordiv"
+    symbol: ClassVar[str] = "//"
+    meaning: ClassVar[Callable[[Any, Any], Any]] = staticmethod(lambda a, b: (a / b).floor())
+
+    def emit(self, code: Emission, a: Term | None = None, b: Term | None = None) -> Term:
+        if not _is_real(code.outputs[0].dtype):
+            return super().emit(code, a, b)
+        # torch has no gradient for `//`
+        quotient = Division(left=self.left, right=self.right).emit(code, a, b)
+        return Term(f"{quotient.safe}.floor()", quotient.order)
+
+
+class Modulo(Binary):
+    """a % b = a - b floor(a / b), with the sign of b."""
+
+    name: ClassVar[str] = "mod"
+    symbol: ClassVar[str] = "%"
+    meaning: ClassVar[Callable[[Any, Any], Any]] = staticmethod(lambda a, b: a - b * (a / b).floor())
+
+    def emit(self, code: Emission, a: Term | None = None, b: Term | None = None) -> Term:
+        if b is None or self.left is None or not _is_real(code.inputs[1].dtype):
+            return super().emit(code, a, b)
+        # torch has no gradient for a number `%` a tensor
+        number, x = code.const(self.left), code.bind(b, "x")
+        return Term(f"{number} - {x.code} * ({number} / {x.code}).floor()", x.order, tight=False)
 
 
 class Power(Binary):
@@ -126,7 +168,9 @@ class Logical(Binary):
 
     def result(self, joined: TensorType, dtype: str) -> str:
         if dtype != "bool":
-            raise refuse(joined, f"`{self.name.removeprefix('logical_')}` takes truth values", "compare first: `x > 0`", "a")
+            raise refuse(
+                joined, f"`{self.name.removeprefix('logical_')}` takes truth values", "compare first: `x > 0`", "a"
+            )
         return "bool"
 
 
@@ -160,9 +204,9 @@ def _define(base: type[Binary], name: str, law: str, meaning: Callable[[Any, Any
 _define(Binary, "add", "a + b.", operator.add)
 _define(Binary, "sub", "a - b.", operator.sub)
 _define(Binary, "mul", "a * b.", operator.mul)
-_define(Binary, "mod", "a % b, with the sign of b.", lambda a, b: a - b * (a / b).floor())
-_define(Binary, "floordiv", "a // b, rounded down.", lambda a, b: (a / b).floor())
+register(Modulo)
 register(Division)
+register(FloorDivision)
 register(Power)
 for _symbol, _name in COMPARISONS.items():
     _define(Comparison, _name, f"a {_symbol} b.", getattr(operator, _name))

@@ -150,7 +150,7 @@ def _gradients(results: Sequence[torch.Tensor], sources: Sequence[torch.Tensor])
         if result.is_floating_point() or result.is_complex():
             total = total + (torch.view_as_real(result) if result.is_complex() else result).double().mul(_like(result, random)).sum()
     if not total.requires_grad or not sources:
-        return []
+        return [torch.zeros_like(source) for source in sources]
     found = torch.autograd.grad(total, list(sources), allow_unused=True)
     return [torch.zeros_like(s) if g is None else g for s, g in zip(sources, found, strict=True)]
 
