@@ -32,6 +32,7 @@ CODES: dict[str, str] = {
     "A028": "a malformed `use`",
     "A029": "two statements on one line",
     "A030": "an unexpected token",
+    "A031": "the formatter would change what a file means",
     # ---- names
     "A101": "a name that nothing has",
     "A102": "a name that is defined twice",

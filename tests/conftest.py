@@ -32,6 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--share-seed", type=int, default=0, metavar="N", help="which share: equal seeds choose equal tests"
     )
+    parser.addoption("--update-golden", action="store_true", help="write what the tests find as what they expect")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

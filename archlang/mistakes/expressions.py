@@ -54,8 +54,10 @@ def lone_expression(m: Mistake) -> ArchError | None:
     starts = m.wants_statement and m.token.kind not in CLOSERS | {"_ARROW"} and (not m.is_word or m.begins_value)
     if not unbound and not starts:
         return None
-    place = m.at(m.head) if unbound else m.span
-    return error("A016", "an expression alone does nothing", place, help="bind it, `x = ...`, or `return` it")
+    advice = "bind it, `x = ...`, or `return` it"
+    if starts and m.token.kind in OPERATORS:
+        advice = "a statement goes on after an operator: end the line before with it"
+    return error("A016", "an expression alone does nothing", m.at(m.head) if unbound else m.span, help=advice)
 
 
 def pipe(m: Mistake) -> ArchError | None:
@@ -114,6 +116,8 @@ def chain(m: Mistake) -> ArchError | None:
 def missing_value(m: Mistake) -> ArchError | None:
     if not m.wants_value:
         return None
+    if m.last.kind == "_NEWLINE":
+        return error("A010", f"a value is missing before {m.text}", m.span)
     place = m.at(m.last) if m.on_new_line or m.token.kind in ("_NEWLINE", "$END") else m.span
     advice = "an axis map is `[h = 1, w = 7]`" if m.token.kind == "LBRACE" and m.last.kind == "EQUAL" else None
     return error("A010", f"a value is missing after {quoted(m.last.text)}", place, help=advice)

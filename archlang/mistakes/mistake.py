@@ -84,7 +84,7 @@ class Mistake:
 
     @cached_property
     def on_new_line(self) -> bool:
-        return "\n" in self.source.text[self.last.end : self.token.start]
+        return self.last.kind == "_NEWLINE" or "\n" in self.source.text[self.last.end : self.token.start]
 
     @cached_property
     def wants_value(self) -> bool:
