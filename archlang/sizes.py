@@ -325,16 +325,42 @@ class Condition:
 
 
 def equation(left: Size, right: Size) -> Condition:
-    """`left == right`; a size equal to a multiple of its own floor is divisibility: `d * floor((p + r) / d) == p` is `d | p`, 0 <= r < d."""
+    """`left == right`. `c * floor(x / c + r) == x` with 0 <= r < 1 says that `x / c` is whole, and is written so."""
     for a, b in ((left, right), (right, left)):
         for monomial, coefficient in _terms(a - b):
-            if len(monomial) == 1 and monomial[0][0].name == "floor" and isinstance(coefficient, int):
-                scale = denominator(monomial[0][0].arguments[0])
-                whole = b - (a - coefficient * _opaque("floor", *monomial[0][0].arguments))
-                slack = monomial[0][0].arguments[0] * scale - whole
-                if coefficient == scale and not isinstance(slack, Poly) and 0 <= slack < scale:
-                    return Condition("%", whole, scale)
+            if len(monomial) == 1 and monomial[0][0].name == "floor" and monomial[0][1] == 1:
+                inside = monomial[0][0].arguments[0]
+                quotient = divide(_product(monomial, coefficient) - (a - b), coefficient)
+                slack = inside - quotient
+                if not isinstance(slack, Poly) and 0 <= slack < 1:
+                    scale = denominator(quotient)
+                    return Condition("%", quotient * scale, scale)
     return Condition("==", left, right)
+
+
+def _product(monomial: Monomial, coefficient: Rational) -> Size:
+    return _sum([(monomial, coefficient)])
+
+
+def inequality(op: str, left: Size, right: Size) -> Condition:
+    """`left <= right` or `left < right`; a bound on one monomial is written as that: `3 <= h // 2 + 2` is `2 <= h`."""
+    gap = right - left - (1 if op == "<" else 0)
+    constant = dict(_terms(gap)).get((), 0)
+    rest = gap - constant
+    if not isinstance(rest, Poly) or len(rest.terms) != 1 or denominator(gap) != 1:
+        return Condition(op, left, right)
+    ((monomial, coefficient),) = rest.terms
+    size = _product(monomial, 1)
+    if coefficient < 0:
+        return Condition("<=", size, floor(Fraction(constant) / -coefficient))
+    least = ceil(Fraction(-constant) / coefficient)
+    if len(monomial) == 1 and monomial[0][0].name == "floor" and monomial[0][1] == 1:
+        return inequality(
+            "<=",
+            least * denominator(monomial[0][0].arguments[0]),
+            monomial[0][0].arguments[0] * denominator(monomial[0][0].arguments[0]),
+        )
+    return Condition("<=", least, size)
 
 
 def decide(condition: Condition) -> bool | None:
@@ -369,9 +395,41 @@ class Facts:
         """True where the condition holds or was collected; False where it cannot hold."""
         condition = self._simplified(condition)
         known = decide(condition)
-        if known is None and condition not in self.conditions:
+        if known is None and not self._implies(condition):
             self.conditions[condition] = message
         return known is not False
+
+    def settle(self) -> dict[Condition, str]:
+        """The conditions without those that follow from the others."""
+        found = dict(self.conditions)
+        for condition in sorted(found, key=lambda c: (c.op == "%", c.right if isinstance(c.right, int) else 0)) * 2:
+            if (message := found.pop(condition, None)) is None:
+                continue
+            others = Facts()
+            others.conditions = found
+            if not others.require(condition, message):
+                found[condition] = message
+        return found
+
+    def _implies(self, condition: Condition) -> bool:
+        """Whether a known condition says at least as much."""
+        if condition in self.conditions:
+            return True
+        if condition.op == "%" and isinstance(condition.right, int):
+            return self._divides(condition.right, condition.left)
+        if condition.op == "<=" and isinstance(condition.left, int):
+            known = [
+                c.left
+                for c in self.conditions
+                if c.op == "<=" and c.right == condition.right and isinstance(c.left, int)
+            ]
+            known += [
+                c.right
+                for c in self.conditions
+                if c.op == "%" and c.left == condition.right and isinstance(c.right, int)
+            ]
+            return any(bound >= condition.left for bound in known)
+        return False
 
     def equal(self, left: Size, right: Size) -> bool:
         """Whether two sizes are equal, collecting the condition where that depends on free sizes."""
@@ -395,7 +453,13 @@ class Facts:
 
     def _simplified(self, condition: Condition) -> Condition:
         left, right = self.simplify(condition.left), self.simplify(condition.right)
-        return equation(left, right) if condition.op == "==" else Condition(condition.op, left, right)
+        if condition.op == "==":
+            return equation(left, right)
+        return (
+            inequality(condition.op, left, right)
+            if condition.op in ("<", "<=")
+            else Condition(condition.op, left, right)
+        )
 
     def _atom(self, atom: Atom) -> Size:
         if atom.name != "floor":
@@ -403,7 +467,7 @@ class Facts:
         inside = self.simplify(atom.arguments[0])
         constant = Fraction(dict(_terms(inside)).get((), 0))
         scaled = (inside - constant) * denominator(inside)
-        if any(self._divides(denominator(inside), term) for term in [scaled]):
+        if self._divides(denominator(inside), scaled):
             return (inside - constant) + constant.__floor__()
         return floor(inside)
 
@@ -412,8 +476,7 @@ class Facts:
         for monomial, coefficient in _terms(size):
             factor = divisor // gcd(divisor, int(coefficient))
             part = _sum([(monomial, 1)])
-            if factor != 1 and not any(
-                c.op == "%" and c.left == part and c.right % factor == 0 for c in self.conditions
-            ):
+            known = [c.right for c in self.conditions if c.op == "%" and c.left == part and isinstance(c.right, int)]
+            if factor != 1 and not any(divisor % factor == 0 for divisor in known):
                 return False
         return True

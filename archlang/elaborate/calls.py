@@ -53,15 +53,25 @@ def _compile_time(cx: Context, name: str, expr: syntax.Call) -> tuple[bool, Any]
         if argument.name is not None:
             raise error("A302", f"`{name}` has no argument `{argument.name}`", argument.span)
         values.append(expressions.evaluate(cx, argument.value))
-    if any(isinstance(leaf, Value) for value in values for leaf in leaves(value)):
-        if name not in constructs():
-            raise error("A303", f"`{name}` works on numbers and lists, not on tensors", expr.span)
+    if name in constructs() and any(isinstance(value, Value) for value in values):
         return False, None
+    if name == "sum" and len(values) == 1 and any(isinstance(leaf, Value) for leaf in leaves(values[0])):
+        return True, _tensor_sum(cx, values[0], expr.span)
     if len(values) == 1 and isinstance(values[0], Init):
         return True, apply_init(name, values[0])
     if not values and name in constructs():
         return False, None
     return True, builtin(name, values, expr.span)
+
+
+def _tensor_sum(cx: Context, items: tuple[Any, ...], span: Span) -> Any:
+    """The sum of a list that holds tensors."""
+    total: Any = items[0]
+    for item in items[1:]:
+        sides = (("a", "left", total), ("b", "right", item))
+        fields = {field: value for _, field, value in sides if is_number(value)}
+        total = operation(cx, "add", [(port, value) for port, _, value in sides if isinstance(value, Value)], fields, span)
+    return total
 
 
 def make(cx: Context, target: Any, arguments: Sequence[syntax.Argument], span: Span, label: As = None) -> Any:
@@ -278,7 +288,7 @@ def _extra(
 def read(cx: Context, word: str, expr: syntax.Expr) -> Any:
     """An argument, read as what takes it wants it."""
     if word in ("axes", "axis"):
-        if expressions.is_tensor_name(cx, expr) or not isinstance(expr, syntax.Name | syntax.List):
+        if not expressions.names_axes(cx, expr):
             return expressions.evaluate(cx, expr)
         names = expressions.axes(cx, expr)
         return names if word == "axes" else AxisName(names[0])

@@ -447,10 +447,12 @@ def dtype(cx: Context, expr: syntax.Expr) -> str:
     return value
 
 
-def is_tensor_name(cx: Context, expr: syntax.Expr) -> bool:
-    """Whether an expression is the name of a tensor, and so no axis."""
+def names_axes(cx: Context, expr: syntax.Expr) -> bool:
+    """Whether an expression is made of names that are not those of tensors, and so may name axes."""
+    if isinstance(expr, syntax.List):
+        return all(item.name is None and names_axes(cx, item.value) for item in expr.items)
     binding = cx.scope.find(expr.id) if isinstance(expr, syntax.Name) else None
-    return binding is not None and isinstance(binding.value, Value)
+    return isinstance(expr, syntax.Name) and not (binding is not None and isinstance(binding.value, Value))
 
 
 def _scan(cx: Context, expr: syntax.Scan) -> Any:

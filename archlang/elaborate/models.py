@@ -61,11 +61,11 @@ def elaborate(
     session.collector.check()
     values = {hyper.name: cx.scope.names[hyper.name].value for hyper in model.hypers}
     return Elaborated(
-        model, variant, frame.graph, dict(session.facts.conditions), values, tuple(_warnings(frame, set()))
+        model, variant, frame.graph, session.facts.settle(), values, tuple(_warnings(frame))
     )
 
 
-def _warnings(frame: Frame, seen: set[str]) -> list[Diagnostic]:
+def _warnings(frame: Frame) -> list[Diagnostic]:
     return [
         Diagnostic(
             "A711",
