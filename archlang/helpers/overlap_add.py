@@ -1,6 +1,7 @@
 """Windows back to a signal: the adjoint of cutting it into windows."""
 
 import itertools
+from typing import Any
 
 import torch
 
@@ -13,7 +14,7 @@ def overlap_add(
     dilation: tuple[int, ...],
     left: tuple[int, ...],
 ) -> torch.Tensor:
-    """Sum windows [.., *counts, taps] into [.., *size]: tap k of window o adds to position o * stride + k * dilation - left."""
+    """Sum windows [.., *counts, taps] to [.., *size]: tap k of window o goes to o * stride + k * dilation - left."""
     axes = range(len(size))
     counts = x.shape[-1 - len(size) : -1]
     spans = [(counts[i] - 1) * stride[i] + 1 for i in axes]
@@ -21,5 +22,7 @@ def overlap_add(
     y = x.new_zeros((*x.shape[: -1 - len(size)], *ends))
     for tap, k in enumerate(itertools.product(*map(range, kernel))):
         starts = [k[i] * dilation[i] for i in axes]
-        y[(..., *(slice(starts[i], starts[i] + spans[i], stride[i]) for i in axes))] += x[..., tap]
-    return y[(..., *(slice(left[i], left[i] + size[i]) for i in axes))]
+        places: tuple[Any, ...] = (..., *(slice(starts[i], starts[i] + spans[i], stride[i]) for i in axes))
+        y[places] += x[..., tap]
+    inside: tuple[Any, ...] = (..., *(slice(left[i], left[i] + size[i]) for i in axes))
+    return y[inside]

@@ -14,7 +14,9 @@ def pad_same(
 ) -> torch.Tensor:
     """Pad the last axes by as few positions as give ceil(size / stride) windows, the odd one at the end."""
     amounts: list[int] = []
-    for size, k, s, d in zip(reversed(x.shape), reversed(kernel), reversed(stride), reversed(dilation)):
-        fill = torch.sym_max(((size + s - 1) // s - 1) * s + d * (k - 1) + 1 - size, 0)
+    for i in range(-1, -1 - len(kernel), -1):
+        windows = (x.shape[i] + stride[i] - 1) // stride[i]
+        fill = (windows - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1 - x.shape[i]
+        fill = torch.sym_max(fill, 0)  # type: ignore[no-untyped-call]
         amounts += [fill // 2, fill - fill // 2]
     return F.pad(x, amounts, mode, value)

@@ -6,7 +6,7 @@ from importlib import import_module
 from archlang.primitive import _REGISTRY, Construct
 
 FAMILIES = (
-    "linear", "pointwise", "elementwise", "activation", "reduction", "shape", "rearrange", "padding", "indexing", "conv", "pool", "norm", "resample", "embedding", "noise", "attention",
+    "linear", "pointwise", "elementwise", "activation", "reduction", "shape", "rearrange", "padding", "indexing", "conv", "conv_transpose", "pool", "norm", "resample", "unfold", "embedding", "noise", "attention",
     "position", "init",
 )  # fmt: skip
 

@@ -27,10 +27,8 @@ from archlang.primitives.sliding import (
     need_float,
     padded,
     per_axis,
-    slid,
     slide,
     spell,
-    spread,
     stacked,
     taps,
     unstacked,
@@ -67,15 +65,15 @@ class Conv(Primitive):
     """y[.., units, o] = bias[units] + sum over c, k of weight[units, c, k] x[.., c, o stride + k dilation - left].
 
     o and k run over `on`, all space and time axes; with `groups`, c only over those of the group of the unit.
-    Weight: [units, c / groups, *kernel], kernel axes in the order t, d, h, w, then as in the type, as `torch.nn.ConvNd`.
+    Weight: [units, c / groups, *kernel], kernel axes in the order t, d, h, w, then as in x, as `torch.nn.ConvNd`.
     A given weight has the axes units, c and a kernel axis for each axis slid over, under its name; other axes
     (b: a kernel for every sample) pair with those of x.
 
     `padding` adds positions, which `mode` fills:
-    - "same", the default, makes a size s into s / stride where that is whole. n = max(dilation (kernel - 1) - (stride - 1), 0)
-      in all: half of n, rounded up, on both sides, as nets in PyTorch do (3 x 3 pads 1, at stride 2 too, for ceil(s / 2);
-      kernel = stride pads nothing); with stride 1 and n odd, one less on the left. On time all n are on the left, so
-      no output sees a later input, and the stride must divide the size.
+    - "same", the default, makes a size s into s / stride where that is whole; it takes
+      n = max(dilation (kernel - 1) - (stride - 1), 0) in all. Half of n, rounded up, is on both sides, as in nets in
+      PyTorch (3 x 3 pads 1, at stride 2 too, for ceil(s / 2); kernel = stride pads nothing); with stride 1 and n odd,
+      one less is on the left. On time all n are on the left: no output sees a later input, the stride must divide s.
     - "causal" is what "same" is on time, on any axis. "valid" is none. A number is added on both sides.
     - "tf_same" is TensorFlow's SAME: as few as give ceil(s / stride) outputs, the odd one on the right.
     """
@@ -213,13 +211,10 @@ class Conv(Primitive):
 
     def macs(self, x: TensorType, weight: TensorType | None = None) -> Size:
         found = windows(self, x)
-        taps_per_output = product(window.kernel for window in found) * divide(x.size("c"), self.groups)
-        outputs = product(window.count for window in found) * self.units
-        return (
-            product(axis.size for axis in x.without("c", *(window.name for window in found)))
-            * outputs
-            * taps_per_output
-        )
+        rest = product(axis.size for axis in x.without("c", *(window.name for window in found)))
+        kernel: Size = product(window.kernel for window in found) * divide(x.size("c"), self.groups)
+        outputs: Size = product(window.count for window in found) * self.units
+        return rest * outputs * kernel
 
     def mixes(self, x: TensorType, weight: TensorType | None = None) -> frozenset[str]:
         return mixed(windows(self, x)) | {"c"}
@@ -275,148 +270,3 @@ class Depthwise(Primitive):
 
     def looks_ahead(self, x: TensorType) -> frozenset[str]:
         return self._conv(x).looks_ahead(x) - {"c"}
-
-
-@register
-class ConvTranspose(Primitive):
-    """The adjoint of `conv`: y[.., units, i stride + k dilation - left] sums x[.., c, i] weight[c, units, k] over c, i, k; + bias[units].
-
-    i runs over `on`, all space and time axes. Weight: [c, units / groups, *kernel], as `torch.nn.ConvTransposeNd`.
-    `padding` says how much falls away at the ends of the whole result, which is (s - 1) stride + dilation (kernel - 1) + 1 long:
-    "same", the default, leaves s * stride: half of the rest, rounded up, falls away on the left (none for kernel = stride),
-    on time all of it on the right, so that no output sees a later input. "valid" is none.
-    A number falls away on both sides; `output_padding` positions more stay on the right.
-    """
-
-    name: ClassVar[str] = "conv_transpose"
-    prefers: ClassVar[str | None] = "first"
-
-    units: Whole
-    kernel: PerAxis
-    stride: PerAxis = 1
-    padding: Padding = "same"
-    output_padding: PerAxis = 0
-    groups: Whole = 1
-    dilation: PerAxis = 1
-    bias: bool = True
-    on: Axes = ("space", "time")
-    init: Any = None
-    init_bias: Any = None
-
-    def windows(self, x: TensorType) -> tuple[Window, ...]:
-        """The windows of its adjoint; `left` and `right` fall away, and a negative `right` is added."""
-        names = slid(self.on, x, self)
-        fields = ((self.kernel, "kernel"), (self.stride, "stride"), (self.dilation, "dilation"))
-        sizes = [per_axis(value, names, field, 1) for value, field in fields]
-        more = per_axis(self.output_padding, names, "output_padding", 0)
-        words = (
-            (self.padding,) * len(names)
-            if isinstance(self.padding, str)
-            else per_axis(self.padding, names, "padding", 0)
-        )
-        found = []
-        for name, word, extra, k, s, d in zip(names, words, more, *sizes, strict=True):
-            left, right = self._crop(word, d * (k - 1) - (s - 1), x[name].role == "time")
-            found.append(Window(x[name], k, s, d, left, right - extra))
-        return tuple(found)
-
-    @staticmethod
-    def _crop(word: Any, rest: int, time: bool) -> tuple[int, int]:
-        if word == "tf_same":
-            raise OpError(
-                "A305", '`conv_transpose` has no padding "tf_same"', "padding", help='"same" makes size * stride'
-            )
-        if word == "causal" or (word == "same" and time):
-            return 0, rest
-        if word == "same":
-            left = max((rest + 1) // 2, 0)
-            return left, rest - left
-        return (0, 0) if word == "valid" else (word, word)
-
-    def infer(self, facts: Facts, x: TensorType) -> TensorType:
-        need_axes(x, ("c",))
-        need_float(x, self)
-        found = self.windows(x)
-        need_groups(self, facts, self.groups, self.units, x.size("c"))
-        sizes = {window.name: self._size(window) for window in found}
-        for window in found:
-            if x[window.name].role == "time" and window.left != 0:
-                advice = "leave `padding` out: on time, `conv_transpose` drops the end"
-                raise OpError(
-                    "A208",
-                    f"`conv_transpose` would look ahead along the time axis `{window.name}`",
-                    "padding",
-                    help=advice,
-                )
-            if -window.right >= max(window.stride, window.dilation):
-                raise OpError(
-                    "A305", f"`output_padding` of `{window.name}` must be less than its stride", "output_padding"
-                )
-            if not facts.require(Condition("<=", 1, sizes[window.name]), "`conv_transpose` leaves something"):
-                raise OpError("A204", f"the padding leaves nothing of the axis `{window.name}`", "padding")
-        return x.resized(c=self.units, **sizes)
-
-    @staticmethod
-    def _size(window: Window) -> Size:
-        return (window.axis.size - 1) * window.stride + window.reach + 1 - window.left - window.right
-
-    def params(self, x: TensorType) -> dict[str, Param]:
-        found = self.windows(x)
-        shape = (x.size("c"), divide(self.units, self.groups), *(window.kernel for window in found))
-        bias = {"bias": Param((self.units,), ("units",))} if self.bias else {}
-        return {"weight": Param(shape, ("c", "units", *(window.name for window in found))), **bias}
-
-    def emit(self, code: Emission, x: Term) -> Term:
-        found = self.windows(code.inputs[0])
-        image, others = stacked(code, x, ("c", *(window.name for window in found)))
-        # the module drops `padding` on both sides and puts `output_padding`, less than a step, back on the right
-        within = all(w.left >= 0 and 0 <= w.left - w.right < max(w.stride, w.dilation) for w in found)
-        padding = [window.left if within else 0 for window in found]
-        extra = [window.left - window.right if within else max(-window.right, 0) for window in found]
-        stride, dilation = [window.stride for window in found], [window.dilation for window in found]
-        named = keywords(
-            code, stride=stride, padding=padding, output_padding=extra, groups=[self.groups], dilation=dilation
-        )
-        bias = {} if self.bias else {"bias": "False"}
-        sizes = (
-            code.size(code.inputs[0].size("c")),
-            code.size(self.units),
-            spell(code, [window.kernel for window in found]),
-        )
-        y = f"{code.module(f'nn.ConvTranspose{len(found)}d', *sizes, **named, **bias)}({image.code})"
-        code.initialise("weight", self.init)
-        if self.bias:
-            code.initialise("bias", self.init_bias)
-        return unstacked(code, Term(y if within else y + self._cut(code, found), image.order), others)
-
-    @staticmethod
-    def _cut(code: Emission, found: Sequence[Window]) -> str:
-        left = [code.size(window.left) if window.left else "" for window in found]
-        right = [f"-{code.size(window.right)}" if window.right > 0 else "" for window in found]
-        return f"[..., {', '.join(f'{a}:{b}' for a, b in zip(left, right, strict=True))}]"
-
-    def reference(self, types: Types, x: Named, weight: Any = None, bias: Any = None) -> Named:
-        from itertools import product as pairs
-
-        found = self.windows(types.inputs[0])
-        weight = (
-            weight.unflatten(0, (self.groups, -1)).transpose(1, 2).flatten(0, 1)
-        )  # [units, c / groups, ..], as `conv` has it
-        parts = []
-        for tap in pairs(*(range(window.kernel) for window in found)):
-            y = contract(x, Named(weight[(slice(None), slice(None), *tap)], ("units", "c")), self.groups)
-            for window, k in zip(found, tap, strict=True):
-                y = spread(y, window, k, int(types.outputs[0].size(window.name)))
-            parts.append(y)
-        y = sum(parts[1:], parts[0])
-        return y if bias is None else y + Named(bias, ("c",))
-
-    def macs(self, x: TensorType) -> Size:
-        kernel = product(window.kernel for window in self.windows(x))
-        return x.numel * divide(self.units, self.groups) * kernel
-
-    def mixes(self, x: TensorType) -> frozenset[str]:
-        return mixed(self.windows(x)) | {"c"}
-
-    def looks_ahead(self, x: TensorType) -> frozenset[str]:
-        return frozenset(window.name for window in self.windows(x) if window.left != 0) | {"c"}

@@ -45,7 +45,7 @@ def _scaled(x: Named, names: Sequence[str], weight: Any, bias: Any) -> Named:
 
 @register
 class LayerNorm(Primitive):
-    """y = (x - mean) / sqrt(var + eps) * weight + bias; mean and population variance over `on`, whose shape the weights have.
+    """y = (x - mean) / sqrt(var + eps) * weight + bias; statistics (population variance) over `on`, the weights' shape.
 
     Ba et al. 2016, arXiv:1607.06450; `torch.nn.LayerNorm`. Nothing but `on` is mixed, so it is causal.
     """
@@ -137,9 +137,9 @@ class RMSNorm(Primitive):
 class BatchNorm(Primitive):
     """y = (x - mean) / sqrt(var + eps) * weight + bias for each channel of the axis `on`.
 
-    In training, mean and population variance are over all other axes, b among them, and running_mean and running_var (that
-    unbiased) move towards them by `momentum`; in evaluation these are used instead and nothing is mixed. Statistics see all
-    of time, but only in training, and a network that runs never does: time is mixed, yet not looked ahead along.
+    In training, mean and population variance are over all other axes, b among them, and running_mean and running_var
+    (that unbiased) move towards them by `momentum`; in evaluation these are used instead and nothing is mixed. All of
+    time is seen in training only, never in a network that runs: time is mixed, yet not looked ahead along.
     Ioffe and Szegedy 2015, arXiv:1502.03167; `torch.nn.BatchNormNd`, with its buffers.
     """
 
@@ -165,7 +165,7 @@ class BatchNorm(Primitive):
         return {**(_affine(shape, names, "weight", "bias") if self.affine else {}), **running, **count}
 
     def emit(self, code: Emission, x: Term) -> Term:
-        """`nn.BatchNorm1d` takes [b, c] and [b, c, l], the others one axis more each: which axis is which does not matter."""
+        """`nn.BatchNorm1d` takes [b, c] and [b, c, l], the others an axis more each; which is which does not matter."""
         others = [name for name in x.order if name != self.on]
         if len(others) > 4:
             x, spread = stacked(code, x, (*others[-3:], self.on))
@@ -203,9 +203,10 @@ class BatchNorm(Primitive):
 
 @register
 class GroupNorm(Primitive):
-    """y = (x - mean) / sqrt(var + eps) * weight[c] + bias[c]; statistics over the c / groups channels of a group and all positions of `on`.
+    """y = (x - mean) / sqrt(var + eps) * weight[c] + bias[c]; statistics over a group of channels and `on`.
 
-    `on` is all space and time axes unless given (statistics over time look ahead: on a sequence, `on = []` normalises each position alone).
+    `on` is all space and time axes unless given. Statistics over time look ahead: on a sequence, `on = []` takes them
+    at each position alone.
     Wu and He 2018, arXiv:1803.08494; `torch.nn.GroupNorm`.
     """
 
@@ -238,9 +239,11 @@ class GroupNorm(Primitive):
         images, others = stacked(code, x, ("c", *self.over(code.inputs[0])))
         eps = _eps(code, self.eps, 1e-5)
         if self.affine:
-            y = f"{code.module('nn.GroupNorm', code.const(self.groups), code.size(code.inputs[0].size('c')), **eps)}({images.code})"
+            c = code.size(code.inputs[0].size("c"))
+            y = f"{code.module('nn.GroupNorm', code.const(self.groups), c, **eps)}({images.code})"
         else:
-            y = f"F.group_norm({', '.join([images.code, code.const(self.groups), *(f'{n}={v}' for n, v in eps.items())])})"
+            more = "".join(f", {name}={value}" for name, value in eps.items())
+            y = f"F.group_norm({images.code}, {code.const(self.groups)}{more})"
         return unstacked(code, Term(y, images.order), others)
 
     def reference(self, types: Types, x: Named, weight: Any = None, bias: Any = None) -> Named:
@@ -255,7 +258,7 @@ class GroupNorm(Primitive):
 
 @register
 class InstanceNorm(Primitive):
-    """y = (x - mean) / sqrt(var + eps) [* weight[c] + bias[c]]; statistics over `on`, all space and time axes, for each sample and channel.
+    """y = (x - mean) / sqrt(var + eps), affine: * weight[c] + bias[c]; statistics over `on`, all space and time axes.
 
     Ulyanov et al. 2016, arXiv:1607.08022; `torch.nn.InstanceNormNd` (without running statistics).
     """
@@ -323,9 +326,10 @@ class L2Norm(Primitive):
 
 @register
 class GRN(Primitive):
-    """y = x + weight[c] * x * g / (mean over c of g + eps) + bias[c], g[c] the Euclidean length of x over `on`, all space and time axes.
+    """y = x + weight[c] * x * g / (mean over c of g + eps) + bias[c], g[c] the Euclidean length of x over `on`.
 
-    Global response normalisation: Woo et al. 2023 (ConvNeXt V2), arXiv:2301.00808. Weights start at zero, so it starts as the identity.
+    `on` is all space and time axes. Global response normalisation: Woo et al. 2023 (ConvNeXt V2), arXiv:2301.00808.
+    The weights start at zero, so it starts as the identity.
     """
 
     name: ClassVar[str] = "grn"
@@ -354,7 +358,7 @@ class GRN(Primitive):
 
     def reference(self, types: Types, x: Named, weight: Any, bias: Any) -> Named:
         length = (x * x).sum(present(self.on, types.inputs[0], self)).map(lambda total: total.sqrt())
-        response = length / (length.mean(("c",)) + self.eps)
+        response: Named = length / (length.mean(("c",)) + self.eps)
         return x + x * response * Named(weight, ("c",)) + Named(bias, ("c",))
 
     def mixes(self, x: TensorType) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """Pools: the maximum or mean of windows over space and time. The mean over whole axes is `mean(on = space)`."""
 
 from functools import reduce
-from typing import Any, ClassVar, Literal
+from typing import ClassVar
 
 from archlang.named import Named
 from archlang.primitive import Axes, AxisMap, Emission, OpError, PerAxis, Primitive, Term, Types, register
@@ -45,7 +45,7 @@ class _Pool(Primitive):
         return x.resized(**slide(self, facts, self.windows(x)))
 
     def arguments(self, code: Emission, x: TensorType, within: bool) -> str:
-        """Those of PyTorch's function: kernel, stride where it is another, padding unless it is done before, dilation."""
+        """Those of PyTorch's function: kernel, stride where it is another, padding unless done before, dilation."""
         found = self.windows(x)
         kernel, stride = [window.kernel for window in found], [window.stride for window in found]
         steps = {"stride": spell(code, stride)} if stride != kernel else {}
@@ -67,9 +67,9 @@ def _within(found: tuple[Window, ...]) -> bool:
 
 @register
 class MaxPool(_Pool):
-    """y[.., o] = max over k < kernel of x[.., o stride + k dilation - left]; -inf outside of x. `stride` is `kernel` unless given.
+    """y[.., o] = max over k < kernel of x[.., o stride + k dilation - left], which is -inf outside of x.
 
-    Padding is that of `conv`: with stride = kernel none, 3 at stride 2 pads 1.
+    `stride` is `kernel` unless given.     Padding is that of `conv`: with stride = kernel none, 3 at stride 2 pads 1.
     """
 
     name: ClassVar[str] = "max_pool"
@@ -92,9 +92,10 @@ class MaxPool(_Pool):
 
 @register
 class AvgPool(_Pool):
-    """y[.., o] = mean over k < kernel of x[.., o stride + k - left]; 0 outside of x. `stride` is `kernel` unless given, padding that of `conv`.
+    """y[.., o] = mean over k < kernel of x[.., o stride + k - left], which is 0 outside of x.
 
-    With `count_include_pad = false` the mean is only over positions inside x.
+    `stride` is `kernel` unless given; padding is that of `conv`. With `count_include_pad = false` the
+    mean is only over positions inside x.
     """
 
     name: ClassVar[str] = "avg_pool"
@@ -131,7 +132,7 @@ class AvgPool(_Pool):
 
 
 class _Adaptive(Primitive):
-    """What pools to a given size share: output o sees the positions floor(o s / size) to ceil((o + 1) s / size) - 1 of s."""
+    """What pools to a given size share: output o sees those from floor(o s / size) to ceil((o + 1) s / size) - 1."""
 
     prefers: ClassVar[str | None] = "first"
     kind_of_pool: ClassVar[str]
@@ -150,13 +151,14 @@ class _Adaptive(Primitive):
         sizes = self.sizes(x)
         for name, size in sizes.items():
             if not facts.require(Condition("<=", 1, size), f"`{self.name}` leaves something of `{name}`"):
-                raise OpError("A305", f"`size` must be at least 1, and is {size}", "size")
+                raise OpError("A319", f"`size` must be at least 1, and is {size}", "size")
         return x.resized(**sizes)
 
     def emit(self, code: Emission, x: Term) -> Term:
         sizes = self.sizes(code.inputs[0])
         planes, others = stacked(code, x, tuple(sizes), most=2)
-        y = f"F.adaptive_{self.kind_of_pool}_pool{len(sizes)}d({planes.code}, {spell_sizes(code, tuple(sizes.values()))})"
+        new = spell_sizes(code, tuple(sizes.values()))
+        y = f"F.adaptive_{self.kind_of_pool}_pool{len(sizes)}d({planes.code}, {new})"
         return unstacked(code, Term(y, planes.order), others)
 
     def reference(self, types: Types, x: Named) -> Named:

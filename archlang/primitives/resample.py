@@ -1,4 +1,4 @@
-"""Other sizes of space: resizing, moving blocks of space into channels and back, and windows as an axis."""
+"""Other sizes of space: resizing, and moving blocks of space into channels and back."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -11,7 +11,6 @@ from archlang.named import Named
 from archlang.primitive import (
     Axes,
     AxisMap,
-    AxisName,
     Emission,
     OpError,
     PerAxis,
@@ -24,25 +23,15 @@ from archlang.primitive import (
 )
 from archlang.primitives.interpolation import MODES, matrix
 from archlang.primitives.sliding import (
-    Padding,
-    Window,
-    ahead,
-    mixed,
     need_float,
-    padded,
-    padding_of,
     per_axis,
     slid,
-    slide,
     spell,
     spell_sizes,
-    spread,
     stacked,
-    taps,
     unstacked,
-    windows,
 )
-from archlang.shapes import Axis, TensorType, axis
+from archlang.shapes import Axis, TensorType
 from archlang.sizes import Condition, Facts, Size, divide, floor, product
 
 
@@ -59,12 +48,13 @@ Scale: TypeAlias = Annotated[Any, BeforeValidator(_scale)]  # an exact number fo
 
 @register
 class Resize(Primitive):
-    """x sampled anew along each axis: `resize([h = 14, w = 14])`, or `resize(scale = 2)` for all of `on`; sizes round down.
+    """x sampled anew along each axis: `resize([h = 14, w = 14])`, or `resize(scale = 2)` on `on`, rounded down.
 
-    Position o of the result lies at (o + 1/2) s / size - 1/2 of the s old ones, with `align_corners` at o (s - 1) / (size - 1).
-    "nearest" takes the position at or before o s / size (as PyTorch), "nearest-exact" the nearest one, "linear" and "cubic"
-    (Keys, a = -3/4) interpolate along each axis in turn, "area" is `adaptive_avg_pool`; "bilinear", "trilinear" and "bicubic"
-    also say on how many axes. `antialias` widens the kernel by the factor of shrinking. `F.interpolate`.
+    Position o of the result lies at (o + 1/2) s / size - 1/2 of the s old ones, with `align_corners` at
+    o (s - 1) / (size - 1). "nearest" takes the position at or before o s / size (as PyTorch), "nearest-exact" the
+    nearest one, "linear" and "cubic" (Keys, a = -3/4) interpolate along each axis in turn, "area" is `adaptive_avg_pool`;
+    "bilinear", "trilinear" and "bicubic" also say on how many axes. `antialias` widens the kernel by the factor of
+    shrinking. `F.interpolate`.
     """
 
     name: ClassVar[str] = "resize"
@@ -81,7 +71,7 @@ class Resize(Primitive):
         """The axes that are sampled anew, and the size or scale of each."""
         if (self.size is None) == (self.scale is None):
             raise OpError(
-                "A305",
+                "A301",
                 "`resize` takes either `size` or `scale`",
                 "size",
                 help="`resize([h = 14, w = 14])` or `resize(scale = 2)`",
@@ -101,19 +91,19 @@ class Resize(Primitive):
         allowed, antialiased = MODES[self.mode]
         if len(sizes) not in allowed:
             raise OpError(
-                "A305",
+                "A319",
                 f'mode "{self.mode}" does not work on {len(sizes)} axes',
                 "mode",
                 help='"linear" works on any number',
             )
         if self.antialias and (len(sizes) != 2 or not antialiased or self.align_corners):
             advice = 'the mode is "linear" or "cubic", without `align_corners`'
-            raise OpError("A305", "`antialias` works on two axes, linear or cubic", "antialias", help=advice)
+            raise OpError("A319", "`antialias` works on two axes, linear or cubic", "antialias", help=advice)
         if self.align_corners and self.mode in ("nearest", "nearest-exact", "area"):
-            raise OpError("A305", f'`align_corners` has no meaning in the mode "{self.mode}"', "align_corners")
+            raise OpError("A319", f'`align_corners` has no meaning in the mode "{self.mode}"', "align_corners")
         for name, size in sizes.items():
             if not facts.require(Condition("<=", 1, size), f"`resize` leaves something of `{name}`"):
-                raise OpError("A305", f"the new size of `{name}` is {size}", "size" if self.scale is None else "scale")
+                raise OpError("A319", f"the new size of `{name}` is {size}", "size" if self.scale is None else "scale")
         return x.resized(**sizes)
 
     def emit(self, code: Emission, x: Term) -> Term:
@@ -140,11 +130,10 @@ class Resize(Primitive):
         return mode + [f"{name}=True" for name, flag in flags if flag]
 
     def reference(self, types: Types, x: Named) -> Named:
-        for name, size in self.sizes(types.inputs[0]).items():
-            rows = Named(
-                matrix(self.mode, x.size(name), int(size), self.align_corners, self.antialias, x.tensor), ("new", name)
-            )  # type: ignore[arg-type]
-            x = (rows * x).sum((name,)).rename(new=name)
+        sizes: dict[str, Any] = self.sizes(types.inputs[0])
+        for name, size in sizes.items():
+            rows = matrix(self.mode, x.size(name), size, self.align_corners, self.antialias, x.tensor)
+            x = (Named(rows, ("new", name)) * x).sum((name,)).rename(new=name)
         return x
 
     def mixes(self, x: TensorType) -> frozenset[str]:
@@ -281,8 +270,8 @@ def _strides(factors: tuple[int, ...]) -> list[int]:
 class SpaceToDepth(_ToDepth):
     """Every block of `factor` positions along each axis of `on` becomes one position, its channels concatenated.
 
-    The order is that of Swin's patch merging: corners [0, 0], [1, 0], [0, 1], [1, 1] of (h, w); that is c the fastest, then h,
-    then w. `pixel_unshuffle` has PyTorch's order.
+    The order is that of Swin's patch merging, corners [0, 0], [1, 0], [0, 1], [1, 1] of (h, w): c is the fastest part,
+    then h, then w. `pixel_unshuffle` has PyTorch's order.
     """
 
     name: ClassVar[str] = "space_to_depth"
@@ -291,7 +280,7 @@ class SpaceToDepth(_ToDepth):
 
 @register
 class DepthToSpace(_ToSpace):
-    """The inverse of `space_to_depth`: every position becomes a block; of the channels, c is the fastest part, then h, then w."""
+    """The inverse of `space_to_depth`: every position becomes a block; c is the fastest part of c, then h, then w."""
 
     name: ClassVar[str] = "depth_to_space"
     channel_first: ClassVar[bool] = False
@@ -299,7 +288,7 @@ class DepthToSpace(_ToSpace):
 
 @register
 class PixelUnshuffle(_ToDepth):
-    """Every block of `factor` positions becomes one; of the channels, c is the slowest part, then h, then w (`F.pixel_unshuffle`)."""
+    """Every block of positions becomes one; c is the slowest part of the new c, then h, then w: PyTorch's order."""
 
     name: ClassVar[str] = "pixel_unshuffle"
     prefers: ClassVar[str | None] = "first"
@@ -308,131 +297,8 @@ class PixelUnshuffle(_ToDepth):
 
 @register
 class PixelShuffle(_ToSpace):
-    """The inverse of `pixel_unshuffle`: c is the slowest part of the channels, then h, then w (`F.pixel_shuffle`)."""
+    """The inverse of `pixel_unshuffle`: c is the slowest part of c, then h, then w: PyTorch's order."""
 
     name: ClassVar[str] = "pixel_shuffle"
     prefers: ClassVar[str | None] = "first"
     channel_first: ClassVar[bool] = True
-
-
-@register
-class Unfold(Primitive):
-    """y[.., o, k] = x[.., o stride + k dilation - left], 0 outside of x: what `conv` sees, with the kernel as a new axis, `axis`.
-
-    Padding is that of `conv`, on time causal; k runs over the kernel with the last of the axes t, d, h, w the fastest.
-    """
-
-    name: ClassVar[str] = "unfold"
-
-    kernel: PerAxis
-    stride: PerAxis = 1
-    padding: Padding = "same"
-    dilation: PerAxis = 1
-    axis: AxisName = "taps"
-    on: Axes = ("space", "time")
-
-    def infer(self, facts: Facts, x: TensorType) -> TensorType:
-        found = windows(self, x)
-        if self.axis in x:
-            raise OpError("A206", f"{x} has an axis `{self.axis}` already", "axis", help="`axis = ...` names another")
-        y = x.resized(**slide(self, facts, found))
-        return y.swapped((), (axis(self.axis, product(window.kernel for window in found)),))
-
-    def emit(self, code: Emission, x: Term) -> Term:
-        found = windows(self, code.inputs[0])
-        if any((window.left, window.right) != (0, 0) for window in found):
-            x = padded(code, code.last(x, [window.name for window in found]), found)
-        for window in found:
-            step = f"[..., ::{code.const(window.dilation)}]" if window.dilation > 1 else ""
-            call = f"unfold({x.order.index(window.name)}, {code.const(window.reach + 1)}, {code.const(window.stride)})"
-            x = Term(f"{x.safe}.{call}{step}", (*x.order, f"{window.name}'"))
-        return code.flat(x, [f"{window.name}'" for window in found], self.axis)
-
-    def reference(self, types: Types, x: Named) -> Named:
-        import torch
-
-        seen = [value for _, value in taps(x, windows(self, types.inputs[0]))]
-        return Named(torch.stack([value.tensor for value in seen], -1), (*seen[0].names, self.axis))
-
-    def mixes(self, x: TensorType) -> frozenset[str]:
-        return mixed(windows(self, x))
-
-    def looks_ahead(self, x: TensorType) -> frozenset[str]:
-        found = windows(self, x)
-        return ahead(found) & mixed(found)
-
-
-@register
-class Fold(Primitive):
-    """The adjoint of `unfold`: y[.., o stride + k dilation - left] sums x[.., o, k] over the windows o and k, the axis `axis`.
-
-    `size` is what `unfold` had: `fold([h = 14, w = 14], kernel = 3)`. On time, left is 0: a window adds to no earlier position.
-    """
-
-    name: ClassVar[str] = "fold"
-
-    size: PerAxis
-    kernel: PerAxis
-    stride: PerAxis = 1
-    padding: Padding = "same"
-    dilation: PerAxis = 1
-    axis: AxisName = "taps"
-    on: Axes = ("space", "time")
-
-    def windows(self, x: TensorType) -> tuple[Window, ...]:
-        """The windows over the result."""
-        on = tuple(name for name, _ in self.size.items) if isinstance(self.size, AxisMap) else self.on
-        names = slid(on, x, self)
-        sizes = dict(zip(names, per_axis(self.size, names, "size"), strict=True))
-        fields = (
-            per_axis(value, names, field, 1)
-            for value, field in ((self.kernel, "kernel"), (self.stride, "stride"), (self.dilation, "dilation"))
-        )
-        words = (
-            (self.padding,) * len(names)
-            if isinstance(self.padding, str)
-            else per_axis(self.padding, names, "padding", 0)
-        )
-        y, found = x.resized(**sizes), []
-        for name, word, k, s, d in zip(names, words, *fields, strict=True):
-            left, right = padding_of(word, y[name], d * (k - 1), s)
-            time = y[name].role == "time" and word == "same"
-            found.append(Window(y[name], k, s, d, *((right, left) if time else (left, right))))
-        return tuple(found)
-
-    def infer(self, facts: Facts, x: TensorType) -> TensorType:
-        need_axes(x, (self.axis,))
-        found = self.windows(x)
-        wanted = {
-            self.axis: product(window.kernel for window in found),
-            **{window.name: window.count for window in found},
-        }
-        for name, size in wanted.items():
-            if not facts.equal(x.size(name), size):
-                raise OpError(
-                    "A204", f"`fold` needs {name} = {size}, and x is {x}", "size" if name != self.axis else "kernel"
-                )
-        return x.without(self.axis).resized(**{window.name: window.axis.size for window in found})
-
-    def emit(self, code: Emission, x: Term) -> Term:
-        found = self.windows(code.inputs[0])
-        x = code.last(x, (*(window.name for window in found), self.axis))
-        columns = zip(*((w.kernel, w.stride, w.dilation, w.left) for w in found), strict=True)
-        size = ", ".join(code.size(window.axis.size) for window in found)
-        rest = ", ".join(f"({', '.join(map(code.size, column))}{',' * (len(found) == 1)})" for column in columns)
-        return Term(f"{code.helper('overlap_add')}({x.code}, ({size}{',' * (len(found) == 1)}), {rest})", x.order[:-1])
-
-    def reference(self, types: Types, x: Named) -> Named:
-        found, parts = self.windows(types.inputs[0]), []
-        for column, tap in enumerate(pairs(*(range(window.kernel) for window in found))):
-            y = x.select(self.axis, column)
-            for window, k in zip(found, tap, strict=True):
-                y = spread(y, window, k, int(window.axis.size))  # type: ignore[arg-type]
-            parts.append(y)
-        return sum(parts[1:], parts[0])
-
-    def mixes(self, x: TensorType) -> frozenset[str]:
-        return mixed(self.windows(x)) | {self.axis}
-
-    def looks_ahead(self, x: TensorType) -> frozenset[str]:
-        return frozenset(window.name for window in self.windows(x) if window.left != 0) | {self.axis}

@@ -56,7 +56,7 @@ def slid(on: Iterable[str], x: TensorType, op: Primitive) -> tuple[str, ...]:
     names = present(on, x, op)
     if len(names) > 3:
         raise OpError(
-            "A305", f"`{op.name}` slides over at most 3 axes, and here over {len(names)}: {', '.join(names)}", "on"
+            "A206", f"`{op.name}` slides over at most 3 axes, and here over {len(names)}: {', '.join(names)}", "on"
         )
     return names
 
@@ -67,16 +67,16 @@ def per_axis(value: Any, names: Sequence[str], field: str, least: Size | None = 
         given = [name for name, _ in value.items]
         if set(given) != set(names):
             raise OpError(
-                "A305", f"`{field}` is given for {', '.join(given)}, and the axes are {', '.join(names)}", field
+                "A206", f"`{field}` is given for {', '.join(given)}, and the axes are {', '.join(names)}", field
             )
         values = tuple(value[name] for name in names)
     else:
         values = (value,) * len(names)
     for item in values if least is not None else ():
         if isinstance(item, Poly):
-            raise OpError("A305", f"`{field}` must be known when the network is compiled, and is {item}", field)
+            raise OpError("A309", f"`{field}` must be known when the network is compiled, and is {item}", field)
         if item < least:
-            raise OpError("A305", f"`{field}` must be at least {least}, and is {item}", field)
+            raise OpError("A319", f"`{field}` must be at least {least}, and is {item}", field)
     return values
 
 
@@ -84,7 +84,7 @@ def need_float(x: TensorType, op: Primitive) -> None:
     """Refuse numbers that are not real floating-point."""
     if not is_float(x.dtype):
         raise OpError(
-            "A207", f"`{op.name}` works on floating-point numbers, and x is {x}", "x", help="`cast` makes them float"
+            "A214", f"`{op.name}` works on floating-point numbers, and x is {x}", "x", help="`cast` makes them float"
         )
 
 
@@ -134,7 +134,7 @@ class Window:
 def padding_of(word: Any, axis: Axis, reach: int, stride: int) -> tuple[Size, Size]:
     """The positions that a padding adds before and behind an axis; what the words mean is said at `Conv`.
 
-    "same" suits how nets in PyTorch pad: 3 wide 1, at stride 2 as well, 7 wide at stride 4 two, patches with kernel = stride nothing.
+    "same" is how nets in PyTorch pad: a kernel of 3 by 1, at stride 2 too, 7 at stride 4 by 2, patches not at all.
     """
     total = max(reach - stride + 1, 0)
     if word == "causal" or (word == "same" and axis.role == "time"):
@@ -149,16 +149,21 @@ def padding_of(word: Any, axis: Axis, reach: int, stride: int) -> tuple[Size, Si
     return (0, 0) if word == "valid" else (word, word)
 
 
-def windows(op: Any, x: TensorType) -> tuple[Window, ...]:
-    """The windows of an operation with the fields kernel, stride, padding, dilation and on."""
-    names = slid(op.on, x, op)
+def steps(op: Any, names: Sequence[str]) -> Iterator[tuple[Any, int, int, int]]:
+    """For each axis the padding as it was given, kernel, stride and dilation, from the fields of these names."""
     stride = op.kernel if op.stride is None else op.stride
     fields = ((op.kernel, "kernel"), (stride, "stride"), (getattr(op, "dilation", 1), "dilation"))
-    sizes = [per_axis(value, names, field, 1) for value, field in fields]
+    numbers = [per_axis(value, names, field, 1) for value, field in fields]
     words = (op.padding,) * len(names) if isinstance(op.padding, str) else per_axis(op.padding, names, "padding", 0)
+    return zip(words, *numbers, strict=True)
+
+
+def windows(op: Any, x: TensorType) -> tuple[Window, ...]:
+    """The windows of an operation with the fields kernel, stride, padding and on, maybe dilation."""
+    names = slid(op.on, x, op)
     return tuple(
         Window(x[name], k, s, d, *padding_of(word, x[name], d * (k - 1), s))
-        for name, word, k, s, d in zip(names, words, *sizes, strict=True)
+        for name, (word, k, s, d) in zip(names, steps(op, names), strict=True)
     )
 
 
@@ -198,7 +203,7 @@ def ahead(found: Iterable[Window]) -> frozenset[str]:
 
 # ---- emission
 def stacked(code: Emission, x: Term, last: Sequence[str], most: int = 1) -> tuple[Term, tuple[Axis, ...]]:
-    """`x` with the axes `last` last, its others as 1 to `most` axes in front; and those, to give back to `unstacked`."""
+    """`x` with the axes `last` last, its others as 1 to `most` axes in front; and those others, for `unstacked`."""
     others = tuple(name for name in x.order if name not in last)
     x = code.permute(x, (*others, *last))
     if not others:
@@ -269,7 +274,8 @@ def _under(x: Named, window: Window, k: int, mode: str, fill: float) -> Named:
     import torch
 
     size = x.size(window.name)
-    places = [int(o * window.stride + k * window.dilation - window.left) for o in range(int(window.count))]
+    count: Any = window.count
+    places = [int(o * window.stride + k * window.dilation - window.left) for o in range(count)]
     source = [_source(mode, i, size) for i in places]
     held = x.select(window.name, source)
     outside = torch.tensor(
@@ -285,7 +291,7 @@ def _source(mode: str, i: int, size: int) -> int:
     return size - 1 - abs(size - 1 - abs(i)) if mode == "reflect" else min(max(i, 0), size - 1)
 
 
-def spread(x: Named, window: Window, k: int, size: int) -> Named:
+def spread(x: Named, window: Window, k: int, size: Any) -> Named:
     """The adjoint of one tap: each window puts its value back to its position k of an axis of this size."""
     import torch
 

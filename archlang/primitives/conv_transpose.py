@@ -1,0 +1,176 @@
+"""Transposed convolutions over all space and time axes at once."""
+
+from collections.abc import Sequence
+from itertools import product as pairs
+from typing import Any, ClassVar
+
+from archlang.named import Named
+from archlang.primitive import (
+    Axes,
+    Emission,
+    OpError,
+    Param,
+    PerAxis,
+    Primitive,
+    Term,
+    Types,
+    Whole,
+    need_axes,
+    register,
+)
+from archlang.primitives.conv import contract, need_groups
+from archlang.primitives.sliding import (
+    Padding,
+    Window,
+    keywords,
+    mixed,
+    need_float,
+    per_axis,
+    slid,
+    spell,
+    spread,
+    stacked,
+    steps,
+    unstacked,
+)
+from archlang.shapes import TensorType
+from archlang.sizes import Condition, Facts, Size, divide, product
+
+
+@register
+class ConvTranspose(Primitive):
+    """y[.., units, i stride + k dilation - left] = bias[units] + sum over c, i, k of x[.., c, i] weight[c, units, k].
+
+    The adjoint of `conv`; i runs over `on`, all space and time axes.
+    Weight: [c, units / groups, *kernel], as `torch.nn.ConvTransposeNd`.
+
+    `padding` falls away at the ends of the whole result, which is (s - 1) stride + dilation (kernel - 1) + 1 long.
+    "same", the default, leaves s * stride: of the rest half, rounded up, falls on the left (kernel = stride: none);
+    on time all of it on the right, so that no output sees a later input. "valid" is none. A number falls away on both
+    sides; `output_padding` positions more stay on the right.
+    """
+
+    name: ClassVar[str] = "conv_transpose"
+    prefers: ClassVar[str | None] = "first"
+
+    units: Whole
+    kernel: PerAxis
+    stride: PerAxis = 1
+    padding: Padding = "same"
+    output_padding: PerAxis = 0
+    groups: Whole = 1
+    dilation: PerAxis = 1
+    bias: bool = True
+    on: Axes = ("space", "time")
+    init: Any = None
+    init_bias: Any = None
+
+    def windows(self, x: TensorType) -> tuple[Window, ...]:
+        """The windows of its adjoint; `left` and `right` fall away, and a negative `right` is added."""
+        names = slid(self.on, x, self)
+        more = per_axis(self.output_padding, names, "output_padding", 0)
+        found = []
+        for name, extra, (word, k, s, d) in zip(names, more, steps(self, names), strict=True):
+            left, right = self._crop(word, d * (k - 1) - (s - 1), x[name].role == "time")
+            found.append(Window(x[name], k, s, d, left, right - extra))
+        return tuple(found)
+
+    @staticmethod
+    def _crop(word: Any, rest: int, time: bool) -> tuple[int, int]:
+        if word == "tf_same":
+            raise OpError(
+                "A319", '`conv_transpose` has no padding "tf_same"', "padding", help='"same" makes size * stride'
+            )
+        if word == "causal" or (word == "same" and time):
+            return 0, rest
+        if word == "same":
+            left = max((rest + 1) // 2, 0)
+            return left, rest - left
+        return (0, 0) if word == "valid" else (word, word)
+
+    def infer(self, facts: Facts, x: TensorType) -> TensorType:
+        need_axes(x, ("c",))
+        need_float(x, self)
+        found = self.windows(x)
+        need_groups(self, facts, self.groups, self.units, x.size("c"))
+        sizes = {window.name: self._size(window) for window in found}
+        for window in found:
+            if x[window.name].role == "time" and window.left != 0:
+                advice = "leave `padding` out: on time, `conv_transpose` drops the end"
+                raise OpError(
+                    "A208",
+                    f"`conv_transpose` would look ahead along the time axis `{window.name}`",
+                    "padding",
+                    help=advice,
+                )
+            if -window.right >= max(window.stride, window.dilation):
+                raise OpError(
+                    "A319", f"`output_padding` of `{window.name}` must be less than its stride", "output_padding"
+                )
+            if not facts.require(Condition("<=", 1, sizes[window.name]), "`conv_transpose` leaves something"):
+                raise OpError("A204", f"the padding leaves nothing of the axis `{window.name}`", "padding")
+        return x.resized(c=self.units, **sizes)
+
+    @staticmethod
+    def _size(window: Window) -> Size:
+        size: Size = (window.axis.size - 1) * window.stride + window.reach + 1 - window.left - window.right
+        return size
+
+    def params(self, x: TensorType) -> dict[str, Param]:
+        found = self.windows(x)
+        shape = (x.size("c"), divide(self.units, self.groups), *(window.kernel for window in found))
+        bias = {"bias": Param((self.units,), ("units",))} if self.bias else {}
+        return {"weight": Param(shape, ("c", "units", *(window.name for window in found))), **bias}
+
+    def emit(self, code: Emission, x: Term) -> Term:
+        found = self.windows(code.inputs[0])
+        image, others = stacked(code, x, ("c", *(window.name for window in found)))
+        # the module drops `padding` on both sides and puts `output_padding`, less than a step, back on the right
+        within = all(w.left >= 0 and 0 <= w.left - w.right < max(w.stride, w.dilation) for w in found)
+        padding = [window.left if within else 0 for window in found]
+        extra = [window.left - window.right if within else max(-window.right, 0) for window in found]
+        stride, dilation = [window.stride for window in found], [window.dilation for window in found]
+        named = keywords(
+            code, stride=stride, padding=padding, output_padding=extra, groups=[self.groups], dilation=dilation
+        )
+        bias = {} if self.bias else {"bias": "False"}
+        sizes = (
+            code.size(code.inputs[0].size("c")),
+            code.size(self.units),
+            spell(code, [window.kernel for window in found]),
+        )
+        y = f"{code.module(f'nn.ConvTranspose{len(found)}d', *sizes, **named, **bias)}({image.code})"
+        code.initialise("weight", self.init)
+        if self.bias:
+            code.initialise("bias", self.init_bias)
+        return unstacked(code, Term(y if within else y + self._cut(code, found), image.order), others)
+
+    @staticmethod
+    def _cut(code: Emission, found: Sequence[Window]) -> str:
+        left = [code.size(window.left) if window.left else "" for window in found]
+        right = [f"-{code.size(window.right)}" if window.right > 0 else "" for window in found]
+        return f"[..., {', '.join(f'{a}:{b}' for a, b in zip(left, right, strict=True))}]"
+
+    def reference(self, types: Types, x: Named, weight: Any = None, bias: Any = None) -> Named:
+        found = self.windows(types.inputs[0])
+        weight = (
+            weight.unflatten(0, (self.groups, -1)).transpose(1, 2).flatten(0, 1)
+        )  # [units, c / groups, ..], as `conv` has it
+        parts = []
+        for tap in pairs(*(range(window.kernel) for window in found)):
+            y = contract(x, Named(weight[(slice(None), slice(None), *tap)], ("units", "c")), self.groups)
+            for window, k in zip(found, tap, strict=True):
+                y = spread(y, window, k, types.outputs[0].size(window.name))
+            parts.append(y)
+        y = sum(parts[1:], parts[0])
+        return y if bias is None else y + Named(bias, ("c",))
+
+    def macs(self, x: TensorType) -> Size:
+        kernel = product(window.kernel for window in self.windows(x))
+        return x.numel * divide(self.units, self.groups) * kernel
+
+    def mixes(self, x: TensorType) -> frozenset[str]:
+        return mixed(self.windows(x)) | {"c"}
+
+    def looks_ahead(self, x: TensorType) -> frozenset[str]:
+        return frozenset(window.name for window in self.windows(x) if window.left != 0) | {"c"}
