@@ -113,6 +113,8 @@ def check(paths: Files, format: AsFormat = Format.text, quiet: Quiet = False) ->
     """Check every model and variant of the files, and what they `expect`."""
     from archlang.compile import check as check_file
 
+    for path in paths:
+        Path(path).stat()  # a wrong name is a wrong command line, not an error in a file
     found = {path: check_file(path) for path in console.progress(paths, "checking")}
     wrong = [path for path, diagnostics in found.items() if any(d.severity == "error" for d in diagnostics)]
     if format is Format.json:
@@ -186,6 +188,8 @@ def run(
     from archlang import feed
 
     network = _architecture(target, settings)
+    if weights is not None:
+        weights.stat()
     with console.status("reading inputs"):
         tensors = feed.read_inputs(inputs, network.inputs, normalize.value)
     with console.status("making the network"):
@@ -289,8 +293,8 @@ def _places(output: str, networks: Sequence["Architecture"], force: bool) -> lis
 def _ours(path: Path) -> bool:
     """Whether the file is empty or carries the header of a generated one."""
     with path.open("rb") as file:
-        start = file.read(400)
-    return not start or b"archlang" in start
+        start = file.read(8192)
+    return not start or b"# Made by archlang " in start
 
 
 def _write(place: Path | None, text: str) -> None:

@@ -18,6 +18,8 @@ from pathlib import Path
 from report import machine, publish, table
 
 ROOT = Path(__file__).parent.parent
+# As an installed command runs: modules are compiled to .pyc once, and archlang is found from anywhere.
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | {"PYTHONPATH": str(ROOT)}
 EXAMPLE = "examples/maxvit.arch"
 SIZES = (1_000, 10_000, 100_000)
 NODES_A_LAYER = 5  # layer_norm, linear, gelu, linear, sum
@@ -39,7 +41,8 @@ class Run:
 def measure(*arguments: str) -> Run:
     """One cold `archlang ...`."""
     start = time.perf_counter()
-    child = subprocess.Popen([sys.executable, "-m", "archlang", *arguments], cwd=ROOT, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "archlang", *arguments]
+    child = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(child.pid, 0)
     seconds = time.perf_counter() - start
     child.returncode = os.waitstatus_to_exitcode(status)
@@ -50,7 +53,7 @@ def measure(*arguments: str) -> Run:
 
 def loads_torch(*arguments: str) -> bool:
     command = [sys.executable, "-X", "importtime", "-m", "archlang", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     return any(line.rpartition("|")[2].strip() == "torch" for line in done.stderr.splitlines())
 
 
