@@ -15,7 +15,7 @@ from archlang.elaborate.scope import Binding, Scope
 from archlang.elaborate.values import BlockDef, Given, Layer, is_number, key, kind_of, leaves
 from archlang.ir import Call, Foreign, Graph, Value
 from archlang.primitive import Primitive
-from archlang.primitives import constructs
+from archlang.primitives import CONSTRUCTS
 from archlang.sizes import Condition
 from archlang.source import Span
 
@@ -235,7 +235,7 @@ def _makes(cx: Context, target: BlockDef, name: str, recipes: set[str]) -> bool:
     known = target.module.names.get(name)
     if known is not None:
         return not isinstance(known.syntax, syntax.Foreign) and makes_weights(cx, known)
-    cls = constructs().get(name)
+    cls = CONSTRUCTS.get(name)
     return cls is not None and issubclass(cls, Primitive) and cls.params is not Primitive.params
 
 

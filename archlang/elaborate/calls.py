@@ -14,7 +14,7 @@ from archlang.elaborate.operators import BUILTINS, builtin
 from archlang.elaborate.values import AxisName, BlockDef, Given, Layer, Weights, is_number, kind_of, leaves, show
 from archlang.ir import Value, WeightOf
 from archlang.primitive import Construct, OpError, Param, Primitive
-from archlang.primitives import constructs
+from archlang.primitives import CONSTRUCTS
 from archlang.primitives.init import Init
 from archlang.primitives.init import apply as apply_init
 from archlang.shapes import TensorType, axis
@@ -46,20 +46,20 @@ def call(cx: Context, expr: syntax.Call, label: As = None) -> Any:
 
 def _compile_time(cx: Context, name: str, expr: syntax.Call) -> tuple[bool, Any]:
     """The value of a compile-time function, unless an argument is a tensor: then the operation of that name is meant."""
-    if any(argument.name is not None for argument in expr.arguments) and name in constructs():
+    if any(argument.name is not None for argument in expr.arguments) and name in CONSTRUCTS:
         return False, None
     values = []
     for argument in expr.arguments:
         if argument.name is not None:
             raise error("A302", f"`{name}` has no argument `{argument.name}`", argument.span)
         values.append(expressions.evaluate(cx, argument.value))
-    if name in constructs() and any(isinstance(value, Value) for value in values):
+    if name in CONSTRUCTS and any(isinstance(value, Value) for value in values):
         return False, None
     if name == "sum" and len(values) == 1 and any(isinstance(leaf, Value) for leaf in leaves(values[0])):
         return True, _tensor_sum(cx, values[0], expr.span)
     if len(values) == 1 and isinstance(values[0], Init):
         return True, apply_init(name, values[0])
-    if not values and name in constructs():
+    if not values and name in CONSTRUCTS:
         return False, None
     return True, builtin(name, values, expr.span)
 
@@ -432,7 +432,7 @@ def operation(
     places: Sequence[Span] = (),
 ) -> Any:
     """A primitive by its name in the registry, for the operators and subscripts of the language."""
-    cls = constructs()[name]
+    cls = CONSTRUCTS[name]
     assert issubclass(cls, Primitive)
     hypers = {field: Given(value, span) for field, value in fields.items()}
     op = construct(cls, hypers, span)

@@ -14,7 +14,7 @@ from archlang.elaborate.scope import Scope
 from archlang.elaborate.values import UNKNOWN, AxisName, BlockDef, Conditions, Layer, fresh, is_number, kind_of, show
 from archlang.ir import Value
 from archlang.primitive import AxisMap, Construct
-from archlang.primitives import constructs
+from archlang.primitives import CONSTRUCTS
 from archlang.primitives.init import Init
 from archlang.primitives.init import combine as combine_init
 from archlang.shapes import DTYPES, axis
@@ -105,8 +105,8 @@ def lookup(cx: Context, name: str, span: Span) -> Any:
         return value
     if name in cx.module.names:
         return cx.module.names[name]
-    if name in constructs():
-        return constructs()[name]
+    if name in CONSTRUCTS:
+        return CONSTRUCTS[name]
     if name in CONSTANTS:
         return CONSTANTS[name]
     if name in cx.module.models:
@@ -124,7 +124,7 @@ def lookup(cx: Context, name: str, span: Span) -> Any:
 
 
 def known_names(cx: Context) -> list[str]:
-    return [*cx.scope.visible(), *cx.module.names, *constructs(), *BUILTINS, *CONSTANTS]
+    return [*cx.scope.visible(), *cx.module.names, *CONSTRUCTS, *BUILTINS, *CONSTANTS]
 
 
 # ---- lists and axis maps

@@ -1,19 +1,57 @@
 """The operations of the language, one file per family. A name is found without importing the families that do not hold it."""
 
-from functools import cache
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 
 from archlang.primitive import _REGISTRY, Construct
 
-FAMILIES = (
-    "linear", "pointwise", "elementwise", "activation", "reduction", "shape", "rearrange", "padding", "indexing", "conv", "conv_transpose", "pool", "norm", "resample", "unfold", "embedding", "noise", "attention",
-    "position", "init",
-)  # fmt: skip
+FAMILIES = {
+    "linear": "linear dot",
+    "pointwise": "add sub mul mod div floordiv pow eq ne lt le gt ge logical_and logical_or maximum minimum",
+    "elementwise": "exp log log2 log1p expm1 sqrt rsqrt sin cos tan erf reciprocal square neg sign floor ceil round abs clamp"
+    " logical_not cast where",
+    "activation": "relu relu6 sigmoid tanh silu swish gelu gelu_tanh quick_gelu selu mish softsign hard_sigmoid hard_swish"
+    " hard_tanh leaky_relu elu celu softplus prelu softmax log_softmax glu",
+    "reduction": "sum mean max min prod var std logsumexp norm entropy all any argmax argmin cumsum cumprod",
+    "shape": "identity rename expand concat stack split slice select",
+    "rearrange": "rearrange",
+    "padding": "pad roll flip",
+    "indexing": "gather scatter top_k sort argsort one_hot index",
+    "conv": "conv depthwise",
+    "conv_transpose": "conv_transpose",
+    "pool": "max_pool avg_pool adaptive_avg_pool adaptive_max_pool",
+    "norm": "layer_norm rms_norm batch_norm group_norm instance_norm l2_norm grn",
+    "resample": "resize space_to_depth depth_to_space pixel_unshuffle pixel_shuffle",
+    "unfold": "unfold fold",
+    "embedding": "embedding",
+    "noise": "dropout drop_path stochastic_depth layer_scale",
+    "domain": "full causal sliding windows grid",
+    "attention": "attend",
+    "position": "relative alibi rope sinusoid",
+    "init": "zeros ones constant eye normal trunc_normal uniform log_uniform xavier_uniform xavier_normal kaiming"
+    " kaiming_uniform kaiming_normal variance orthogonal",
+}
 
 
-@cache
-def constructs() -> dict[str, type[Construct]]:
-    """All constructs by their name in the language."""
-    for family in FAMILIES:
-        import_module(f"archlang.primitives.{family}")
-    return dict(_REGISTRY)
+class Constructs(Mapping[str, type[Construct]]):
+    """All constructs by their name in the language; a family is imported when one of its names is asked for."""
+
+    def __init__(self) -> None:
+        self.families = {name: family for family, names in FAMILIES.items() for name in names.split()}
+
+    def __getitem__(self, name: str) -> type[Construct]:
+        if name not in _REGISTRY:
+            import_module(f"archlang.primitives.{self.families[name]}")
+        return _REGISTRY[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.families)
+
+    def __len__(self) -> int:
+        return len(self.families)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.families
+
+
+CONSTRUCTS = Constructs()
