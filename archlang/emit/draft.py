@@ -30,7 +30,8 @@ class Draft:
         self.init: list[str] = []
         self.forward: list[str] = []
         self.signature: list[str] = []
-        self.results = 1
+        self.results = 1  # how many tensors it returns
+        self.of: tuple[int, ...] = ()  # which of them each output is
         self.inputs: dict[str, tuple[str, ...]] = {}  # the orders that the inputs must come in
         self.extra: list[str] = []  # free sizes that the caller must tell
         self.orders: list[tuple[str, ...]] = []  # of the results

@@ -1,11 +1,11 @@
 """The body of `forward`: walks a graph, writes values used once in place and gives others the user's names."""
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
-from archlang.emit import layout, names
+from archlang.emit import calls, layout, loops, names
+from archlang.emit.calls import Port
 from archlang.emit.draft import Declaration, Draft
 from archlang.emit.scope import SLOT, Held, Scope, is_atom, place
 from archlang.emit.sizes import LocalSizes, Place
@@ -13,23 +13,10 @@ from archlang.emit.writer import Writer
 from archlang.ir import Call, Graph, Input, Node, Parameter, Value, WeightOf
 from archlang.primitive import Term
 from archlang.shapes import is_float
-from archlang.sizes import Poly, symbol
+from archlang.sizes import Poly
 
 WIDTH = 110  # of a line of forward, at most, where names can make it so
 INDENT = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Port:
-    """What a caller must know of the class of a graph: how to construct and call it."""
-
-    constructor: str
-    values: tuple[tuple[str, object], ...]  # arguments of the constructor: (name, value)
-    inputs: Mapping[str, tuple[str, ...]]
-    outputs: Sequence[tuple[str, ...]]
-    extra: Sequence[str]  # free sizes that it must be told
-    layers: Mapping[str, Declaration]  # what its layer ports hold
-    layer_values: Sequence[object]
 
 
 class Forward:
@@ -48,6 +35,8 @@ class Forward:
         self.places = self._places()
         self.sizes = LocalSizes(self.places)
         self.uses = self._count()
+        self.lists: dict[str, int] = {}  # lists of tensors and their lengths
+        self.loops = {call.id: loop for loop in loops.find(graph, called, self.uses) for call in loop.calls}
 
     # ---- what the graph says
     def _count(self) -> Counter[tuple[int, int]]:
@@ -83,6 +72,9 @@ class Forward:
         alive = any(self.uses[node.id, i] for i in range(len(node.types)))
         if isinstance(node.op, Input):
             self._input(node, node.op)
+        elif node.id in self.loops:
+            if (loop := self.loops[node.id]).calls[0] is node:
+                loops.write(self, loop)
         elif alive:
             self.write(node)
         elif node.label is not None:
@@ -100,23 +92,34 @@ class Forward:
     def _input(self, node: Node, op: Input) -> None:
         name = self.scope.pick(op.port)
         self.draft.signature.append(name)
-        self._hold((node.id, 0), Term(name, self.orders[op.port]), pending=False)
+        self.hold((node.id, 0), Term(name, self.orders[op.port]), pending=False)
 
     def write(self, node: Node) -> None:
         """Emit a node: statements that it needs, then its results, bound to names or kept to be written in place."""
         start = len(self.lines)
         operands = self.graph.operands(node)
-        slots = [Term(f"\ue002{i}\ue003", term.order) if self._inline(value) else term
+        slots = [Term(f"\ue002{i}\ue003", term.order) if self.inline(value) else term
                  for i, (_, value) in enumerate(operands) for term in [self.held[value.node, value.output].term]]  # fmt: skip
         writer = Writer(self, node, self.graph.input_types(node))
         results = self.emit(node, writer, list(zip([name for name, _ in operands], slots, strict=True)))
         results = [writer.views.get((term.code, term.order), term) for term in results]
         codes = self.fill(start, [value for _, value in operands], [term.code for term in results], self._wanted(node))
         for _, value in operands:
-            self._use(value)
-        self._keep(node, [Term(code, term.order, term.tight) for code, term in zip(codes, results, strict=True)])
+            self.use(value)
+        results = [Term(code, term.order, term.tight) for code, term in zip(codes, results, strict=True)]
+        self._keep(node, self._returned(node, node.op, results[0].code) if isinstance(node.op, Call) else results)
 
-    def _inline(self, value: Value) -> bool:
+    def _returned(self, node: Node, op: Call, code: str) -> list[Term]:
+        """The results of a call, one term an output; several are bound together."""
+        port = self.called[op.graph.digest]
+        if len(port.of) == 1:
+            return [Term(code, port.outputs[0])]
+        used = {port.of[i]: i for i in reversed(range(len(port.of))) if self.uses[node.id, i]}
+        targets = [self._target(node, used[k]) if k in used else "_" for k in range(len(port.outputs))]
+        self.lines.append(f"{', '.join(targets)} = {code}")
+        return [Term(targets[k], port.outputs[k]) for k in port.of]
+
+    def inline(self, value: Value) -> bool:
         held = self.held[value.node, value.output]
         return held.pending and not is_atom(held.term.code)
 
@@ -131,35 +134,17 @@ class Forward:
         if isinstance(op, WeightOf):
             return [Term(writer.weight(op.leaf), op.type.names)]
         if isinstance(op, Call):
-            return self.call(node, op, writer, operands)
+            return [Term(calls.call(self, node, op, writer, dict(operands)), ())]
         result = op.emit(writer, *Graph.arguments(op, operands))
         return [result] if isinstance(result, Term) else list(result)
 
-    def call(self, node: Node, op: Call, writer: Writer, operands: list[tuple[str, Term]]) -> list[Term]:
-        """A call of a module; several results are bound together."""
-        port = self.called[op.graph.digest]
-        label = node.label or self.draft.spare_label(op.graph.name)
-        self._lend(op, port)
-        if not label.startswith("@") or label not in self.draft.declarations:
-            self.draft.declare(label, Declaration("modules", self._construct(port, label)))
-        given = dict(operands)
-        arguments = [writer.permute(given[name], order).code for name, order in port.inputs.items() if name in given]
-        arguments += [self.draft.reach(lent) for _, lent in op.layers]
-        arguments += [writer.size(symbol(name)) for name in port.extra]
-        code = f"{self.draft.reach(label)}({', '.join(arguments)})"
-        if len(port.outputs) == 1:
-            return [Term(code, tuple(port.outputs[0]))]
-        return list(self.unpack(node, code, port.outputs))
-
     def unpack(self, node: Node, code: str, orders: Sequence[tuple[str, ...]]) -> tuple[Term, ...]:
-        targets = [self._target(node, i) for i in range(len(orders))]
+        targets = [self._target(node, i) if self.uses[node.id, i] else "_" for i in range(len(orders))]
         self.lines.append(f"{', '.join(targets)} = {code}")
         return tuple(Term(target, tuple(order)) for target, order in zip(targets, orders, strict=True))
 
     def _target(self, node: Node, output: int) -> str:
         """A variable for one of several results."""
-        if not self.uses[node.id, output]:
-            return "_"
         outputs = node.op.graph.outputs if isinstance(node.op, Call) else []
         default = (outputs[output][0] if outputs else None) or f"{(node.label or node.op.name).split('.')[0].lstrip('@')}_{output}"
         name = self.scope.pick(self.graph.name_of(Value(self.graph, node.id, output, node.types[output])) or default)
@@ -190,19 +175,6 @@ class Forward:
         base = self.draft.reach(label)
         return base + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in path[len(label) :].split(".") if part)
 
-    def _construct(self, port: Port, label: str) -> str:
-        hint = label.split(".")[0].lstrip("@")
-        texts = [(name, self.draft.const(value, name) if not isinstance(value, tuple) else self.draft.mark(value, name)) for name, value in port.values]
-        return f"{port.constructor}({', '.join(text if i == 0 else f'{name}={text}' for i, (name, text) in enumerate(texts))})" if hint else ""
-
-    def _lend(self, op: Call, port: Port) -> None:
-        """Declare what a call borrows, where nothing here has done so."""
-        for name, lent in op.layers:
-            if lent not in self.draft.declarations and name in port.layers:
-                declaration = port.layers[name]
-                again = lambda text: re.sub("\ue000(\\d+)\ue001", lambda m: self.draft.const(port.layer_values[int(m[1])], "size"), text)  # noqa: E731
-                self.draft.declare(lent, Declaration(declaration.kind, again(declaration.code), [(leaf, again(c)) for leaf, c in declaration.starts]))
-
     # ---- names and places
     def bind(self, term: Term, hint: str) -> Term:
         if is_atom(term.code):
@@ -227,14 +199,8 @@ class Forward:
             return place(text, lambda slot: Term(named[slot], ()) if slot in named else inline[slot])
 
         def name(slot: int) -> None:
-            value = operands[slot]
-            target = self.scope.pick(*self._hints(value))
-            statements.append(f"{target} = {inline[slot].code}")
-            held = self.held[value.node, value.output]
-            self.scope.hold([target])
-            self.scope.release(held.reads)
-            self.held[value.node, value.output] = Held(Term(target, held.term.order), held.uses, (target,), pending=False)
-            named[slot] = target
+            statements.append(self.baptise(operands[slot], *self.hints(operands[slot])))
+            named[slot] = statements[-1].split(" ")[0]
 
         statements: list[str] = []
         for slot, count in found.items():
@@ -246,7 +212,16 @@ class Forward:
         self.lines[start:] = [*statements, *(filled(text) for text in self.lines[start:])]
         return [filled(code) for code in codes]
 
-    def _hints(self, value: Value) -> list[str]:
+    def baptise(self, value: Value, *hints: str) -> str:
+        """Give a pending value a variable; returns the statement."""
+        held = self.held[value.node, value.output]
+        name = self.scope.pick(*hints)
+        self.scope.hold([name])
+        self.scope.release(held.reads)
+        self.held[value.node, value.output] = Held(Term(name, held.term.order), held.uses, (name,), pending=False)
+        return f"{name} = {held.term.code}"
+
+    def hints(self, value: Value) -> list[str]:
         """What to call a value: the user's name, that of what it becomes, or that of its layer."""
         node = self.graph.node(value.node)
         if node.name:
@@ -265,12 +240,13 @@ class Forward:
     def _wanted(self, node: Node) -> list[str]:
         return [node.name] if node.name else []
 
-    def _hold(self, key: tuple[int, int], term: Term, pending: bool) -> None:
+    def hold(self, key: tuple[int, int], term: Term, pending: bool, uses: int | None = None) -> None:
+        """Keep a value for those that read it."""
         reads = self.scope.reads(term.code)
         self.scope.hold(reads)
-        self.held[key] = Held(term, self.uses[key], reads, pending)
+        self.held[key] = Held(term, self.uses[key] if uses is None else uses, reads, pending)
 
-    def _use(self, value: Value) -> None:
+    def use(self, value: Value) -> None:
         held = self.held[value.node, value.output]
         held.uses -= 1
         if held.uses == 0:
@@ -281,7 +257,7 @@ class Forward:
         for i, term in enumerate(results):
             key = (node.id, i)
             if self.uses[key]:
-                self._hold(key, term, pending=True)
+                self.hold(key, term, pending=True)
         self.scope.release(self._temporary)
         self._temporary = []
         for i in range(len(results)):
@@ -289,10 +265,9 @@ class Forward:
             if held is not None and not is_atom(held.term.code) and self._deserves_name(node, held):
                 value = Value(self.graph, node.id, i, node.types[i])
                 self.scope.release(held.reads)
-                name = self.scope.pick(*(self._hints(value) if node.name else [*self._hints(value)[::-1]]))
-                self.lines.append(f"{name} = {held.term.code}")
-                self.held[node.id, i] = Held(Term(name, held.term.order), held.uses, (name,), pending=False)
-                self.scope.hold([name])
+                self.held[node.id, i] = replace(held, reads=())
+                hints = self.hints(value)
+                self.lines.append(self.baptise(value, *(hints if node.name else hints[::-1])))
 
     def _deserves_name(self, node: Node, held: Held) -> bool:
         last = held.uses == 1 and any(value.node == node.id for _, value in self.graph.outputs)
@@ -302,16 +277,19 @@ class Forward:
     def finish(self) -> None:
         """`return`, with the results in the order that callers expect."""
         values = [value for _, value in self.graph.outputs]
+        if not self.root:
+            values = list(dict.fromkeys(values))
         node = Node(-1, Input(port="", type=values[0].type), ())
         writer = Writer(self, node, ())
         start = len(self.lines)
         terms = []
         for i, value in enumerate(values):
             held = self.held[value.node, value.output]
-            term = Term(f"\ue002{i}\ue003", held.term.order) if self._inline(value) else held.term
+            term = Term(f"\ue002{i}\ue003", held.term.order) if self.inline(value) else held.term
             terms.append(writer.permute(term, self._order(value, held.term)))
         codes = self.fill(start, values, [", ".join(term.code for term in terms)], ["return"])
         self.draft.orders = [term.order for term in terms]
+        self.draft.of = tuple(values.index(value) for _, value in self.graph.outputs) if not self.root else ()
         self.draft.results = len(values)
         self.lines.append(f"return {codes[0]}")
         self.draft.inputs = self.orders

@@ -12,7 +12,8 @@ from archlang.emit import marks, names
 from archlang.emit.classes import Class, class_namer, unify
 from archlang.emit.declare import init_lines
 from archlang.emit.draft import Draft
-from archlang.emit.forward import Forward, Port
+from archlang.emit.calls import Port
+from archlang.emit.forward import Forward
 from archlang.ir import Call, Graph
 from archlang.resources import read_text
 from archlang.sizes import Condition
@@ -101,7 +102,7 @@ def _draft(graph: Graph, emitted: Emitted, root: bool) -> Draft:
 
 def _port(made: Class, draft: Draft) -> Port:
     layers = {label[1:]: declaration for label, declaration in draft.declarations.items() if label.startswith("@")}
-    return Port(made.name, made.values(draft), draft.inputs, draft.orders, draft.extra, layers, draft.values)
+    return Port(made.name, made.values(draft), draft.inputs, tuple(draft.orders), draft.of, tuple(draft.extra), layers, draft.values)
 
 
 def _children_first(graph: Graph) -> Iterator[Graph]:

@@ -1,6 +1,6 @@
 """What an operation may ask of the writer of a module: `archlang.primitive.Emission` for one node of one draft."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from archlang.emit.draft import Declaration, Draft
@@ -14,6 +14,7 @@ class Body(Protocol):
     """What the body of a `forward` does for the nodes in it."""
 
     draft: Draft
+    called: Mapping[str, Any]  # Port by digest
 
     def size(self, size: Poly, hint: str) -> str:
         """A symbolic size as code."""

@@ -1,0 +1,217 @@
+"""Calls of the modules `blocks.0`, `blocks.1` ... as one `for` over a list of modules."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from archlang.emit import calls, names
+from archlang.emit.calls import Port
+from archlang.emit.scope import is_atom
+from archlang.emit.writer import Writer
+from archlang.ir import Call, Graph, Node, Value
+from archlang.primitive import Term
+
+if TYPE_CHECKING:
+    from archlang.emit.forward import Forward
+
+Key = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A run of calls, and what each of their inputs is from one to the next."""
+
+    base: str
+    calls: list[Node]
+    ports: list[Port]
+    carried: dict[int, int]  # place of the input -> tensor that the call before returned
+    fixed: list[int]  # places of inputs that stay the same
+    each: list[int]  # places of inputs that have a value of their own each time
+    operands: list[list[Value]]  # of each call, by place
+    kept: list[int]  # returned tensors that are read later, not only those of the last call
+
+
+def find(graph: Graph, called: Mapping[str, Port], uses: Counter[Key]) -> Iterator[Loop]:
+    """The runs of a graph that can be written as loops."""
+    runs: dict[str, list[Node]] = {}
+    place: dict[int, int] = {}
+    for i, node in enumerate(graph):
+        place[node.id] = i
+        if isinstance(node.op, Call) and node.label and "." in node.label and not node.label.startswith("@"):
+            runs.setdefault(node.label.split(".")[0], []).append(node)
+    for base, nodes in runs.items():
+        if [node.label for node in nodes] == [f"{base}.{i}" for i in range(len(nodes))]:
+            loop = _loop(graph, base, nodes, [called[node.op.graph.digest] for node in nodes if isinstance(node.op, Call)], uses)
+            if loop is not None and _ready(loop, place):
+                yield loop
+
+
+def _ready(loop: Loop, place: Mapping[int, int]) -> bool:
+    """Whether all that the calls read is there before the first of them."""
+    outside = [value for i, row in enumerate(loop.operands) for p, value in enumerate(row) if p not in loop.carried or i == 0]
+    return all(place[value.node] < place[loop.calls[0].id] for value in outside)
+
+
+def _loop(graph: Graph, base: str, nodes: list[Node], ports: list[Port], uses: Counter[Key]) -> Loop | None:
+    operands = [[value for _, value in graph.operands(node)] for node in nodes]
+    first = ports[0]
+    alike = all(
+        list(p.inputs.items()) == list(first.inputs.items()) and (p.outputs, p.of, p.extra) == (first.outputs, first.of, ())
+        and n.op.layers == nodes[0].op.layers and set(p.inputs) == {name for name, _ in graph.operands(n)}
+        for p, n in zip(ports, nodes, strict=True) if isinstance(n.op, Call) and isinstance(nodes[0].op, Call)
+    )  # fmt: skip
+    if not alike or any(len(row) != len(first.inputs) for row in operands):
+        return None
+    carried, fixed, each = {}, [], []
+    for p, (name, order) in enumerate(first.inputs.items()):
+        column = [row[p] for row in operands]
+        if (tensor := _carried(graph, nodes, ports, column, name)) is not None and first.outputs[tensor] == order:
+            carried[p] = tensor
+        elif len(set(column)) == 1:
+            fixed.append(p)
+        else:
+            each.append(p)
+    return Loop(base, nodes, ports, carried, fixed, each, operands, _kept(nodes, first, carried, operands, uses))
+
+
+def _carried(graph: Graph, nodes: list[Node], ports: list[Port], column: list[Value], name: str) -> int | None:
+    """Which tensor of the call before an input is. One call alone carries what it gives back under the name that it has in the loop."""
+    of = ports[0].of
+    if len(nodes) == 1:
+        assert isinstance(nodes[0].op, Call)
+        found = [of[i] for i, (output, value) in enumerate(nodes[0].op.graph.outputs) if output == name and set(value.type.names) == set(column[0].type.names)]
+        return found[0] if found else None
+    sources = {of[value.output] if value.node == before.id else None for before, value in zip(nodes, column[1:], strict=False)}
+    return sources.pop() if len(sources) == 1 else None
+
+
+def _kept(nodes: list[Node], port: Port, carried: dict[int, int], operands: list[list[Value]], uses: Counter[Key]) -> list[int]:
+    used = Counter((value.node, value.output) for row in operands[1:] for p, value in enumerate(row) if p in carried)
+    kept = {port.of[o] for node in nodes[:-1] for o in range(len(port.of)) if uses[node.id, o] > used[node.id, o]}
+    return sorted(kept)
+
+
+# ---- writing
+def write(body: "Forward", loop: Loop) -> None:
+    """The statements of a loop."""
+    for node, port in zip(loop.calls, loop.ports, strict=True):
+        assert isinstance(node.op, Call)
+        calls.declare(body.draft, node, node.op, port)
+    before, given, loop_names, sources = _inputs(body, loop)
+    module = body.scope.pick(names.singular(loop.base))
+    results, lists = _results(body, loop, given)
+    head = f"for {module} in self.{loop.base}:" if names.is_attribute(loop.base) else f"for {module} in {body.draft.reach(loop.base)}:"
+    if sources:
+        head = f"for {', '.join([module, *loop_names])} in zip({body.draft.reach(loop.base)}, {', '.join(sources)}):"
+    assert isinstance(loop.calls[0].op, Call)
+    lent = [body.draft.reach(label) for _, label in loop.calls[0].op.layers]
+    body.lines += [*before, *(f"{name} = []" for name in lists.values()), head]
+    body.lines.append(f"    {', '.join(results)} = {module}({', '.join([*given, *lent])})")
+    body.lines += [f"    {name}.append({results[tensor]})" for tensor, name in lists.items()]
+    body.scope.release([*loop_names, *(name for p, name in enumerate(given) if p in loop.carried)])
+    _hold(body, loop, results, lists)
+
+
+def _inputs(body: "Forward", loop: Loop) -> tuple[list[str], list[str], list[str], list[str]]:
+    """Statements before the loop, the arguments in it, its variables and what they run over."""
+    orders = list(loop.ports[0].inputs.items())
+    given = [""] * len(orders)
+    variables, sources = [], []
+    rows = [value for i, row in enumerate(loop.operands) for p, value in enumerate(row) if i == 0 or p not in loop.carried]
+    terms = {value: _named(body, value, orders[p][1]) for p, row in _columns(loop) for value in row}
+    for value in rows:
+        body.use(value)
+    before: list[str] = []
+    for p in loop.fixed:
+        given[p] = terms[loop.operands[0][p]]
+    for p in loop.each:
+        given[p] = body.scope.pick(orders[p][0])
+        body.scope.hold([given[p]])
+        variables.append(given[p])
+        sources.append(sequence([terms[row[p]] for row in loop.operands], body.lists))
+    for p in loop.carried:
+        initial = terms[loop.operands[0][p]]
+        if initial.isidentifier() and body.scope.free(initial) and initial not in given:
+            given[p] = initial
+        else:
+            given[p] = body.scope.pick(_final(body, loop, p) or orders[p][0])
+            before.append(f"{given[p]} = {initial}")
+        body.scope.hold([given[p]])
+    return before, given, variables, sources
+
+
+def _columns(loop: Loop) -> Iterator[tuple[int, list[Value]]]:
+    for p in range(len(loop.operands[0])):
+        yield p, [row[p] for row in (loop.operands[:1] if p in loop.carried or p in loop.fixed else loop.operands)]
+
+
+def _final(body: "Forward", loop: Loop, p: int) -> str | None:
+    """The user's name of what a carried input ends as."""
+    last = loop.calls[-1]
+    output = loop.ports[-1].of.index(loop.carried[p])
+    return body.graph.name_of(Value(body.graph, last.id, output, last.types[output]))
+
+
+def _named(body: "Forward", value: Value, order: tuple[str, ...]) -> str:
+    """A name for a value in an order."""
+    if body.inline(value):
+        body.lines.append(body.baptise(value, *body.hints(value)))
+    held = body.held[value.node, value.output]
+    term = Writer(body, body.graph.node(value.node), ()).permute(held.term, order)
+    if not is_atom(term.code):
+        name = body.scope.pick(*body.hints(value))
+        body.lines.append(f"{name} = {term.code}")
+        body.scope.hold([name])
+        body.scope.release(held.reads)
+        body.held[value.node, value.output] = type(held)(Term(name, order), held.uses, (name,), pending=False)
+        return name
+    return term.code
+
+
+def _results(body: "Forward", loop: Loop, given: list[str]) -> tuple[list[str], dict[int, str]]:
+    """What the call in the loop is bound to, and the lists that keep it."""
+    node, port = loop.calls[-1], loop.ports[0]
+    carried = {tensor: given[p] for p, tensor in loop.carried.items()}
+    results, lists = [], {}
+    for tensor in range(len(port.outputs)):
+        outputs = [i for i, t in enumerate(port.of) if t == tensor]
+        assert isinstance(node.op, Call)
+        own = next((name for i in outputs if (name := node.op.graph.outputs[i][0])), names.singular(loop.base))
+        read = tensor in loop.kept or any(body.uses[node.id, i] for i in outputs)
+        results.append(carried.get(tensor) or (body.scope.pick(names.singular(own) if tensor in loop.kept else own) if read else "_"))
+        if tensor not in carried and read:
+            body.scope.hold([results[-1]])
+        if tensor in loop.kept:
+            extra = next((name for i in reversed(outputs) if (name := node.op.graph.outputs[i][0]) and name != results[-1]), f"{results[-1]}s")
+            lists[tensor] = body.scope.pick(extra)
+            body.scope.hold([lists[tensor]])
+            body.lists[lists[tensor]] = len(loop.calls)
+    body.scope.release([name for t, name in enumerate(results) if name != "_" and t not in carried])
+    return results, lists
+
+
+def _hold(body: "Forward", loop: Loop, results: list[str], lists: dict[int, str]) -> None:
+    """The values of the loop for what comes after it."""
+    inner = Counter((value.node, value.output) for row in loop.operands[1:] for p, value in enumerate(row) if p in loop.carried)
+    of = loop.ports[0].of
+    for i, node in enumerate(loop.calls):
+        for output, tensor in enumerate(of):
+            uses = body.uses[node.id, output] - inner[node.id, output]
+            if uses <= 0:
+                continue
+            order = loop.ports[0].outputs[tensor]
+            carried = tensor in loop.carried.values()
+            code = results[tensor] if i == len(loop.calls) - 1 and (carried or tensor not in lists) else f"{lists[tensor]}[{i}]"
+            body.hold((node.id, output), Term(code, order), pending=not code.isidentifier(), uses=uses)
+    body.scope.release(lists.values())
+
+
+def sequence(codes: list[str], lists: Mapping[str, int]) -> str:
+    """A list of values; the items of one list in order, or in reverse, are that list."""
+    for name, length in lists.items():
+        if codes == [f"{name}[{i}]" for i in range(length)]:
+            return name
+        if codes == [f"{name}[{i}]" for i in reversed(range(length))]:
+            return f"reversed({name})"
+    return f"[{', '.join(codes)}]"
