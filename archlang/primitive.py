@@ -212,6 +212,9 @@ class Emission(Protocol):
     def bind(self, term: Term, hint: str) -> Term:
         """Give an intermediate value a name because it is used twice."""
 
+    def unless_zero(self, value: Any, term: Term, code: str) -> Term:
+        """`code`, which holds `term` once; just `term` in a class all of whose instances have the `value` 0. One class serves rates of 0 and others."""
+
     def unpack(self, code: str, *orders: tuple[str, ...]) -> tuple[Term, ...]:
         """The outputs of an expression that is a tuple of tensors, one term per order: `value, index = scores.topk(2)`."""
 

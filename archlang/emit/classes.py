@@ -1,10 +1,10 @@
 """From drafts to classes: names of classes and arguments, and the text of each."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from archlang.emit import marks, names
+from archlang.emit import marks, names, runs, switches
 from archlang.emit.draft import Draft
 from archlang.emit.lines import fit
 from archlang.sizes import Poly
@@ -14,12 +14,14 @@ _AXIS_WORDS = {"c": "dim", "h": "height", "w": "width", "d": "depth", "t": "leng
 
 @dataclass(slots=True)
 class Class:
-    """A class of the module: one template for all instances in `drafts`."""
+    """A class of the module: one text for all instances in `drafts`."""
 
     name: str
     drafts: list[Draft]
-    arguments: list[tuple[str, list[Any]]] = field(default_factory=list)  # (name, value in each instance)
-    spellings: dict[int, str] = field(default_factory=dict)  # how each mark is written, `{}` for each argument
+    init: list[str]
+    forward: list[str]
+    arguments: list[tuple[str, list[Any]]]  # (name, value in each instance)
+    spellings: dict[int, str]  # how each mark is written
 
     @property
     def draft(self) -> Draft:
@@ -27,21 +29,19 @@ class Class:
 
     def values(self, draft: Draft) -> tuple[tuple[str, Any], ...]:
         """The arguments of one instance."""
-        at = self.drafts.index(draft)
+        at = next(i for i, own in enumerate(self.drafts) if own is draft)
         return tuple((name, column[at]) for name, column in self.arguments)
 
-    # ---- text
     def init_lines(self) -> list[str]:
-        stored = [f"self.{name} = {name}" for name in self.stored()]
-        return self._written([*stored, *self.draft.init], prefix="")
+        return self._written([*(f"self.{name} = {name}" for name in self.stored()), *self.init], prefix="")
 
     def forward_lines(self) -> list[str]:
-        return self._written(self.draft.forward, prefix="self.")
+        return self._written(self.forward, prefix="self.")
 
     def stored(self) -> list[str]:
         """The arguments that `forward` reads."""
-        read = [self.spellings[mark] for mark in marks.marks(self.draft.forward)]
-        return [name for name, _ in self.arguments if any(name in _words(spelling) for spelling in read)]
+        read = {word for mark in marks.marks(self.forward) for word in self.spellings[mark].split(" ")}
+        return [name for name, _ in self.arguments if name in read]
 
     def _written(self, lines: Sequence[str], prefix: str) -> list[str]:
         arguments = {name for name, _ in self.arguments}
@@ -52,21 +52,20 @@ class Class:
         return [part for line in lines for part in fit(marks.substitute(line, spell), 8)]
 
 
-def _words(text: str) -> list[str]:
-    return text.split(" ")
-
-
 def unify(name: str, drafts: list[Draft]) -> Class:
     """One class for drafts with equal skeletons: what differs between them becomes arguments."""
-    made = Class(name, drafts)
-    used = marks.marks([*drafts[0].init, *drafts[0].forward])
-    columns = {mark: [draft.values[mark] for draft in drafts] for mark in used}
-    varying = {mark: column for mark, column in columns.items() if len(set(map(repr, column))) > 1}
-    made.spellings = {mark: marks.literal(column[0]) for mark, column in columns.items()}
+    columns = {mark: [draft.values[mark] for draft in drafts] for mark in range(len(drafts[0].values))}
+    hints = dict(enumerate(drafts[0].hints))
+    runs.settle(columns)
+    init = [runs.resolve(line, columns, hints) for line in drafts[0].init]
+    forward = [switches.resolve(line, columns) for line in drafts[0].forward]
     arguments = Arguments(drafts)
-    made.spellings |= {mark: arguments.spell(column, drafts[0].hints[mark], varying.values()) for mark, column in varying.items()}
-    made.arguments = arguments.ordered()
-    return made
+    spellings = {}
+    for mark in marks.marks([*init, *forward]):
+        column = columns[mark]
+        same = len(set(map(repr, column))) == 1
+        spellings[mark] = marks.literal(column[0]) if same else arguments.spell(column, hints[mark])
+    return Class(name, drafts, init, forward, arguments.ordered(), spellings)
 
 
 class Arguments:
@@ -84,7 +83,7 @@ class Arguments:
         rank = {name: i for i, name in reversed(list(enumerate(map(names.local, first))))}
         return sorted(self._chosen.items(), key=lambda item: rank.get(item[0], len(rank)))
 
-    def spell(self, column: list[Any], hint: str, _all: Any) -> str:
+    def spell(self, column: list[Any], hint: str) -> str:
         """How the values of a column are written."""
         for name, known in [*self._chosen.items(), *self._hypers, *self._axes]:
             if known == column and self._usable(name, column):

@@ -1,7 +1,9 @@
 """`__init__`: the lines that make modules, parameters and buffers."""
 
-from archlang.emit import names
-from archlang.emit.draft import Declaration, Draft
+from itertools import groupby
+
+from archlang.emit import marks, names
+from archlang.emit.draft import Declaration, Draft, is_list
 
 
 def init_lines(draft: Draft) -> list[str]:
@@ -13,7 +15,7 @@ def init_lines(draft: Draft) -> list[str]:
             groups.setdefault(base, {})[index] = declaration
     lines: list[str] = []
     for base, members in groups.items():
-        lines += _single(base, members[""]) if "" in members else _several(base, members)
+        lines += _single(base, members[""]) if "" in members else _several(draft, base, members)
         for index, declaration in members.items():
             path = draft.reach(f"{base}.{index}" if index else base)
             lines += [f"{path}.{leaf} = nn.Parameter({code})" for leaf, code in declaration.starts]
@@ -30,7 +32,23 @@ def _single(label: str, declaration: Declaration) -> list[str]:
     return [f"self.{label} = {code}"]
 
 
-def _several(base: str, members: dict[str, Declaration]) -> list[str]:
-    ordered = sorted(members, key=int)
-    items = ", ".join(members[index].code for index in ordered)
-    return _single(base, Declaration("modules", f"nn.ModuleList([{items}])"))
+def _several(draft: Draft, base: str, members: dict[str, Declaration]) -> list[str]:
+    """`nn.ModuleList`; runs of members that differ only in numbers are marked as one, for whoever knows which numbers differ."""
+    if not is_list(list(members)):
+        items = ", ".join(f'"{index}": {members[index].code}' for index in sorted(members, key=_place))
+        return _single(base, Declaration("modules", f"nn.ModuleDict({{{items}}})"))
+    codes = [members[str(index)].code for index in range(len(members))]
+    runs = [list(run) for _, run in groupby(codes, key=lambda code: marks.MARK.sub("#", code))]
+    return _single(base, Declaration("modules", f"nn.ModuleList([{', '.join(_run(draft, run) for run in runs)}])"))
+
+
+def _run(draft: Draft, codes: list[str]) -> str:
+    """`Block(dim, rate=rate)` with a column of values in each mark, and the count."""
+    columns = zip(*([int(mark) for mark in marks.MARK.findall(code)] for code in codes), strict=True)
+    made = iter([draft.mark(marks.Column(draft.values[mark] for mark in column), draft.hints[column[0]]) for column in columns])
+    count = draft.mark(len(codes), "depth")
+    return f"{marks.RUN}{marks.MARK.sub(lambda _: next(made), codes[0])}{marks.TIMES}{count}{marks.RUN_END}"
+
+
+def _place(index: str) -> tuple[bool, int, str]:
+    return not index.isdigit(), int(index) if index.isdigit() else 0, index

@@ -1,5 +1,6 @@
 """What is known of a class while it is written: marked constants, declarations of modules and weights, helpers."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,11 @@ class Declaration:
     code: str
     starts: list[tuple[str, str]] = field(default_factory=list)  # (leaf, tensor)
     persistent: bool = True
+
+
+def is_list(indices: Collection[str]) -> bool:
+    """Whether indices are 0, 1, 2 ..."""
+    return set(indices) == {str(i) for i in range(len(indices))}
 
 
 class Draft:
@@ -35,7 +41,11 @@ class Draft:
         self.inputs: dict[str, tuple[str, ...]] = {}  # the orders that the inputs must come in
         self.extra: list[str] = []  # free sizes that the caller must tell
         self.orders: list[tuple[str, ...]] = []  # of the results
-        self.labels = {label.split(".")[0] for node in graph if (label := node.label)} | set(graph.layers)
+        dotted = [(base, rest) for node in graph if (label := node.label) for base, _, rest in [label.partition(".")]]
+        self.labels = {base for base, _ in dotted} | set(graph.layers)
+        self._members: dict[str, set[str]] = {}
+        for base, rest in dotted:
+            self._members.setdefault(base, set()).add(rest)
 
     @property
     def doc(self) -> str:
@@ -60,6 +70,17 @@ class Draft:
         self.hints.append(hint)
         return f"{marks.OPEN}{len(self.values) - 1}{marks.CLOSE}"
 
+    def renumber(self) -> None:
+        """Number the marks by their places in the code, so that equal code has equal marks; those not in it are dropped."""
+        used = marks.marks([*self.init, *self.forward])
+        place = {mark: i for i, mark in enumerate(used)}
+        self.values, self.hints = [self.values[mark] for mark in used], [self.hints[mark] for mark in used]
+
+        def renumbered(lines: list[str]) -> list[str]:
+            return [marks.MARK.sub(lambda match: f"{marks.OPEN}{place[int(match[1])]}{marks.CLOSE}", line) for line in lines]
+
+        self.init, self.forward = renumbered(self.init), renumbered(self.forward)
+
     def declare(self, label: str, declaration: Declaration) -> Declaration:
         """Make something under a label, once."""
         return self.declarations.setdefault(label, declaration)
@@ -75,17 +96,13 @@ class Draft:
         """How `forward` reaches what is declared under a label."""
         if label.startswith("@"):
             return names.local(label[1:])
-        if (declaration := self.declarations.get(label)) is None and names.is_attribute(label.split(".")[0]):
-            return self._indexed(f"self.{label}")
+        base, _, index = label.partition(".")
+        declaration = self.declarations.get(label)
         kind = declaration.kind if declaration else "modules"
-        first, *rest = label.split(".")
-        base = f"self.{first}" if names.is_attribute(first) else f"self._{kind}[{first!r}]".replace("'", '"')
-        return self._indexed(".".join([base, *rest]))
-
-    @staticmethod
-    def _indexed(path: str) -> str:
-        base, *rest = path.split(".")
-        return base + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in rest)
+        path = f"self.{base}" if names.is_attribute(base) else f'self._{kind}["{base}"]'
+        if not index:
+            return path
+        return f"{path}[{index}]" if is_list(self._members[base]) else f'{path}["{index}"]'
 
     def need_helper(self, name: str) -> str:
         file = names.snake(name)

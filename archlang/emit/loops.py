@@ -201,10 +201,16 @@ def _hold(body: "Forward", loop: Loop, results: list[str], lists: dict[int, str]
             if uses <= 0:
                 continue
             order = loop.ports[0].outputs[tensor]
-            carried = tensor in loop.carried.values()
-            code = results[tensor] if i == len(loop.calls) - 1 and (carried or tensor not in lists) else f"{lists[tensor]}[{i}]"
+            last = i == len(loop.calls) - 1
+            code = results[tensor] if last and (tensor not in lists or _own_name(node, output) == results[tensor]) else f"{lists[tensor]}[{i}]"
             body.hold((node.id, output), Term(code, order), pending=not code.isidentifier(), uses=uses)
     body.scope.release(lists.values())
+
+
+def _own_name(node: Node, output: int) -> str | None:
+    assert isinstance(node.op, Call)
+    name: str | None = node.op.graph.outputs[output][0]
+    return name
 
 
 def sequence(codes: list[str], lists: Mapping[str, int]) -> str:

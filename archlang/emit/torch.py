@@ -80,6 +80,7 @@ def build(graph: Graph) -> Emitted:
     emitted = Emitted()
     namer = class_namer(_reserved)
     main = namer(graph.name)
+    looped = {n.op.graph.digest for g in _children_first(graph) for n in g if isinstance(n.op, Call) and n.label and "." in n.label}
     for level in _levels(graph):
         groups: dict[tuple[object, ...], list[tuple[Graph, Draft]]] = {}
         for part in level:
@@ -87,16 +88,23 @@ def build(graph: Graph) -> Emitted:
             groups.setdefault(draft.skeleton, []).append((part, draft))
         for members in groups.values():
             first = members[0][0]
-            made = unify(main if first is graph else namer(names.singular(first.name) if False else first.name), [draft for _, draft in members])
+            made = unify(main if first is graph else namer(_title(first, looped)), [draft for _, draft in members])
             emitted.classes.append(made)
             emitted.of |= {part.digest: (made, draft) for part, draft in members}
     return emitted
+
+
+def _title(graph: Graph, looped: set[str]) -> str:
+    """What to call the class of a graph: the body of the loop `stages` is a `Stage`."""
+    base, _, last = graph.name.rpartition("_")
+    return f"{base}_{names.singular(last)}" if graph.digest in looped else graph.name
 
 
 def _draft(graph: Graph, emitted: Emitted, root: bool) -> Draft:
     called = {child.digest: _port(*emitted.of[child.digest]) for child in graph.calls}
     draft = Forward(graph, called, root).run()
     draft.init = init_lines(draft)
+    draft.renumber()
     return draft
 
 

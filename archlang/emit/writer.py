@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from archlang.emit import marks
 from archlang.emit.draft import Declaration, Draft
 from archlang.ir import Node
 from archlang.primitive import Term
@@ -154,6 +155,11 @@ class Writer:
 
     def bind(self, term: Term, hint: str) -> Term:
         return self._body.bind(term, hint)
+
+    def unless_zero(self, value: Any, term: Term, code: str) -> Term:
+        before, after = code.split(term.code, 1)
+        switch = self._draft.mark(marks.plain(value), self._hint)
+        return Term(f"{marks.IF}{switch}{before}{marks.THEN}{term.code}{marks.THEN}{after}{marks.END}", term.order)
 
     def unpack(self, code: str, *orders: tuple[str, ...]) -> tuple[Term, ...]:
         return self._body.unpack(self._node, code, orders)

@@ -38,7 +38,7 @@ class Dropout(Primitive):
         return x
 
     def emit(self, code: Emission, x: Term) -> Term:
-        return Term(f"F.dropout({x.code}, {code.const(self.rate)}, self.training)", x.order) if self.rate else x
+        return code.unless_zero(self.rate, x, f"F.dropout({x.code}, {code.const(self.rate)}, self.training)")
 
     def reference(self, types: Types, x: Named) -> Named:
         return x
@@ -58,11 +58,9 @@ class DropPath(Dropout):
         return super().infer(facts, x)
 
     def emit(self, code: Emission, x: Term) -> Term:
-        if not self.rate:
-            return x
         places = tuple(x.order.index(name) for name in code.inputs[0].of_role("batch"))
         where = "" if places == (0,) else f", {places}"
-        return Term(f"{code.helper('drop_path')}({x.code}, {code.const(self.rate)}, self.training{where})", x.order)
+        return code.unless_zero(self.rate, x, f"{code.helper('drop_path')}({x.code}, {code.const(self.rate)}, self.training{where})")
 
 
 @register

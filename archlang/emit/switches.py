@@ -1,0 +1,25 @@
+"""Code that is written only where some instance needs it: a dropout whose rate is 0 everywhere is left out."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from archlang.emit import marks
+from archlang.emit.scope import place
+from archlang.primitive import Term
+
+_SWITCH = re.compile(  # the innermost one
+    f"{marks.IF}{marks.MARK.pattern}([^{marks.IF}{marks.THEN}]*){marks.THEN}([^{marks.IF}{marks.THEN}]*){marks.THEN}([^{marks.IF}{marks.THEN}]*?){marks.END}"
+)
+
+
+def resolve(line: str, columns: Mapping[int, Sequence[Any]]) -> str:
+    """The line with its switches decided."""
+    while match := _SWITCH.search(line):
+        before, after = line[: match.start()], line[match.end() :]
+        if any(columns[int(match[1])]):
+            line = f"{before}{match[2]}{match[3]}{match[4]}{after}"
+        else:
+            inner = Term(match[3], (), tight=False)
+            line = place(f"{before}\ue0020\ue003{after}", lambda _, inner=inner: inner)  # type: ignore[misc]
+    return line
