@@ -114,11 +114,6 @@ class TensorType:
         """The same axes with some sizes changed."""
         return replace(self, axes=tuple(replace(a, size=sizes.get(a.name, a.size)) for a in self.axes))
 
-    def reduced(self, *names: str) -> "TensorType":
-        """Without these axes, which the value has seen whole: time axes among them are lost."""
-        lost = {axis.name for axis in self.axes if axis.name in names and axis.role == "time"}
-        return replace(self.without(*names), lost=self.lost | lost)
-
     def swapped(self, old: Iterable[str], new: Iterable[Axis]) -> "TensorType":
         """`new` in the place of the last of the axes `old` (at the end where there are none)."""
         gone = set(old)

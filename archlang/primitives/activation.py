@@ -119,8 +119,8 @@ class Softplus(Unary):
     beta: Number = 1.0
 
     def value(self, x: Any) -> Any:
-        soft = (1 + (self.beta * x).exp()).log() / self.beta
-        return x.where(self.beta * x > 20, soft)
+        near = self.beta * x <= 20
+        return x.where(~near, (1 + (self.beta * x * near).exp()).log() / self.beta)
 
 
 @register

@@ -23,12 +23,7 @@ def join(facts: Facts, *types: TensorType) -> TensorType:
             raise OpError("A204", "axis sizes do not agree", axis.name)
         if isinstance(here.size, Poly) and not isinstance(axis.size, Poly):
             axes[axis.name] = axis
-    lost = frozenset[str]().union(*(type_.lost for type_ in types))
-    for name in axes:
-        if name in lost:
-            help = f"a value that has seen all of `{name}` would carry the future into the past: use a causal form such as `cumsum`"
-            raise OpError("A212", f"a value that has lost the time axis `{name}` meets one that has it", name, help)
-    return TensorType(tuple(axes.values()), promote(*(type_.dtype for type_ in types)), lost)
+    return TensorType(tuple(axes.values()), promote(*(type_.dtype for type_ in types)))
 
 
 def _article(role: str) -> str:
@@ -57,8 +52,8 @@ def refuse(type_: TensorType, title: str, help: str | None = None, about: str = 
 
 def known(size: Size) -> int:
     """A size at run time."""
-    assert isinstance(size, int), size
-    return size
+    assert not isinstance(size, Poly), size
+    return int(size)
 
 
 def made(name: str, base: type[Primitive], facts: dict[str, Any]) -> type[Primitive]:

@@ -48,9 +48,7 @@ class Gather(Primitive):
         need_axes(x, [self.axis])
         _need_positions(index)
         join(facts, x.without(self.axis), index.without(self.axis))
-        own = self.own(x, index)
-        seen = x.reduced(*([] if any(axis.name == self.axis for axis in own) else [self.axis]))
-        return replace(x.swapped([self.axis], own), lost=seen.lost | index.lost)
+        return x.swapped([self.axis], self.own(x, index))
 
     def emit(self, code: Emission, x: Term, index_: Term) -> Term:
         own = self.own(*code.inputs)
@@ -108,8 +106,7 @@ class Scatter(Primitive):
             raise OpError("A205", f"`index` has no axis that makes way for `{self.axis}`", "index", "name it with `on`")
         if self.axis not in spent:
             need_new(x, self.axis, "axis")
-        seen = x.reduced(*(name for name in spent if name != self.axis))
-        return replace(x.swapped(spent, [Axis(self.axis, self.size, default_role(self.axis))]), lost=seen.lost | index.lost)
+        return x.swapped(spent, [Axis(self.axis, self.size, default_role(self.axis))])
 
     def emit(self, code: Emission, x: Term, index: Term) -> Term:
         spent, x_type = self.spent(code.inputs[1]), code.inputs[0]

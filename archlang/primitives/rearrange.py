@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
 
@@ -40,7 +40,7 @@ class Rearrange(Primitive):
     """Splits and merges axes: `rearrange("h -> h p, w -> w q, p q -> n", p = 7, q = 7)`.
 
     Each part maps a group of axes to a group; parts apply from left to right. The first name of a group is the slowest: the element at (i, j) of
-    axes a, b is at i * |b| + j of their merger. The size of at most one new axis of a part may be left out. A time axis stays causal where it is
+    axes a, b is at i * |b| + j of their merger. The size of at most one axis that a part makes may be left out. A time axis stays causal where it is
     the slowest on both sides (`t -> t p` is a step of p).
     """
 
@@ -59,14 +59,13 @@ class Rearrange(Primitive):
         for name, _ in self.sizes.items:
             if name not in made:
                 raise OpError("A209", f"no part of the pattern makes an axis `{name}`", name)
-        made_type = x
         for step in self.steps(facts, x):
-            made_type = made_type.swapped(step.part.left, step.new)
-        gone = x.reduced(*(name for name in x.names if name not in made_type))
-        return replace(made_type, lost=gone.lost)
+            x = x.swapped(step.part.left, step.new)
+        return x
 
     def steps(self, facts: Facts, x: TensorType) -> Iterator[Step]:
-        """The parts with their axes and sizes."""
+        """The parts with their axes and sizes. A given size is that of the first axis of its name that is made."""
+        sizes = dict(self.sizes.items)
         for part in self.parts:
             for name in part.left:
                 if name not in x:
@@ -74,14 +73,13 @@ class Rearrange(Primitive):
             for name in part.right:
                 if name in x and name not in part.left:
                     raise part.error(f"there already is an axis `{name}` in {x}")
-            step = self.step(facts, part, x)
+            step = self.step(facts, part, x, {name: sizes.pop(name) for name in part.right if name in sizes})
             yield step
             x = x.swapped(part.left, step.new)
 
-    def step(self, facts: Facts, part: Part, x: TensorType) -> Step:
+    def step(self, facts: Facts, part: Part, x: TensorType, given: dict[str, Size]) -> Step:
         old = tuple(x[name] for name in part.left)
         total = product(axis.size for axis in old)
-        given: dict[str, Size] = {name: size for name, size in self.sizes.items if name in part.right}
         unknown = [name for name in part.right if name not in given]
         if len(unknown) > 1:
             raise part.error(f"the sizes of {' and '.join(f'`{n}`' for n in unknown)} are unknown", f"give one: `{unknown[0]} = ...`")

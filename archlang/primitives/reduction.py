@@ -1,6 +1,6 @@
 """Reductions over named axes, which they drop, and cumulative forms, which keep them.
 
-A reduction over a time axis has seen the future: its result may not meet that axis again. The cumulative forms are causal.
+A reduction over a time axis sees the future, so its result may not meet that axis again. The cumulative forms are causal.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class Reduction(Primitive):
         need_axes(x, self.on)
         if not any(part in x.dtype for part in self.takes):
             raise refuse(x, f"`{self.name}` takes {' or '.join(self.takes)}", "`cast(x, float)`" if self.takes[0] == "float" else "compare first: `x > 0`")
-        return x.reduced(*axes_of(self.on, x)).cast(self.gives or x.dtype)
+        return x.without(*axes_of(self.on, x)).cast(self.gives or x.dtype)
 
     def emit(self, code: Emission, x: Term) -> Term:
         on = axes_of(self.on, code.inputs[0])

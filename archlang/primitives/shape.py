@@ -57,8 +57,7 @@ class Rename(Primitive):
         for name in new.values():
             if sum(axis.name == name for axis in axes) > 1:
                 raise OpError("A206", f"two axes would be `{name}` in {x}", next(old for old in new if new[old] == name))
-        gone = [old for old in new if x[old].role == "time" != default_role(new[old])]
-        return replace(x, axes=axes, lost=x.reduced(*gone).lost)
+        return replace(x, axes=axes)
 
     def emit(self, code: Emission, x: Term) -> Term:
         new = dict(self.names.items)
@@ -66,6 +65,9 @@ class Rename(Primitive):
 
     def reference(self, types: Types, x: Named) -> Named:
         return x.rename(**dict(self.names.items))
+
+    def mixes(self, x: TensorType) -> frozenset[str]:
+        return frozenset(name for name, _ in self.names.items)
 
 
 @register
@@ -252,7 +254,7 @@ class Slice(Primitive):
         return x.resized(**{self.axis: stop - start if step == 1 else ceil(divide(stop - start, step))})
 
     def emit(self, code: Emission, x: Term) -> Term:
-        if self.start is None and self.stop is None and self.step is None:
+        if self.start is None and self.stop is None and self.step in (None, 1):
             return x
         bounds = [code.size(end) if end is not None else "" for end in (self.start, self.stop)]
         step = [code.size(self.step)] if self.step not in (None, 1) else []
@@ -285,7 +287,7 @@ class Select(Primitive):
         above = Condition("<=", -self.index if isinstance(self.index, int) and self.index < 0 else 0, whole)
         if not (facts.require(below, f"an index of `{self.axis}`") and facts.require(above, f"an index of `{self.axis}`")):
             raise OpError("A204", f"there is no position {self.index} in the axis `{self.axis}` of size {whole}", "index")
-        return x.reduced(self.axis)
+        return x.without(self.axis)
 
     def emit(self, code: Emission, x: Term) -> Term:
         return Term(index(x, {self.axis: code.size(self.index)}), tuple(name for name in x.order if name != self.axis))
