@@ -311,7 +311,8 @@ class _Compiler:
             for variable in variables:
                 cx.scope.define(variable, int(match[variable]), entry.span, "index")
             self.claim(key, entry, _length(entry.ours), self.adapter(entry.theirs, cx, key[match.end() :]))
-        if not matched:
+        # what neither side has may be said: `head = none if tied else "lm_head"`
+        if not matched and (variables or self.adapter(entry.theirs, self.cx, "") is not None):
             last = next(iter(_words(entry.ours)), "")
             raise error(
                 "A602",
@@ -348,6 +349,8 @@ class _Compiler:
 
     # ---- theirs
     def adapter(self, expr: syntax.Expr, cx: Context, rest: str) -> Adapter | None:
+        if isinstance(expr, syntax.IfElse):
+            return self.adapter(expr.then if expressions.truth(cx, expr.condition) else expr.otherwise, cx, rest)
         if isinstance(expr, syntax.Constant) and expr.value is None:
             return None
         return self.made(expr, cx, rest)
@@ -355,8 +358,6 @@ class _Compiler:
     def made(self, expr: syntax.Expr, cx: Context, rest: str) -> Adapter:
         if isinstance(expr, syntax.String):
             return Key(self.text(expr, cx) + rest)
-        if isinstance(expr, syntax.IfElse):
-            return self.made(expr.then if expressions.truth(cx, expr.condition) else expr.otherwise, cx, rest)
         if isinstance(expr, syntax.Binary) and expr.op in "+-":
             number = expressions.number(cx, expr.right)
             return Plus(self.made(expr.left, cx, rest), float(number) * (1 if expr.op == "+" else -1))

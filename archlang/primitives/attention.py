@@ -48,6 +48,7 @@ class Attend(Primitive):
     scale: Number | None = None
     drop: Number = 0
     on: Axes = ("space", "time")
+    position: Any = None  # never stays here: the elaborator applies it, as an operation of its own
 
     # ---- types
     def infer(
