@@ -31,6 +31,7 @@ class Linear(Primitive):
 
     name: ClassVar[str] = "linear"
     inputs: ClassVar[tuple[str, ...]] = ("x", "weight?")
+    prefers: ClassVar[str | None] = "last"
 
     units: Units
     bias: bool = True
