@@ -123,10 +123,13 @@ class Statements(Expressions):
         return ["expect ", filled([self.on_fact(fact) for fact in node.facts])]
 
     def on_fact(self, node: syntax.Fact) -> Doc:
-        point: Doc = [" at ", self.listed("[", node.settings, "]")] if node.settings else ""
-        if len(node.settings) == 1 and node.settings[0].name:
-            point = [" at ", self.any(node.settings[0])]
-        return [self.expr(node.condition, DISJUNCTION), f" for {node.variant}" if node.variant else "", point]
+        single = len(node.settings) == 1 and node.settings[0].name is not None
+        point = self.any(node.settings[0]) if single else self.listed("[", node.settings, "]")
+        return [
+            self.expr(node.condition, DISJUNCTION),
+            f" for {node.variant}" if node.variant else "",
+            [" at ", point] if node.settings else "",
+        ]
 
     def on_checkpoint(self, node: syntax.Checkpoint) -> Doc:
         return Group([f"checkpoint {node.name} ", self.braced(node.entries)])
