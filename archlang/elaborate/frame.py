@@ -16,6 +16,7 @@ class Frame:
 
     graph: Graph
     parent: "Frame | None" = None
+    wishes: dict[Value, str] = field(default_factory=dict)  # what the source calls a value of a graph around
     captured: dict[Value, str] = field(default_factory=dict)  # a value of the parent graph -> input port
     lent: dict[str, str] = field(default_factory=dict)  # layer port -> label in the parent graph
     labels: dict[str, Span] = field(default_factory=dict)
@@ -28,7 +29,7 @@ class Frame:
         assert self.parent is not None, "a value from nowhere"
         outer = self.parent.capture(value)
         if outer not in self.captured:
-            port = _unused(outer.graph.name_of(outer) or "x", self.graph.inputs)
+            port = _unused(self.wishes.get(value) or outer.graph.name_of(outer) or "x", self.graph.inputs)
             self.graph.add_input(port, outer.type, outer.graph.node(outer.node).span)
             self.captured[outer] = port
         return self.graph.inputs[self.captured[outer]]

@@ -1,6 +1,6 @@
 """Statements: bodies of blocks, models and loops."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,25 +48,25 @@ def run(cx: Context, body: tuple[syntax.Statement, ...]) -> Returned | None:
 
 
 def poison(cx: Context, statement: Any) -> None:
-    """Bind what a failed statement should have bound."""
-    targets: list[syntax.Name] = list(statement.targets) if isinstance(statement, syntax.Bind) else []
-    for inner in (
-        *getattr(statement, "body", ()),
-        *getattr(statement, "then", ()),
-        *getattr(statement, "otherwise", ()),
-    ):
-        targets += [target for target in getattr(inner, "targets", ()) if isinstance(target, syntax.Name)]
-    names = [(target.id, target.span) for target in targets]
-    if isinstance(statement, syntax.Declare | syntax.Input):
-        names.append((statement.port.name, statement.port.span))
-    if isinstance(statement, syntax.Output):
-        names.append((statement.name, statement.span))
-    for name, span in names:
+    """Bind what a failed statement should have bound, at any depth."""
+    for name, span in _bound_by(statement):
         known = cx.scope.find(name)
         if known is None:
             cx.scope.names[name] = Binding(UNKNOWN, span)
-        elif known.word == "name":
+        elif known.word in ("name", "input"):
             known.value = UNKNOWN
+
+
+def _bound_by(statement: Any) -> Iterator[tuple[str, Span]]:
+    if isinstance(statement, syntax.Bind):
+        yield from ((target.id, target.span) for target in statement.targets)
+    if isinstance(statement, syntax.Declare | syntax.Input):
+        yield statement.port.name, statement.port.span
+    if isinstance(statement, syntax.Output):
+        yield statement.name, statement.span
+    for part in ("body", "then", "otherwise"):
+        for inner in getattr(statement, part, ()):
+            yield from _bound_by(inner)
 
 
 # ---- binding
@@ -207,6 +207,7 @@ def _iteration(cx: Context, inner: Context, statement: Any, label: str, name: st
     names: list[str] = []
 
     def body(here: Context, given: dict[str, Given]) -> Any:
+        here.frame.wishes = _called(inner.scope)
         _body(here, statement)
         changed = _exported(cx.scope, inner.scope, here.frame)
         names.extend(n for n, b in changed.items() for _ in _tensors(b.value, here.frame))
@@ -227,6 +228,17 @@ def _iteration(cx: Context, inner: Context, statement: Any, label: str, name: st
         if isinstance(binding.value, Value):
             cx.frame.graph.rename(binding.value, variable)
     return True
+
+
+def _called(scope: Scope | None) -> dict[Value, str]:
+    """What the names in scope call tensors, the innermost first."""
+    found: dict[Value, str] = {}
+    while scope is not None:
+        for name, binding in scope.names.items():
+            if isinstance(binding.value, Value):
+                found.setdefault(binding.value, name)
+        scope = scope.parent
+    return found
 
 
 def _exported(outer: Scope, inner: Scope, frame: Frame) -> dict[str, Binding]:
