@@ -144,17 +144,18 @@ def infer(op: Primitive, facts: Facts, inputs: Sequence[Any]) -> tuple[TensorTyp
     before = frozenset[str]().union(*(type_.lost for type_ in given))
     if isinstance(op, Call) or not (time or before):
         return types
-    if met := sorted(before & time):
+    kept = {axis.name for type_ in types for axis in type_ if axis.role == "time"}
+    if met := sorted(before & time & kept):
         raise OpError(
             "A212",
             f"a value that has seen the time axis `{met[0]}` whole meets one that still has it",
             help="later positions would leak into earlier ones",
         )
     seen = op.looks_ahead(*inputs) & time
-    if kept := sorted(axis for axis in seen if any(axis in type_ for type_ in types)):
+    if ahead := sorted(seen & kept):
         raise OpError(
             "A208",
-            f"`{op.name}` looks ahead along the time axis `{kept[0]}`",
+            f"`{op.name}` looks ahead along the time axis `{ahead[0]}`",
             help="time is causal: call the axis `n` if the network sees it whole",
         )
     return tuple(replace(type_, lost=before | seen) for type_ in types)
@@ -283,7 +284,9 @@ class Graph:
             if isinstance(node.op, Call):
                 yield from node.op.graph.weights(f"{prefix}{label}.")
             else:
-                yield from ((f"{prefix}{label}{'.' if leaf else ''}{leaf}", p, node) for leaf, p in graph.params(node).items())
+                yield from (
+                    (f"{prefix}{label}{'.' if leaf else ''}{leaf}", p, node) for leaf, p in graph.params(node).items()
+                )
 
     def makers(self) -> Iterator[tuple[str, "Graph", Node]]:
         """Every label of the graph with the node that says what it holds (of this graph, or of one that borrows the layer) once, in order."""
@@ -292,7 +295,11 @@ class Graph:
         for node in self:
             found = [(node.label, (self, node))] if node.label and not isinstance(node.op, WeightOf) else []
             if isinstance(node.op, Call):
-                found += [(label, lent) for port, label in node.op.layers if label not in own and (lent := node.op.graph.lent(port))]
+                found += [
+                    (label, lent)
+                    for port, label in node.op.layers
+                    if label not in own and (lent := node.op.graph.lent(port))
+                ]
             for label, (graph, maker) in found:
                 if not label.startswith("@") and label not in seen:
                     seen.add(label)

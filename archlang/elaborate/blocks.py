@@ -7,7 +7,9 @@ from typing import Any
 from archlang import syntax
 from archlang.diagnostics import error
 from archlang.elaborate import calls, signatures, statements
+from archlang.elaborate.arguments import read
 from archlang.elaborate.context import Context
+from archlang.elaborate.files import Module
 from archlang.elaborate.frame import Frame
 from archlang.elaborate.hypers import check_kind
 from archlang.elaborate.limits import MAX_DEPTH, too_deep
@@ -37,7 +39,7 @@ def apply_block(cx: Context, layer: Layer, inputs: dict[str, Given], span: Span)
     target = layer.target
     assert isinstance(target, BlockDef)
     if isinstance(target.syntax, syntax.Foreign):
-        return _apply_foreign(cx, target, inputs, span)
+        return _apply_foreign(cx, target.module, target.syntax, inputs, span)
     if len(cx.calls) >= MAX_DEPTH:
         raise too_deep(span)
     inside = cx.inner(module=target.module, calls=(*cx.calls, (target, span)), loop=None)
@@ -70,6 +72,7 @@ def apply_chain(cx: Context, layer: Layer, value: Any, span: Span) -> Any:
 def _run(cx: Context, target: BlockDef, hypers: dict[str, Given], inputs: dict[str, Given], span: Span) -> Any:
     """Bind the hyper-parameters and inputs of a block in a new scope and run its body."""
     block = target.syntax
+    assert isinstance(block, syntax.Block)
     for hyper in block.hypers:
         _bind_hyper(cx, hyper, hypers, target.name, span)
     found = signatures.bind_inputs(cx, block.signature, inputs)
@@ -102,25 +105,21 @@ def _bind_hyper(cx: Context, hyper: syntax.Hyper, given: dict[str, Given], owner
 
 def hyper_default(cx: Context, hyper: syntax.Hyper, default: syntax.Expr) -> Any:
     """The default of a hyper-parameter, which may mention input axes and other hyper-parameters."""
-    value = calls.read(cx, hyper.kind.name if hyper.kind else "value", default)
+    value = read(cx, hyper.kind.name if hyper.kind else "value", default)
     return check_kind(value, hyper.kind, hyper.name, default.span)
 
 
-def _apply_foreign(cx: Context, target: BlockDef, inputs: dict[str, Given], span: Span) -> Any:
-    declared = target.syntax
-    assert isinstance(declared, syntax.Foreign)
-    here = cx.inner(scope=Scope(), module=target.module)
+def _apply_foreign(cx: Context, module: Module, declared: syntax.Foreign, inputs: dict[str, Given], span: Span) -> Any:
+    here = cx.inner(scope=Scope(), module=module)
     found = signatures.bind_inputs(here, declared.signature, inputs)
-    assert declared.signature.results is not None
+    if declared.signature.results is None:
+        raise error(
+            "A405", "a foreign operation states its result", declared.span, help="write `-> [..]` after its inputs"
+        )
     types = tuple(signatures.result_type(here, port.type, found) for port in declared.signature.results)
-    op = Foreign(
-        symbol=declared.name,
-        target=declared.target,
-        ports=tuple(port.name for port in declared.signature.inputs),
-        types=types,
-    )
-    pairs = [(name, given.value) for name, given in inputs.items()]
-    values = calls.add(cx, op, pairs, span, {})
+    ports = tuple(port.name for port in declared.signature.inputs)
+    op = Foreign(symbol=declared.name, target=declared.target, ports=ports, types=types)
+    values = calls.add(cx, op, [(name, given.value) for name, given in inputs.items()], span, {})
     return values if len(values) > 1 else values[0]
 
 
@@ -212,6 +211,8 @@ def _memo_key(target: BlockDef, layer: Layer, inputs: dict[str, Given]) -> Any:
 # ---- which blocks are modules
 def makes_weights(cx: Context, target: BlockDef) -> bool:
     """Whether a block makes weights itself, not only through the layers it is given: then it adds its label to the path."""
+    if isinstance(target.syntax, syntax.Foreign):
+        return False
     if target not in cx.session.made:
         cx.session.made[target] = False  # for blocks that call themselves
         recipes = {
@@ -234,7 +235,7 @@ def _makes(cx: Context, target: BlockDef, name: str, recipes: set[str]) -> bool:
         return False
     known = target.module.names.get(name)
     if known is not None:
-        return not isinstance(known.syntax, syntax.Foreign) and makes_weights(cx, known)
+        return makes_weights(cx, known)
     cls = CONSTRUCTS.get(name)
     return cls is not None and issubclass(cls, Primitive) and cls.params is not Primitive.params
 

@@ -1,6 +1,7 @@
 """Calls: arguments to layers, layers to tensors."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -8,10 +9,11 @@ from pydantic import ValidationError
 from archlang import syntax
 from archlang.diagnostics import ArchError, Label, error, suggest
 from archlang.elaborate import blocks, expressions
+from archlang.elaborate.arguments import NUMBERS, PER_NAME, bind, missing, slots
 from archlang.elaborate.context import Context
 from archlang.elaborate.frame import Frame
 from archlang.elaborate.operators import BUILTINS, builtin
-from archlang.elaborate.values import AxisName, BlockDef, Given, Layer, Weights, is_number, kind_of, leaves, show
+from archlang.elaborate.values import BlockDef, Given, Layer, Weights, is_number, kind_of, leaves, show
 from archlang.ir import Value, WeightOf
 from archlang.primitive import Construct, OpError, Param, Primitive
 from archlang.primitives import CONSTRUCTS
@@ -21,11 +23,6 @@ from archlang.shapes import TensorType, axis
 from archlang.source import Span
 
 As = tuple[str, Span] | None  # the label of `as`
-PER_NAME = (
-    "sizes",
-    "names",
-)  # fields that take the keywords that name axes: `rearrange(..., p = 7)`, `rename(x, c = value)`
-NUMBERS = {"a": "left", "b": "right"}  # inputs of operators that may be numbers, and the fields that hold these
 
 
 # ---- the call expression
@@ -70,17 +67,18 @@ def _tensor_sum(cx: Context, items: tuple[Any, ...], span: Span) -> Any:
     for item in items[1:]:
         sides = (("a", "left", total), ("b", "right", item))
         fields = {field: value for _, field, value in sides if is_number(value)}
-        total = operation(cx, "add", [(port, value) for port, _, value in sides if isinstance(value, Value)], fields, span)
+        total = operation(
+            cx, "add", [(port, value) for port, _, value in sides if isinstance(value, Value)], fields, span
+        )
     return total
 
 
 def make(cx: Context, target: Any, arguments: Sequence[syntax.Argument], span: Span, label: As = None) -> Any:
     """A call of a block or construct: applied where all inputs are there, else a layer; a construct that is no layer is its value."""
     if isinstance(target, type) and not issubclass(target, Primitive):
-        hypers, _ = bind(cx, target, arguments, span)
-        return construct(target, hypers, span)
-    hypers, inputs = bind(cx, target, arguments, span)
-    layer = Layer(target, span, hypers, inputs, loop=cx.loop)
+        return construct(target, bind(cx, target, arguments).hypers, span)
+    bound = bind(cx, target, arguments)
+    layer = Layer(target, span, bound.hypers, bound.inputs, loop=cx.loop)
     if label is not None:
         layer = labelled(layer, *label)
     return apply(cx, layer, {}, span) if complete(layer) else layer
@@ -93,20 +91,11 @@ def _more(cx: Context, layer: Layer, expr: syntax.Call, label: As) -> Any:
         if len(values) != 1 or not isinstance(values[0], Value):
             raise error("A301", "a composition takes one tensor", expr.span)
         return pipe(cx, values[0], labelled(layer, *label) if label else layer, expr.span)
-    hypers, inputs = bind(cx, layer.target, expr.arguments, expr.span, frozenset(layer.inputs))
-    if hypers and layer.weights is not None:
-        (name, given), *_ = hypers.items()
+    bound = bind(cx, layer.target, expr.arguments, layer.inputs)
+    if bound.hypers and layer.weights is not None:
+        (name, given), *_ = bound.hypers.items()
         raise error("A707", f"`{layer.weights.name}` is one layer with weights: `{name}` cannot change", given.span)
-    merged = Layer(
-        layer.target,
-        layer.span,
-        {**layer.hypers, **hypers},
-        {**layer.inputs, **inputs},
-        (),
-        layer.label,
-        layer.weights,
-        layer.loop,
-    )
+    merged = replace(layer, hypers={**layer.hypers, **bound.hypers}, inputs=bound.inputs)
     if label is not None:
         merged = labelled(merged, *label)
     return apply(cx, merged, {}, expr.span) if complete(merged) else merged
@@ -114,193 +103,26 @@ def _more(cx: Context, layer: Layer, expr: syntax.Call, label: As) -> Any:
 
 def labelled(layer: Layer, label: str, span: Span) -> Layer:
     """The layer with the name that `as` gives its weights."""
-    if layer.weights is not None:
+    if layer.label is not None or (layer.weights is not None and layer.weights.instance is not None):
         raise error(
             "A708",
-            f"the weights of `{layer.weights.name}` have that name already",
+            f"the weights are already called `{layer.label or layer.name}`",
             span,
-            help="a layer bound with `=` is shared wherever its name is used",
+            help="a layer bound with `=` is shared wherever its name is used" if layer.weights else None,
         )
-    if layer.label is not None:
-        raise error("A708", f"the weights are already called `{layer.label}`", span)
-    return Layer(layer.target, layer.span, layer.hypers, layer.inputs, layer.stages, label, None, layer.loop)
-
-
-# ---- arguments
-def slots(target: Any) -> tuple[dict[str, str], list[str]]:
-    """What a target takes: hyper-parameters with how each is read, and inputs as `x`, `x?`, `*xs`."""
-    if isinstance(target, BlockDef):
-        signature = target.syntax.signature
-        hypers = getattr(target.syntax, "hypers", ())
-        ports = [port.name + ("?" if port.type.optional else "") for port in signature.inputs]
-        return {hyper.name: hyper.kind.name if hyper.kind else "value" for hyper in hypers}, ports
-    kinds = {name: "dtype" if name == "dtype" else word for name, word in target.kinds().items()}
-    return kinds, list(target.inputs) if issubclass(target, Primitive) else []
+    if layer.weights is not None:
+        layer.weights.name = label
+    return replace(layer, label=label)
 
 
 def complete(layer: Layer) -> bool:
     """Whether all inputs that it needs are there."""
-    if layer.target is None:
+    if layer.target is None or missing(layer.target, layer.inputs):
         return False
-    ports = slots(layer.target)[1]
-    needed = [port.strip("*") for port in ports if not port.endswith("?")]
-    return all(port in layer.inputs for port in needed) and (bool(layer.inputs) or not ports)
+    return bool(layer.inputs) or not slots(layer.target)[1]
 
 
-def bind(
-    cx: Context, target: Any, arguments: Sequence[syntax.Argument], span: Span, have: frozenset[str] = frozenset()
-) -> tuple[dict[str, Given], dict[str, Given]]:
-    """Sort arguments into hyper-parameters and inputs; positional ones are all the one or all the other, told apart by being tensors."""
-    kinds, ports = slots(target)
-    inputs: dict[str, Given] = {}
-    hypers: dict[str, Given] = {}
-    places = [argument for argument in arguments if argument.name is None]
-    names = [name for name in kinds if name not in PER_NAME]
-    values = [
-        read(cx, kinds[names[i]] if i < len(names) else "value", argument.value) for i, argument in enumerate(places)
-    ]
-    if target.name == "index" and len(places) == 1:
-        arguments = [
-            *arguments,
-            syntax.Argument(places[0].span, "size", places[0].value),
-        ]  # `index(n)` is `index(n = n)`
-    if any(isinstance(leaf, Value) for value in values for leaf in leaves(value)):
-        _positional_inputs(
-            target, ports, [p for p in ports if p.strip("*?") not in have], places, values, inputs, hypers
-        )
-    else:
-        if len(places) > len(names):
-            raise error(
-                "A301",
-                f"`{target.name}` takes {_count(len(names), 'positional argument')}, not {len(places)}",
-                places[len(names)].span,
-            )
-        hypers.update(
-            {name: Given(value, place.span) for name, value, place in zip(names, values, places, strict=False)}
-        )
-    for argument in arguments:
-        if argument.name is not None:
-            _keyword(cx, target, kinds, ports, argument, inputs, hypers)
-    return hypers, inputs
-
-
-def _count(count: int, what: str) -> str:
-    return f"{count or 'no'} {what}{'' if count == 1 else 's'}"
-
-
-def _positional_inputs(
-    target: Any,
-    ports: list[str],
-    free: list[str],
-    places: Sequence[syntax.Argument],
-    values: list[Any],
-    inputs: dict[str, Given],
-    hypers: dict[str, Given],
-) -> None:
-    if free and free[0].startswith("*"):
-        items = values[0] if len(values) == 1 and isinstance(values[0], tuple) else tuple(values)
-        inputs[free[0][1:]] = Given(items, places[0].span.to(places[-1].span))
-        return
-    if len(values) > len(free):
-        raise error(
-            "A301", f"`{target.name}` takes {_count(len(ports), 'input')}, and this is one more", places[len(free)].span
-        )
-    kinds = slots(target)[0]
-    for port, place, value in zip(free, places, values, strict=False):
-        name = port.strip("?")
-        if is_number(value) and NUMBERS.get(name) in kinds:
-            hypers[NUMBERS[name]] = Given(value, place.span)
-        elif value is None and port.endswith("?"):
-            continue
-        elif not isinstance(value, Value):
-            raise error(
-                "A305", "positional arguments are all inputs or all hyper-parameters", Label(place.span, f"a {kind_of(value)}"),
-                help=f"give it by name: `{name} = ...`" if isinstance(target, BlockDef) else "give hyper-parameters by name",
-            )  # fmt: skip
-        else:
-            inputs[name] = Given(value, place.span)
-
-
-def _keyword(
-    cx: Context,
-    target: Any,
-    kinds: dict[str, str],
-    ports: list[str],
-    argument: syntax.Argument,
-    inputs: dict[str, Given],
-    hypers: dict[str, Given],
-) -> None:
-    name = argument.name
-    assert name is not None
-    if name in inputs or name in hypers:
-        raise error("A313", f"`{name}` is given twice", argument.span)
-    bare = [port.strip("*?") for port in ports]
-    if name not in kinds and name not in bare:
-        _extra(cx, target, kinds, bare, argument, inputs, hypers)
-        return
-    value = read(cx, kinds.get(name, "value"), argument.value)
-    if name in bare and (name not in kinds or any(isinstance(leaf, Value) for leaf in leaves(value))):
-        if is_number(value) and NUMBERS.get(name) in kinds:
-            hypers[NUMBERS[name]] = Given(value, argument.value.span)
-        elif value is not None:
-            inputs[name] = Given(value, argument.value.span)
-    else:
-        hypers[name] = Given(value, argument.value.span)
-
-
-def _extra(
-    cx: Context,
-    target: Any,
-    kinds: dict[str, str],
-    ports: list[str],
-    argument: syntax.Argument,
-    inputs: dict[str, Given],
-    hypers: dict[str, Given],
-) -> None:
-    """A keyword that names an axis: `rearrange(..., p = 7)`, `expand(x, n = 1)`, `rename(x, c = value)`, `scatter(x, n = index)`."""
-    name = argument.name
-    assert name is not None
-    place = argument.value.span
-    value: Any
-    if "sizes" in kinds:
-        field, value = "sizes", expressions.whole(cx, argument.value)
-    elif "names" in kinds:
-        field, value = "names", expressions.axes(cx, argument.value)[0]
-    elif target.name == "index" and not hypers:
-        hypers.update(axis=Given((name,), argument.span), size=Given(expressions.whole(cx, argument.value), place))
-        return
-    elif "axis" in kinds and "index" in ports and "axis" not in hypers:
-        hypers["axis"] = Given(name, argument.span)
-        inputs["index"] = Given(expressions.evaluate(cx, argument.value), place)
-        return
-    else:
-        known = [*(kind for kind in kinds), *ports]
-        raise error(
-            "A302",
-            f"`{target.name}` has no argument `{name}`",
-            argument.span,
-            help=suggest(name, known) or f"it takes {', '.join(known)}",
-        )
-    before = hypers[field].value if field in hypers else ()
-    hypers[field] = Given((*before, (name, value)), place)
-
-
-def read(cx: Context, word: str, expr: syntax.Expr) -> Any:
-    """An argument, read as what takes it wants it."""
-    if word in ("axes", "axis"):
-        if not expressions.names_axes(cx, expr):
-            return expressions.evaluate(cx, expr)
-        names = expressions.axes(cx, expr)
-        return names if word == "axes" else AxisName(names[0])
-    if word == "units":
-        return expressions.units(cx, expr)
-    if word == "dtype":
-        return expressions.dtype(cx, expr)
-    if word == "word" and isinstance(expr, syntax.Name) and cx.scope.find(expr.id) is None:
-        return expr.id
-    return expressions.evaluate(cx, expr)
-
-
+# ---- constructs
 def construct(cls: type[Construct], hypers: dict[str, Given], span: Span) -> Any:
     """The construct with these hyper-parameters; what pydantic refuses is an error at the argument."""
     try:
@@ -341,24 +163,24 @@ def pipe(cx: Context, value: Any, layer: Layer, span: Span) -> Any:
         return Layer(None, span, stages=(*before, *after), loop=cx.loop)
     if layer.target is None:
         return blocks.apply_chain(cx, layer, value, span)
-    ports = slots(layer.target)[1]
-    port = next((port for port in ports if port.strip("*?") not in layer.inputs), None)
+    given = {_free_port(layer, value, span): Given(value, span)}
+    if lacks := missing(layer.target, {**layer.inputs, **given}):
+        raise error("A301", f"`{layer.name}` also needs {', '.join(f'`{name}`' for name in lacks)}", layer.span)
+    return apply(cx, layer, given, span)
+
+
+def _free_port(layer: Layer, value: Any, span: Span) -> str:
+    """The input that a pipe gives its value to: the first that the layer does not have."""
+    taken = {*layer.inputs, *(port for port, field in NUMBERS.items() if field in layer.hypers)}
+    port = next((port for port in slots(layer.target)[1] if port.strip("*?") not in taken), None)
     if port is None:
         raise error("A705", f"`{layer.name}` has all its inputs", span)
     if isinstance(value, tuple) and not port.startswith("*"):
-        raise error(
-            "A705",
-            f"`->` gives one value, and these are {len(value)}",
-            span,
-            help="bind them to names first: `a, b = ...`",
-        )
+        title = f"`->` gives one value, and these are {len(value)}"
+        raise error("A705", title, span, help="bind them to names first: `a, b = ...`")
     if not isinstance(value, Value | tuple):
         raise error("A705", f"`->` takes a tensor or a layer on its left, and this is a {kind_of(value)}", span)
-    given = {port.strip("*?"): Given(value, span)}
-    if not complete(Layer(layer.target, layer.span, inputs={**layer.inputs, **given})):
-        missing = [p for p in ports if not p.endswith("?") and p.strip("*") not in {**layer.inputs, **given}]
-        raise error("A301", f"`{layer.name}` also needs {', '.join(f'`{name}`' for name in missing)}", layer.span)
-    return apply(cx, layer, given, span)
+    return port.strip("*?")
 
 
 def _plain_chain(layer: Layer) -> bool:

@@ -17,7 +17,7 @@ from archlang.primitive import AxisMap, Construct
 from archlang.primitives import CONSTRUCTS
 from archlang.primitives.init import Init
 from archlang.primitives.init import combine as combine_init
-from archlang.shapes import DTYPES, axis
+from archlang.shapes import axis
 from archlang.sizes import Poly, denominator
 from archlang.source import Span
 
@@ -437,22 +437,14 @@ def units(cx: Context, expr: syntax.Expr) -> Any:
     return tuple(made)
 
 
-def dtype(cx: Context, expr: syntax.Expr) -> str:
-    """An argument that names a dtype, or a hyper-parameter that holds one."""
-    if isinstance(expr, syntax.Name) and (cx.scope.find(expr.id) is None) and expr.id in DTYPES:
-        return expr.id
-    value = evaluate(cx, expr)
-    if not isinstance(value, str) or value not in DTYPES:
-        raise error("A303", f"a dtype is needed, and this is a {kind_of(value)}", expr.span)
-    return value
-
-
 def names_axes(cx: Context, expr: syntax.Expr) -> bool:
-    """Whether an expression is made of names that are not those of tensors, and so may name axes."""
+    """Whether an expression is made of names that may be those of axes: not of tensors, layers or what failed to be defined."""
     if isinstance(expr, syntax.List):
         return all(item.name is None and names_axes(cx, item.value) for item in expr.items)
-    binding = cx.scope.find(expr.id) if isinstance(expr, syntax.Name) else None
-    return isinstance(expr, syntax.Name) and not (binding is not None and isinstance(binding.value, Value))
+    if not isinstance(expr, syntax.Name):
+        return False
+    binding = cx.scope.find(expr.id)
+    return binding is None or not (binding.value is UNKNOWN or isinstance(binding.value, Value | Layer))
 
 
 def _scan(cx: Context, expr: syntax.Scan) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 from archlang import syntax
 from archlang.diagnostics import Collector, Diagnostic, Label, error, suggest
 from archlang.elaborate import blocks, calls, expressions, signatures, statements
+from archlang.elaborate.arguments import read
 from archlang.elaborate.context import Context, Session
 from archlang.elaborate.files import Module
 from archlang.elaborate.frame import Frame
@@ -60,9 +61,7 @@ def elaborate(
         )
     session.collector.check()
     values = {hyper.name: cx.scope.names[hyper.name].value for hyper in model.hypers}
-    return Elaborated(
-        model, variant, frame.graph, session.facts.settle(), values, tuple(_warnings(frame))
-    )
+    return Elaborated(model, variant, frame.graph, session.facts.settle(), values, tuple(_warnings(frame)))
 
 
 def _warnings(frame: Frame) -> list[Diagnostic]:
@@ -177,7 +176,7 @@ def _define(cx: Context, hyper: syntax.Hyper, given: Given | None) -> None:
         cx.scope.names[hyper.name] = Binding(None, hyper.span, "hyper-parameter", make)
         return
     value = (
-        calls.read(cx, hyper.kind.name if hyper.kind else "value", given.value)
+        read(cx, hyper.kind.name if hyper.kind else "value", given.value)
         if isinstance(given.value, syntax.Expr)
         else given.value
     )

@@ -49,12 +49,16 @@ class Conditions:
 class BlockDef:
     """A block of a file, or a foreign operation."""
 
-    syntax: syntax.Block
+    syntax: syntax.Block | syntax.Foreign
     module: "Module"
 
     @property
     def name(self) -> str:
         return self.syntax.name
+
+    @property
+    def hypers(self) -> tuple[syntax.Hyper, ...]:
+        return self.syntax.hypers if isinstance(self.syntax, syntax.Block) else ()
 
 
 @dataclass(frozen=True, slots=True)
