@@ -82,18 +82,22 @@ def index(term: Term, picks: dict[str, str]) -> str:
     return f"{term.safe}[{', '.join(places)}]"
 
 
+def placed(code: Emission, term: Term, order: Sequence[str]) -> Term:
+    """The term with exactly the axes `order`; those that it lacks have size 1."""
+    term = code.permute(term, [name for name in order if name in term.order])
+    missing = {name: "None" for name in order if name not in term.order}
+    return Term(index(Term(term.code, tuple(order), term.tight), missing), tuple(order)) if missing else term
+
+
 def spread(code: Emission, term: Term, order: Sequence[str], type_: TensorType) -> Term:
     """The term with exactly the axes `order`, which the full type `type_` holds; those that it lacks are repeated without a copy."""
     here = [name for name in order if name in term.order]
-    term = code.permute(term, here)
+    # axes that are missing at the front need no place of their own
+    term = placed(code, term, order[order.index(here[0]) :] if here else [])
     if len(here) == len(order):
         return term
-    inside = order[order.index(here[0]) :] if here else []
-    text = term.safe
-    if len(inside) > len(here):  # axes that are missing at the front need no place of their own
-        text = index(Term(term.code, tuple(inside), term.tight), {name: "None" for name in inside if name not in here})
     sizes = ["-1" if name in here else code.size(type_.size(name)) for name in order]
-    return Term(f"{text}.expand({', '.join(sizes)})", tuple(order))
+    return Term(f"{term.safe}.expand({', '.join(sizes)})", tuple(order))
 
 
 def floating(code: Emission, term: Term, type_: TensorType) -> Term:

@@ -18,7 +18,7 @@ from archlang.primitive import (
     need_axes,
     register,
 )
-from archlang.primitives.broadcast import dims, index, join, known, need_new, one_axis, refuse
+from archlang.primitives.broadcast import dims, index, join, known, need_new, one_axis, placed, refuse
 from archlang.shapes import SCALAR, Axis, TensorType, default_role
 from archlang.sizes import Condition, Facts
 
@@ -57,9 +57,8 @@ class Gather(Primitive):
             at = x.order.index(self.axis)
             return Term(index(x, {self.axis: index_.code}), (*x.order[:at], *index_.order, *x.order[at + 1 :]))
         flat = code.flat(index_, [axis.name for axis in own], self.axis)
-        whole, places = code.align(x, flat)
-        at = whole.order.index(self.axis)
-        return code.split(Term(f"torch.take_along_dim({whole.code}, {places.code}, {at})", whole.order), self.axis, own)
+        text = f"torch.take_along_dim({x.code}, {placed(code, flat, x.order).code}, {dims(x, [self.axis])})"
+        return code.split(Term(text, x.order), self.axis, own)
 
     def reference(self, types: Types, x: Named, index: Named) -> Named:
         own = [axis.name for axis in self.own(*types.inputs)]
@@ -69,7 +68,7 @@ class Gather(Primitive):
         groups, count = values.shape[: len(paired)].numel(), values.shape[len(paired)]
         values = values.reshape(groups, count, *values.shape[len(paired) + 1 :])
         picked = _stack([rows[at] for rows, at in zip(values, places.reshape(groups, -1), strict=True)])
-        return Named(picked.reshape(*places.shape, *values.shape[2:]), (*paired, *own, *rest))
+        return Named(picked.reshape((*places.shape, *values.shape[2:])), (*paired, *own, *rest))
 
     def mixes(self, x: TensorType, index: TensorType) -> frozenset[str]:
         return frozenset({self.axis})
