@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
-from archlang.emit import calls, layout, loops, names
+from archlang.emit import calls, checks, layout, loops, names
 from archlang.emit.calls import Port
 from archlang.emit.draft import Declaration, Draft
 from archlang.emit.scope import SLOT, Held, Scope, is_atom, place
@@ -13,17 +14,18 @@ from archlang.emit.writer import Writer
 from archlang.ir import Call, Graph, Input, Node, Parameter, Value, WeightOf
 from archlang.primitive import Term
 from archlang.shapes import is_float
-from archlang.sizes import Poly
+from archlang.sizes import Condition, Poly
 
 WIDTH = 110  # of a line of forward, at most, where names can make it so
 INDENT = 8
+Conditions: TypeAlias = Sequence[tuple[Condition, str]]
 
 
 class Forward:
-    """Drafts the class of one graph."""
+    """Drafts the class of one graph; the conditions of a model make it the outermost, whose inputs and outputs come as declared."""
 
-    def __init__(self, graph: Graph, called: Mapping[str, Port], root: bool) -> None:
-        self.graph, self.called, self.root = graph, called, root
+    def __init__(self, graph: Graph, called: Mapping[str, Port], root: Conditions | None = None) -> None:
+        self.graph, self.called, self.root, self.conditions = graph, called, root is not None, root or ()
         self.draft = Draft(graph)
         self.scope = Scope([])
         self.held: dict[tuple[int, int], Held] = {}
@@ -31,7 +33,7 @@ class Forward:
         self.witnesses: dict[str, tuple[str, str]] = {}  # attribute to (variable, the line that reads it)
         self._temporary: list[str] = []  # names bound by the node at hand, until its results hold them
         self.ports = {name: self.scope.fix(name) for name in graph.layers}
-        self.orders = {name: value.type.names if root else layout.order(value, called_orders(called)) for name, value in graph.inputs.items()}
+        self.orders = {name: value.type.names if self.root else layout.order(value, called_orders(called)) for name, value in graph.inputs.items()}
         self.places = self._places()
         self.sizes = LocalSizes(self.places)
         self.uses = self._count()
@@ -296,7 +298,15 @@ class Forward:
         self.draft.extra = list(self.sizes.extra)
         tensors, modules, whole = self.draft.signature, self.ports.values(), self.sizes.extra.values()
         self.draft.signature = [f"{n}: {t}" for group, t in ((tensors, "torch.Tensor"), (modules, "nn.Module"), (whole, "int")) for n in group]
-        self.draft.forward = [*self._reads(), *self.lines]
+        checked = self._checks() if self.root else ([], [])
+        self.draft.forward = [*checked[0], *self._reads(), *checked[1], *self.lines]
+
+    def _checks(self) -> tuple[list[str], list[str]]:
+        """What a model checks of its inputs, before and after their sizes are read."""
+        types = {port: value.type for port, value in self.graph.inputs.items()}
+        variables = dict(zip(types, (text.split(":")[0] for text in self.draft.signature), strict=False))
+        agree = checks.agreements(self.sizes, self.places, types, variables)
+        return checks.shapes(types, variables), [*agree, *checks.conditions(self.sizes, self.conditions)]
 
     def _reads(self) -> list[str]:
         """The lines that read the sizes used, one an input."""

@@ -10,13 +10,22 @@ _POWER = re.compile(r"(?<![\w.)\]])((?:[A-Za-z_]\w*)(?:\.\w+)*|\d+(?:\.\d+)?) \*
 def fit(line: str, indent: int) -> list[str]:
     """The lines of a statement, at an indentation that is not part of them."""
     line = _POWER.sub(r"\1**\2", line)
-    if len(line) + indent <= LIMIT or line.endswith('"""') or (parts := _split(line)) is None:
+    depth = len(line) - len(line.lstrip(" "))
+    if depth:
+        return [" " * depth + part for part in fit(line.lstrip(" "), indent + depth)]
+    if len(line) + indent <= LIMIT or (parts := _split(line)) is None:
         return [line]
     head, body, tail = parts
-    body_lines = [body] if indent + 4 + len(body) <= LIMIT and not body.endswith(",") else None
-    if body_lines is None:
-        body_lines = [part for item in _items(body) for part in fit(f"{item},", indent + 4)]
-    return [head, *(f"    {part}" for part in body_lines), tail]
+    if len(body) + indent + 4 <= LIMIT:
+        return [head, f"    {body}", tail]
+    return [head, *(f"    {part}" for part in _apart(body, indent + 4)), tail]
+
+
+def _apart(body: str, indent: int) -> list[str]:
+    """What stands in brackets, each item on lines of its own; a comprehension breaks before its `for`."""
+    if len(clauses := _items(body, " for ")) > 1:
+        return [part for i, clause in enumerate(clauses) for part in fit(f"{'for ' if i else ''}{clause}", indent)]
+    return [part for item in _items(body) for part in fit(f"{item},", indent)]
 
 
 def _split(line: str) -> tuple[str, str, str] | None:
@@ -40,8 +49,8 @@ def _split(line: str) -> tuple[str, str, str] | None:
     return line[: last[0] + 1], line[last[0] + 1 : last[1]], line[last[1] :]
 
 
-def _items(body: str) -> list[str]:
-    """The items of a list, split at its commas."""
+def _items(body: str, separator: str = ",") -> list[str]:
+    """The pieces between the separators that are in no brackets or quotes."""
     items, depth, start, quote = [], 0, 0, ""
     for i, char in enumerate(body):
         if quote:
@@ -52,7 +61,7 @@ def _items(body: str) -> list[str]:
             depth += 1
         elif char in ")]}":
             depth -= 1
-        elif char == "," and not depth:
+        elif not depth and i >= start and body.startswith(separator, i):
             items.append(body[start:i].strip())
-            start = i + 1
+            start = i + len(separator)
     return [*items, rest] if (rest := body[start:].strip()) else items

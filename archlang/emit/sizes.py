@@ -24,6 +24,7 @@ class LocalSizes:
     def __init__(self, places: Iterable[Place]) -> None:
         self.used: set[str] = set()  # variables that the code reads
         self.extra: dict[str, str] = {}  # free sizes that no input tells: arguments of forward
+        self.defining: set[Place] = set()  # the axes that free sizes are solved from
         self._exact: dict[Size, str] = {}
         self._known: dict[Atom, Size] = {}
         waiting = [place for place in places if isinstance(place.axis.size, Poly)]
@@ -46,14 +47,13 @@ class LocalSizes:
         ((term, factor),) = with_atom
         others = Poly(((tuple(item for item in term if item[0] != atom), factor),)) if len(term) > 1 else factor
         rest = size - Poly((with_atom[0],))
+        self.defining.add(place)
         self._known[atom] = divide(symbol("$" + place.name) - rest, others)
         return True
 
     def _local(self, size: Size) -> Size:
         if not isinstance(size, Poly):
             return size
-        if size in self._exact:
-            pass
         total: Size = 0
         for term, factor in size.terms:
             part: Size = factor

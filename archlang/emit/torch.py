@@ -13,10 +13,9 @@ from archlang.emit.classes import Class, class_namer, unify
 from archlang.emit.declare import init_lines
 from archlang.emit.draft import Draft
 from archlang.emit.calls import Port
-from archlang.emit.forward import Forward
+from archlang.emit.forward import Conditions, Forward
 from archlang.ir import Call, Graph
 from archlang.resources import read_text
-from archlang.sizes import Condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +55,9 @@ class Emitted:
     of: dict[str, tuple[Class, Draft]] = field(default_factory=dict)  # by digest
 
 
-def emit(graph: Graph, *, doc: str = "", header: Header | None = None, conditions: Sequence[tuple[Condition, str]] = ()) -> str:
+def emit(graph: Graph, *, doc: str = "", header: Header | None = None, conditions: Conditions = ()) -> str:
     """The module text. The class of the graph itself has the name `class_name(graph)`."""
-    emitted = build(graph)
+    emitted = build(graph, conditions)
     order = {id(draft): i for i, draft in enumerate(emitted.of[g.digest][1] for g in _children_first(graph))}
     classes = sorted(emitted.classes, key=lambda made: min(order.get(id(draft), 0) for draft in made.drafts))
     files = _pasted(classes)
@@ -75,7 +74,7 @@ def class_name(graph: Graph) -> str:
     return class_namer(_reserved)(graph.name)
 
 
-def build(graph: Graph) -> Emitted:
+def build(graph: Graph, conditions: Conditions = ()) -> Emitted:
     """Draft and unify all graphs, children first."""
     emitted = Emitted()
     namer = class_namer(_reserved)
@@ -84,7 +83,7 @@ def build(graph: Graph) -> Emitted:
     for level in _levels(graph):
         groups: dict[tuple[object, ...], list[tuple[Graph, Draft]]] = {}
         for part in level:
-            draft = _draft(part, emitted, root=part is graph)
+            draft = _draft(part, emitted, conditions if part is graph else None)
             groups.setdefault(draft.skeleton, []).append((part, draft))
         for members in groups.values():
             first = members[0][0]
@@ -100,7 +99,7 @@ def _title(graph: Graph, looped: set[str]) -> str:
     return f"{base}_{names.singular(last)}" if graph.digest in looped else graph.name
 
 
-def _draft(graph: Graph, emitted: Emitted, root: bool) -> Draft:
+def _draft(graph: Graph, emitted: Emitted, root: Conditions | None) -> Draft:
     called = {child.digest: _port(*emitted.of[child.digest]) for child in graph.calls}
     draft = Forward(graph, called, root).run()
     draft.init = init_lines(draft)

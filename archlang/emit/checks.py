@@ -1,0 +1,81 @@
+"""What `forward` of a model checks of its inputs: ranks, sizes, and the conditions on free sizes, in the model's own terms."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from archlang.emit.sizes import LocalSizes, Place
+from archlang.shapes import TensorType
+from archlang.sizes import Condition, Poly, Size, symbol, symbols
+
+_NEGATED = {"==": "!=", "!=": "==", "<=": ">", "<": ">="}
+
+
+def quoted(text: str) -> str:
+    """The text inside an f-string in double quotes."""
+    safe = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text.replace("\\", "\\\\"))
+    return safe.replace('"', '\\"').replace("{", "{{").replace("}", "}}")
+
+
+def shapes(types: Mapping[str, TensorType], variables: Mapping[str, str]) -> list[str]:
+    """Ranks and known sizes of the inputs."""
+    lines: list[str] = []
+    for port, type_ in types.items():
+        name = variables[port]
+        tests = [f"{name}.ndim != {len(type_.axes)}", *_known(name, [axis.size for axis in type_])]
+        lines += [f"if {' or '.join(tests)}:", f'    raise ValueError(f"{quoted(f"{port} must be {type_}")}, and is {{list({name}.shape)}}")']
+    return lines
+
+
+def _known(name: str, sizes: Sequence[Size]) -> list[str]:
+    """Tests of the sizes that are numbers; together where they are the last ones."""
+    start = next((i for i in range(len(sizes)) if not any(isinstance(size, Poly) for size in sizes[i:])), len(sizes))
+    single = [f"{name}.shape[{i}] != {size}" for i, size in enumerate(sizes[:start]) if not isinstance(size, Poly)]
+    if len(sizes) - start > 1:
+        return [*single, f"{name}.shape[{start or ''}:] != ({', '.join(map(str, sizes[start:]))})"]
+    return [*single, *(f"{name}.shape[{start}] != {size}" for size in sizes[start:])]
+
+
+def agreements(sizes: LocalSizes, places: Iterable[Place], types: Mapping[str, TensorType], variables: Mapping[str, str]) -> list[str]:
+    """Free sizes that several inputs tell must agree."""
+    lines: list[str] = []
+    for place in places:
+        at = types[place.port].names.index(place.axis.name)
+        assert isinstance(place.axis.size, Poly)
+        if place not in sizes.defining and (text := sizes.text(place.axis.size, str)) != place.name:
+            actual = f"{variables[place.port]}.shape[{at}]"
+            about = quoted(f"axis {place.axis.name} of {place.port} must be {place.axis.size}") + f" = {{{text}}}, and is {{{actual}}}"
+            lines += [f"if {actual} != {text}:", f'    raise ValueError(f"{about}")']
+    return lines
+
+
+def conditions(sizes: LocalSizes, given: Iterable[tuple[Condition, str]]) -> list[str]:
+    """The conditions on free sizes, less those that others imply."""
+    given = dict(given)
+    lines: list[str] = []
+    for condition, message in given.items():
+        if any(_implies(other, condition) for other in given):
+            continue
+        left, right = (_text(sizes, size) for size in (condition.left, condition.right))
+        if condition.op == "%":
+            test, words = f"{_tight(left)} % {_tight(right)} != 0", f"{condition.left} must be a multiple of {condition.right}"
+        else:
+            test, words = f"{left} {_NEGATED[condition.op]} {right}", f"{condition} must hold"
+        values = [f"{quoted(name)} = {{{_text(sizes, symbol(name))}}}" for name in sorted(symbols(condition.left) | symbols(condition.right))]
+        about = quoted(f"{message}: {words}" if message else words)
+        lines += [f"if {test}:", f'    raise ValueError(f"{about}, and {", ".join(values)}")']
+    return lines
+
+
+def _implies(stronger: Condition, weaker: Condition) -> bool:
+    """`32 | h` implies `8 | h`."""
+    if stronger == weaker or stronger.op != "%" or weaker.op != "%" or stronger.left != weaker.left:
+        return False
+    ratio = stronger.right / weaker.right if isinstance(stronger.right, int) and isinstance(weaker.right, int) else 0.5
+    return ratio == int(ratio)
+
+
+def _text(sizes: LocalSizes, size: Size) -> str:
+    return sizes.text(size, str) if isinstance(size, Poly) else str(size)
+
+
+def _tight(text: str) -> str:
+    return f"({text})" if " " in text else text
