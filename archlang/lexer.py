@@ -1,6 +1,7 @@
 """Text to tokens: decoding, the tokens that the grammar names, and which newlines count."""
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -37,12 +38,13 @@ def read(file: Path | str | bytes, name: str | None = None) -> Source:
     if len(data) > MAX_BYTES:
         advice = "split it: files can `use` each other's blocks"
         raise error("A801", f"{name} is longer than {MAX_BYTES // 2**20} MiB", help=advice)
+    text = data.removeprefix(BOM_UTF8)
     try:
-        return Source(name, data.decode("utf-8-sig"))
+        return Source(name, text.decode("utf-8"))
     except UnicodeDecodeError as failure:
-        valid = Source(name, data[: failure.start].decode("utf-8-sig"))
+        valid = Source(name, text[: failure.start].decode("utf-8"))
         place = Span(valid, len(valid.text), len(valid.text))
-        title = f"byte {failure.start} of {name} is not UTF-8 text"
+        title = f"byte {len(data) - len(text) + failure.start} of {name} is not UTF-8 text"
         raise error("A001", title, place, help="save the file as UTF-8") from None
 
 
