@@ -22,6 +22,7 @@ from archlang.primitives.conv import contract, need_groups
 from archlang.primitives.sliding import (
     Padding,
     Window,
+    adjoint_ahead,
     keywords,
     mixed,
     need_float,
@@ -95,7 +96,7 @@ class ConvTranspose(Primitive):
         need_groups(self, facts, self.groups, self.units, x.size("c"))
         sizes = {window.name: self._size(window) for window in found}
         for window in found:
-            if x[window.name].role == "time" and window.left != 0:
+            if x[window.name].role == "time" and adjoint_ahead(window):
                 advice = "leave `padding` out: on time, `conv_transpose` drops the end"
                 raise OpError(
                     "A208",
@@ -173,4 +174,4 @@ class ConvTranspose(Primitive):
         return mixed(self.windows(x)) | {"c"}
 
     def looks_ahead(self, x: TensorType) -> frozenset[str]:
-        return frozenset(window.name for window in self.windows(x) if window.left != 0) | {"c"}
+        return frozenset(window.name for window in self.windows(x) if adjoint_ahead(window)) | {"c"}

@@ -114,8 +114,8 @@ class Window:
 
     @property
     def ahead(self) -> bool:
-        """Whether a window sees positions behind its own stride."""
-        return isinstance(self.left, Poly) or self.reach - self.left >= self.stride
+        """Whether windows see positions behind their own stride, or there are more than strides."""
+        return isinstance(self.left, Poly) or self.right != 0 or self.reach - self.left >= self.stride
 
     @property
     def moves(self) -> bool:
@@ -199,6 +199,11 @@ def mixed(found: Iterable[Window]) -> frozenset[str]:
 
 def ahead(found: Iterable[Window]) -> frozenset[str]:
     return frozenset(window.name for window in found if window.ahead)
+
+
+def adjoint_ahead(window: Window) -> bool:
+    """Whether the adjoint, which drops `left` and `right`, sees behind its own stride, or leaves more than strides."""
+    return window.left != 0 or window.right != window.reach + 1 - window.stride
 
 
 # ---- emission

@@ -20,6 +20,7 @@ from archlang.primitive import (
 from archlang.primitives.sliding import (
     Padding,
     Window,
+    adjoint_ahead,
     ahead,
     mixed,
     padded,
@@ -149,4 +150,4 @@ class Fold(Primitive):
         return mixed(self.windows(x)) | {self.axis}
 
     def looks_ahead(self, x: TensorType) -> frozenset[str]:
-        return frozenset(window.name for window in self.windows(x) if window.left != 0) | {self.axis}
+        return frozenset(window.name for window in self.windows(x) if adjoint_ahead(window)) | {self.axis}
