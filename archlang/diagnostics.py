@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
+from itertools import accumulate, groupby
 from typing import Any
 
 from archlang.source import Source, Span
@@ -212,13 +212,22 @@ def _underlines(marks: list[_Mark], paint: Paint) -> list[str]:
     """The rows under a line: all underlines in one, with the last label's words; then the others' words, last first."""
     marks = sorted(marks, key=lambda mark: (mark.start, mark.end))
     spoken = [mark for mark in marks if mark.text]
-    rows = [_row([(mark, mark.sign * (mark.end - mark.start)) for mark in marks], paint)]
+    rows = [_signs(marks, paint)]
     if spoken and spoken[-1] is marks[-1]:
         rows[0] += " " + paint(spoken.pop().text, marks[-1].role)
     while spoken:
         mark = spoken.pop()
         rows.append(_row([*((left, "|") for left in spoken if left.start < mark.start), (mark, mark.text)], paint))
     return rows
+
+
+def _signs(marks: list[_Mark], paint: Paint) -> str:
+    """The underlines; that of the first label lies over the others."""
+    cells: list[_Mark | None] = [None] * max(mark.end for mark in marks)
+    for mark in sorted(marks, key=lambda mark: mark.sign == "^"):
+        cells[mark.start : mark.end] = [mark] * (mark.end - mark.start)
+    runs = [(mark, len(list(run))) for mark, run in groupby(cells)]
+    return "".join(paint(mark.sign * length, mark.role) if mark else " " * length for mark, length in runs)
 
 
 def _row(pieces: list[tuple[_Mark, str]], paint: Paint) -> str:

@@ -14,7 +14,7 @@ from archlang.testing.syntax import files
 
 ROOT = Path(__file__).parent.parent
 PROGRAMS = sorted([*(ROOT / "examples").rglob("*.arch"), *(ROOT / "stdlib").rglob("*.arch")])
-CASES = sorted((Path(__file__).parent / "cases" / "format").glob("*.txt"))
+CASES = sorted((Path(__file__).parent / "layouts").glob("*.txt"))
 
 
 def formatted(text: str) -> str:
