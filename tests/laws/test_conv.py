@@ -23,7 +23,7 @@ def axis_map(**values: int) -> AxisMap:
 
 @st.composite
 def maps(draw: st.DrawFn, rank: int, c: int = 4, time: bool = False) -> TensorType:
-    """A feature map: `rank` axes to slide over (the first perhaps time) and up to two others, in any order, some of them free."""
+    """A feature map: `rank` axes of space, perhaps time, and up to two others, in any order, some of them free."""
     slid = draw(st.permutations(("h", "w", "d", "n")))[:rank]
     others = draw(st.sampled_from([(), ("b",), ("b",), ("b", "heads"), ("heads",)]))
     largest = 7 if rank < 3 else 4
@@ -216,10 +216,15 @@ def test_refused(op: Primitive, x: TensorType, code: str, about: str | None) -> 
 
 @pytest.mark.parametrize(
     "weight",
-    [tensor(units=5, c=6, h=3, w=3), tensor(units=4, c=3, h=3, w=3), tensor(units=4, c=6, h=5, w=3), tensor(units=4, c=6, h=3),
-     tensor(units=4, c=6, h=3, w=3, k=2)],
+    [
+        tensor(units=5, c=6, h=3, w=3),
+        tensor(units=4, c=3, h=3, w=3),
+        tensor(units=4, c=6, h=5, w=3),
+        tensor(units=4, c=6, h=3),
+        tensor(units=4, c=6, h=3, w=3, k=2),
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_refused_weights(weight: TensorType) -> None:
     with pytest.raises(OpError) as caught:
         infer(Conv(units=4), Facts(), (IMAGE, weight))
