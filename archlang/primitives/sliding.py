@@ -203,7 +203,7 @@ def ahead(found: Iterable[Window]) -> frozenset[str]:
 
 def adjoint_ahead(window: Window) -> bool:
     """Whether the adjoint, which drops `left` and `right`, sees behind its own stride, or leaves more than strides."""
-    return window.left != 0 or window.right != window.reach + 1 - window.stride
+    return (window.left, window.right) != (0, window.reach + 1 - window.stride)
 
 
 # ---- emission
