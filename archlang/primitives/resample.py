@@ -53,8 +53,8 @@ class Resize(Primitive):
     Position o of the result lies at (o + 1/2) s / size - 1/2 of the s old ones, with `align_corners` at
     o (s - 1) / (size - 1). "nearest" takes the position at or before o s / size (as PyTorch), "nearest-exact" the
     nearest one, "linear" and "cubic" (Keys, a = -3/4) interpolate along each axis in turn, "area" averages as
-    `adaptive_avg_pool`; "bilinear", "trilinear" and "bicubic" also say on how many axes. `antialias` widens the kernel by the factor of
-    shrinking. `F.interpolate`.
+    `adaptive_avg_pool`; "bilinear", "trilinear" and "bicubic" also say on how many axes. `antialias` widens the kernel
+    by the factor of shrinking. `F.interpolate`.
     """
 
     name: ClassVar[str] = "resize"
