@@ -272,6 +272,10 @@ def add(
 ) -> tuple[Value, ...]:
     """Add a node; what the operation refuses is an error with the places of its arguments."""
     cx.session.budget.node(span)
+    if cx.session.cuts:
+        from archlang.elaborate.segments import honour
+
+        pairs = honour(cx, op, pairs, span)
     try:
         return cx.frame.graph.add(
             op, [(argument, cx.frame.capture(value)) for argument, value in pairs], facts=cx.session.facts, span=span

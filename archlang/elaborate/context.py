@@ -10,6 +10,7 @@ from archlang.elaborate.frame import Frame
 from archlang.elaborate.limits import Budget
 from archlang.elaborate.scope import Scope
 from archlang.elaborate.values import BlockDef
+from archlang.ir import Value
 from archlang.sizes import Facts
 from archlang.source import Span
 
@@ -25,6 +26,7 @@ class Session:
     budget: Budget = field(default_factory=Budget)
     facts: Facts = field(default_factory=Facts)
     memo: dict[Any, Any] = field(default_factory=dict)
+    cuts: dict[str, Value] = field(default_factory=dict)  # by axis: the input that cuts it into documents
     made: dict[Any, bool] = field(default_factory=dict)  # whether a block makes weights itself
 
 

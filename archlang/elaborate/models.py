@@ -205,7 +205,12 @@ def _input(cx: Context, statement: syntax.Input) -> None:
             "A102", f"`{port.name}` is defined twice", Label(port.span), Label(known.span, f"{known.word} here")
         )
     type_ = signatures.declare(cx, port.type, "input")
-    cx.scope.define(port.name, cx.frame.graph.add_input(port.name, type_, port.span), port.span, "input")
+    value = cx.frame.graph.add_input(port.name, type_, port.span)
+    cx.scope.define(port.name, value, port.span, "input")
+    if type_.dtype == "segments":
+        from archlang.elaborate.segments import cut
+
+        cut(cx, value)
 
 
 def _output(cx: Context, statement: syntax.Output) -> None:

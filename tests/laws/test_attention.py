@@ -51,7 +51,11 @@ def test_no_batch_and_no_heads(domain: Domain):
     check_law(Attend(over=domain), tensor(**MAP, group=2), *alike(**MAP)[1:])
 
 
-@pytest.mark.parametrize("domain", [None, Causal(), Sliding(n=3), Sliding(n=9), Windows(size=3).meet(Causal()), Causal().meet(Sliding(n=2))], ids=str)
+@pytest.mark.parametrize(
+    "domain",
+    [None, Causal(), Sliding(n=3), Sliding(n=9), Windows(size=3).meet(Causal()), Causal().meet(Sliding(n=2))],
+    ids=str,
+)
 @pytest.mark.parametrize("length", [6, symbol("t")], ids=str)
 def test_time(domain: Domain | None, length: object):
     types = alike(b=symbol("b"), t=length, heads=2, c=4)

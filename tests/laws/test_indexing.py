@@ -35,9 +35,19 @@ def types(*texts: str) -> list[TensorType]:
 
 
 GATHERS = [
-    ("b n=5 c", "k=3"), ("b n=5 c", "b k=3"), ("n=5 c b", "b k=3"), ("b n=5 c", "b n=3"), ("b n=5 c", "b"), ("n=5", "k=3 m=2"),
-    ("b c n=5", "k=3 b m=2"), ("b heads n=5 c", "heads b k=3"), ("b n=5 c", ""), ("b n=5 c", "c b k=3"), ("n=5 b c", "n=4 m=3 c"), ("n=5 c", "b n=2"),
-]  # fmt: skip
+    ("b n=5 c", "k=3"),
+    ("b n=5 c", "b k=3"),
+    ("n=5 c b", "b k=3"),
+    ("b n=5 c", "b n=3"),
+    ("b n=5 c", "b"),
+    ("n=5", "k=3 m=2"),
+    ("b c n=5", "k=3 b m=2"),
+    ("b heads n=5 c", "heads b k=3"),
+    ("b n=5 c", ""),
+    ("b n=5 c", "c b k=3"),
+    ("n=5 b c", "n=4 m=3 c"),
+    ("n=5 c", "b n=2"),
+]
 
 
 @pytest.mark.parametrize(("x", "index"), GATHERS)
@@ -149,12 +159,16 @@ def test_index_of_a_free_size() -> None:
 @pytest.mark.parametrize(
     ("name", "fields", "inputs", "code"),
     [
-        ("gather", {"axis": "n"}, [tensor(n=3), tensor(k=2)], "A214"), ("gather", {"axis": "z"}, [tensor(n=3), tensor("int", k=2)], "A205"),
-        ("gather", {"axis": "n"}, [tensor(n=3, b=2), tensor("int", b=3)], "A204"), ("scatter", {"axis": "n", "size": 3}, [tensor(e=3), tensor("int", k=3)], "A205"),
-        ("scatter", {"axis": "c", "size": 3}, [tensor(e=3, c=2), tensor("int", e=3)], "A206"), ("scatter", {"axis": "n", "size": 3}, [tensor(b=3), tensor("int", b=3)], "A205"),
-        ("top_k", {"k": 4, "on": ("n",)}, [tensor(n=3)], "A204"), ("one_hot", {"axis": "n", "size": 3}, [tensor("int", n=3)], "A206"),
+        ("gather", {"axis": "n"}, [tensor(n=3), tensor(k=2)], "A214"),
+        ("gather", {"axis": "z"}, [tensor(n=3), tensor("int", k=2)], "A205"),
+        ("gather", {"axis": "n"}, [tensor(n=3, b=2), tensor("int", b=3)], "A204"),
+        ("scatter", {"axis": "n", "size": 3}, [tensor(e=3), tensor("int", k=3)], "A205"),
+        ("scatter", {"axis": "c", "size": 3}, [tensor(e=3, c=2), tensor("int", e=3)], "A206"),
+        ("scatter", {"axis": "n", "size": 3}, [tensor(b=3), tensor("int", b=3)], "A205"),
+        ("top_k", {"k": 4, "on": ("n",)}, [tensor(n=3)], "A204"),
+        ("one_hot", {"axis": "n", "size": 3}, [tensor("int", n=3)], "A206"),
     ],
-)  # fmt: skip
+)
 def test_refusals(name: str, fields: dict[str, Any], inputs: list[TensorType], code: str) -> None:
     with pytest.raises(OpError) as failure:
         op(name, **fields).infer(Facts(), *inputs)

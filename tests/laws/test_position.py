@@ -15,7 +15,9 @@ def tensor(dtype: str = "float", **sizes: object) -> TensorType:
     return TensorType(tuple(axis(name, size) for name, size in sizes.items()), dtype)
 
 
-@pytest.mark.parametrize("over", [None, Full(), Windows(size=2), Windows(size=AxisMap((("h", 2), ("w", 3)))), Grid(size=2)], ids=str)
+@pytest.mark.parametrize(
+    "over", [None, Full(), Windows(size=2), Windows(size=AxisMap((("h", 2), ("w", 3)))), Grid(size=2)], ids=str
+)
 def test_relative(over: object):
     q = tensor(b=2, h=4, w=6, heads=3, c=2)
     check_law(Relative(over=over), q, q)
@@ -46,7 +48,9 @@ def test_alibi(heads: int):
     check_law(Alibi(over=Causal()), tensor(n=4, heads=heads, c=2), tensor(n=4, c=2))
 
 
-@pytest.mark.parametrize("op", [Rope(), Rope(interleaved=True), Rope(dim=4), Rope(dim=2, base=100, interleaved=True)], ids=str)
+@pytest.mark.parametrize(
+    "op", [Rope(), Rope(interleaved=True), Rope(dim=4), Rope(dim=2, base=100, interleaved=True)], ids=str
+)
 def test_rope(op: Rope):
     check_law(op, tensor(b=2, t=symbol("t"), heads=2, c=8), sizes={"t": 5})
     check_law(op, tensor(c=8, n=4, b=2))

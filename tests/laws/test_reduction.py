@@ -88,11 +88,14 @@ def test_time_is_lost(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "on", "x", "code"),
     [
-        ("mean", ("n",), tensor(c=2), "A205"), ("mean", ("c",), tensor("int", c=2), "A214"), ("all", ("c",), tensor(c=2), "A214"),
-        ("argmax", ("space",), tensor(h=2, w=2), "A206"), ("cumsum", ("c",), tensor("bool", c=2), "A214"),
+        ("mean", ("n",), tensor(c=2), "A205"),
+        ("mean", ("c",), tensor("int", c=2), "A214"),
+        ("all", ("c",), tensor(c=2), "A214"),
+        ("argmax", ("space",), tensor(h=2, w=2), "A206"),
+        ("cumsum", ("c",), tensor("bool", c=2), "A214"),
         ("max", ("c",), tensor("bool", c=2), "A214"),
     ],
-)  # fmt: skip
+)
 def test_refusals(name: str, on: tuple[str, ...], x: TensorType, code: str) -> None:
     with pytest.raises(OpError) as failure:
         op(name, on=on).infer(Facts(), x)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archlang.emit.torch import emit
+from archlang.ir import Graph
 from archlang.primitive import AxisMap, OpError, Primitive
 from archlang.primitives import CONSTRUCTS
 from archlang.shapes import TensorType, axis
@@ -39,13 +40,28 @@ def line(operation: Primitive, *types: TensorType) -> str:
 @pytest.mark.parametrize(
     ("pattern", "sizes", "x", "made"),
     [
-        ("h -> h p, w -> w q, p q -> n", {"p": 7, "q": 7}, tensor(b="b", h=14, w=7, c=3), {"b": "b", "h": 2, "w": 1, "n": 49, "c": 3}),
+        (
+            "h -> h p, w -> w q, p q -> n",
+            {"p": 7, "q": 7},
+            tensor(b="b", h=14, w=7, c=3),
+            {"b": "b", "h": 2, "w": 1, "n": 49, "c": 3},
+        ),
         ("n -> h w", {"h": 3}, tensor(b=2, n=12), {"b": 2, "h": 3, "w": 4}),
-        ("c -> p q c, h p -> h, w q -> w", {"p": 2, "q": 3}, tensor(b="b", h=4, w=5, c=12), {"b": "b", "h": 8, "w": 15, "c": 2}),
+        (
+            "c -> p q c, h p -> h, w q -> w",
+            {"p": 2, "q": 3},
+            tensor(b="b", h=4, w=5, c=12),
+            {"b": "b", "h": 8, "w": 15, "c": 2},
+        ),
         ("h w -> n", {}, tensor(b="b", c=2, h=3, w=4), {"b": "b", "c": 2, "n": 12}),
         ("heads c -> c", {}, tensor(b="b", heads=2, n=3, c=4), {"b": "b", "n": 3, "c": 8}),
         ("c -> heads c", {"heads": 2}, tensor(b="b", n=3, c=8), {"b": "b", "n": 3, "heads": 2, "c": 4}),
-        ("n -> h w, c -> p q c, h p -> h, w q -> w", {"h": 2, "p": 2, "q": 2}, tensor(b="b", n=6, c=12), {"b": "b", "h": 4, "w": 6, "c": 3}),
+        (
+            "n -> h w, c -> p q c, h p -> h, w q -> w",
+            {"h": 2, "p": 2, "q": 2},
+            tensor(b="b", n=6, c=12),
+            {"b": "b", "h": 4, "w": 6, "c": 3},
+        ),
         ("h w -> n, n -> w h", {"h": 6}, tensor(h=3, w=4), {"w": 2, "h": 6}),
         ("h w -> w p", {"p": 2}, tensor(h=3, w=4), {"w": 6, "p": 2}),
         ("w h -> n", {}, tensor(b="b", h=3, w=4), {"b": "b", "n": 12}),
@@ -53,11 +69,11 @@ def line(operation: Primitive, *types: TensorType) -> str:
         ("c -> g p", {"g": 2, "p": 3}, tensor(c=6), {"g": 2, "p": 3}),
         ("c -> value", {}, tensor(b=2, c=6), {"b": 2, "value": 6}),
     ],
-)  # fmt: skip
+)
 def test_rearrange(pattern: str, sizes: dict[str, int], x: TensorType, made: dict[str, int | str]) -> None:
     operation = op("rearrange", pattern=pattern, sizes=sizes)
     check_law(operation, x)
-    assert dict((a.name, str(a.size)) for a in operation.infer(Facts(), x)) == {
+    assert {a.name: str(a.size) for a in operation.infer(Facts(), x)} == {
         name: str(size) for name, size in made.items()
     }  # type: ignore[union-attr]
 
@@ -93,13 +109,21 @@ def test_rearrange_with_free_sizes_collects_divisibility() -> None:
 @pytest.mark.parametrize(
     ("pattern", "sizes", "code", "words"),
     [
-        ("h -> h p", {}, "A209", "unknown"), ("h h", {}, "A209", "names -> names"), ("h -> ", {}, "A209", "names -> names"),
-        ("(h p) -> h", {}, "A209", "column 1"), ("z -> h", {}, "A209", "no axis `z`"), ("h -> w", {}, "A209", "already"),
-        ("h -> h p", {"p": 3}, "A209", "does not divide"), ("h -> h p", {"p": 0}, "A209", "does not divide"),
-        ("h -> p q", {"p": 2, "q": 3}, "A209", "= 6"), ("h -> p p", {}, "A209", "twice"), ("h w -> w h", {}, "A209", "no order"),
-        ("h -> h p", {"p": 2, "q": 2}, "A209", "no part"), ("", {}, "A209", "names -> names"),
+        ("h -> h p", {}, "A209", "unknown"),
+        ("h h", {}, "A209", "names -> names"),
+        ("h -> ", {}, "A209", "names -> names"),
+        ("(h p) -> h", {}, "A209", "column 1"),
+        ("z -> h", {}, "A209", "no axis `z`"),
+        ("h -> w", {}, "A209", "already"),
+        ("h -> h p", {"p": 3}, "A209", "does not divide"),
+        ("h -> h p", {"p": 0}, "A209", "does not divide"),
+        ("h -> p q", {"p": 2, "q": 3}, "A209", "= 6"),
+        ("h -> p p", {}, "A209", "twice"),
+        ("h w -> w h", {}, "A209", "no order"),
+        ("h -> h p", {"p": 2, "q": 2}, "A209", "no part"),
+        ("", {}, "A209", "names -> names"),
     ],
-)  # fmt: skip
+)
 def test_patterns_that_are_refused(pattern: str, sizes: dict[str, int], code: str, words: str) -> None:
     with pytest.raises(OpError, match=words) as failure:
         infer("rearrange", tensor(h=4, w=6), pattern=pattern, sizes=sizes)
@@ -267,6 +291,19 @@ def test_select_out_of_range() -> None:
     facts = Facts()
     infer("select", tensor(n="n"), facts=facts, axis="n", index=1)
     assert [str(c) for c in facts.conditions] == ["2 <= n"]
+
+
+def test_slices_of_several_axes_go_in_one_bracket() -> None:
+    graph = Graph("net")
+    x = graph.add_input("x", tensor(b="b", h=6, w=8, c=5))
+    (rows,) = graph.add(op("slice", axis="h", start=0, step=2), [("x", x)])
+    (both,) = graph.add(op("slice", axis="w", start=1, step=2), [("x", rows)])
+    (last,) = graph.add(op("slice", axis="c", stop=3), [("x", both)])
+    (again,) = graph.add(op("slice", axis="w", start=1), [("x", last)])
+    (one,) = graph.add(op("select", axis="h", index=-1), [("x", again)])
+    graph.outputs = [("", one)]
+    assert "return x[:, 0::2, 1::2][..., :3][:, -1, 1:]\n" in emit(graph)
+    check_emitted(graph, {"x": torch.randn(2, 6, 8, 5)})
 
 
 # ---- padding and turning
