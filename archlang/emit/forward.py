@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TypeAlias
 
 from archlang.emit import calls, checks, layout, loops, names
@@ -10,6 +9,7 @@ from archlang.emit.calls import Port
 from archlang.emit.draft import Declaration, Draft
 from archlang.emit.scope import SLOT, Held, Scope, is_atom, place
 from archlang.emit.sizes import LocalSizes, Place
+from archlang.emit.switches import width
 from archlang.emit.writer import Writer
 from archlang.ir import Call, Graph, Input, Node, Parameter, Value, WeightOf
 from archlang.primitive import Term
@@ -24,7 +24,9 @@ Conditions: TypeAlias = Sequence[tuple[Condition, str]]
 class Forward:
     """Drafts the class of one graph; the conditions of a model make it the outermost, whose inputs and outputs come as declared."""
 
-    def __init__(self, graph: Graph, called: Mapping[str, Port], root: Conditions | None = None) -> None:
+    def __init__(
+        self, graph: Graph, called: Mapping[str, Port], orders: Mapping[str, tuple[str, ...]], root: Conditions | None = None
+    ) -> None:
         self.graph, self.called, self.root, self.conditions = graph, called, root is not None, root or ()
         self.draft = Draft(graph)
         self.scope = Scope([])
@@ -33,7 +35,7 @@ class Forward:
         self.witnesses: dict[str, tuple[str, str]] = {}  # attribute to (variable, the line that reads it)
         self._temporary: list[str] = []  # names bound by the node at hand, until its results hold them
         self.ports = {name: self.scope.fix(name) for name in graph.layers}
-        self.orders = {name: value.type.names if self.root else layout.order(value, called_orders(called)) for name, value in graph.inputs.items()}
+        self.orders = {port: value.type.names if self.root else orders[port] for port, value in graph.inputs.items()}
         self.places = self._places()
         self.sizes = LocalSizes(self.places)
         self.uses = self._count()
@@ -178,10 +180,10 @@ class Forward:
         return base + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in path[len(label) :].split(".") if part)
 
     # ---- names and places
-    def bind(self, term: Term, hint: str) -> Term:
+    def bind(self, term: Term, *hints: str) -> Term:
         if is_atom(term.code):
             return term
-        name = self.scope.pick(hint)
+        name = self.scope.pick(*hints)
         self.lines.append(f"{name} = {term.code}")
         self.scope.hold([name])
         self._temporary.append(name)
@@ -209,35 +211,46 @@ class Forward:
             if count > 1:
                 name(slot)
         budget = WIDTH - INDENT - max(map(len, wanted), default=6) - 3
-        while max(len(filled(text)) for text in texts) > budget and len(named) < len(found):
-            name(max((slot for slot in found if slot not in named), key=lambda slot: len(inline[slot].code)))
+        while max(width(filled(text)) for text in texts) > budget and len(named) < len(found):
+            name(max((slot for slot in found if slot not in named), key=lambda slot: width(inline[slot].code)))
         self.lines[start:] = [*statements, *(filled(text) for text in self.lines[start:])]
         return [filled(code) for code in codes]
 
     def baptise(self, value: Value, *hints: str) -> str:
-        """Give a pending value a variable; returns the statement."""
+        """Give a pending value a variable, in the order of axes that its readers want; returns the statement."""
         held = self.held[value.node, value.output]
+        self.scope.release(held.reads)
         name = self.scope.pick(*hints)
         self.scope.hold([name])
-        self.scope.release(held.reads)
-        self.held[value.node, value.output] = Held(Term(name, held.term.order), held.uses, (name,), pending=False)
-        return f"{name} = {held.term.code}"
+        order = layout.wish(value, lambda call, port: self.called[call.graph.digest].inputs.get(port)) or held.term.order
+        term = Writer(self, self.graph.node(value.node), ()).permute(held.term, order)
+        self.held[value.node, value.output] = Held(Term(name, order), held.uses, (name,), pending=False)
+        return f"{name} = {term.code}"
 
     def hints(self, value: Value) -> list[str]:
-        """What to call a value: the user's name, that of what it becomes, or that of its layer."""
-        node = self.graph.node(value.node)
-        if node.name:
-            return [node.name]
-        own = (node.label or node.op.name).split(".")[0].lstrip("@")
-        at = value
+        """What to call a value: the user's name; that of what it becomes; the input that takes it; its layer; a variable that it replaces."""
+        node, users = self.graph.node(value.node), self.graph.users(value)
+        if name := self.graph.name_of(value):
+            return [name]
+        found = self._becomes(value)
+        found += [argument for _, argument in users[:1] if len(argument) > 1 and argument.isidentifier()]
+        found += [node.label.split(".")[0].lstrip("@")] if node.label else []
+        return [*found, *self.held[value.node, value.output].reads, node.op.name]
+
+    def becoming(self, node: Node) -> list[str]:
+        value = Value(self.graph, node.id, 0, node.types[0]) if node.id >= 0 and len(node.types) == 1 else None
+        return [name for name in [value and self.graph.name_of(value), *(self._becomes(value) if value else [])] if name]
+
+    def _becomes(self, value: Value) -> list[str]:
+        """The user's name of the value that a chain of layers makes of it."""
         for _ in range(20):
-            users = self.graph.users(at)
+            users = self.graph.users(value)
             if len(users) != 1 or len(users[0][0].types) != 1:
                 break
-            if users[0][0].name:
-                return [users[0][0].name, own]
-            at = Value(self.graph, users[0][0].id, 0, users[0][0].types[0])
-        return [own]
+            if name := users[0][0].name:
+                return [name]
+            value = Value(self.graph, users[0][0].id, 0, users[0][0].types[0])
+        return []
 
     def _wanted(self, node: Node) -> list[str]:
         return [node.name] if node.name else []
@@ -266,10 +279,7 @@ class Forward:
             held = self.held.get((node.id, i))
             if held is not None and not is_atom(held.term.code) and self._deserves_name(node, held):
                 value = Value(self.graph, node.id, i, node.types[i])
-                self.scope.release(held.reads)
-                self.held[node.id, i] = replace(held, reads=())
-                hints = self.hints(value)
-                self.lines.append(self.baptise(value, *(hints if node.name else hints[::-1])))
+                self.lines.append(self.baptise(value, *self.hints(value)))
 
     def _deserves_name(self, node: Node, held: Held) -> bool:
         last = held.uses == 1 and any(value.node == node.id for _, value in self.graph.outputs)
@@ -327,7 +337,3 @@ class Forward:
             return value.type.names
         return next((order for order in self.orders.values() if set(order) == set(term.order)), term.order)
 
-
-def called_orders(called: Mapping[str, Port]) -> layout.Orders:
-    """The orders that blocks want their inputs in."""
-    return lambda call, port: called[call.graph.digest].inputs.get(port)

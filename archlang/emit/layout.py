@@ -1,9 +1,10 @@
 """The physical order of axes between modules: each input comes as its first reader with an opinion wants it."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
-from archlang.ir import Call, Value
+from archlang.ir import Call, Graph, Value
 from archlang.shapes import TensorType
 
 Orders: TypeAlias = Callable[[Call, str], Sequence[str] | None]
@@ -11,27 +12,56 @@ _FAR = 64  # readers looked at before giving up
 
 
 def first(type_: TensorType) -> tuple[str, ...]:
-    """Channels before the axes that a kernel slides over: batch-like axes, `c`, space and time."""
+    """Channels before the axes that a kernel slides over: batch, free axes, `c`, space and time."""
     slid = type_.of_role("space", "time")
-    return (*(name for name in type_.names if name != "c" and name not in slid), "c", *slid)
+    return (*(name for name in _batch_first(type_) if name != "c" and name not in slid), "c", *slid)
 
 
 def last(type_: TensorType) -> tuple[str, ...]:
-    """Channels last, the other axes as declared."""
-    return (*(name for name in type_.names if name != "c"), "c")
+    """Channels last, batch first, the other axes as declared."""
+    return (*(name for name in _batch_first(type_) if name != "c"), "c")
 
 
-def order(value: Value, called: Orders) -> tuple[str, ...]:
-    """The order for an input of a graph: by the first reader that has an opinion, through those that have none; else as declared."""
+def _batch_first(type_: TensorType) -> tuple[str, ...]:
+    batch = type_.of_role("batch")
+    return (*batch, *(name for name in type_.names if name not in batch))
+
+
+def wish(value: Value, called: Orders) -> tuple[str, ...] | None:
+    """The order that the first reader with an opinion wants, seen through those that have none."""
     queue = [value]
     for at in queue:
         for node, argument in at.graph.users(at):
             if isinstance(node.op, Call):
-                wish = called(node.op, argument)
-                if wish is not None and set(wish) == set(value.type.names):
-                    return tuple(wish)
+                order = called(node.op, argument)
+                if order is not None and set(order) == set(value.type.names):
+                    return tuple(order)
             elif node.op.prefers and "c" in value.type:
                 return first(value.type) if node.op.prefers == "first" else last(value.type)
             elif len(queue) < _FAR and len(node.types) == 1 and set(node.types[0].names) == set(value.type.names):
                 queue.append(Value(at.graph, node.id, 0, node.types[0]))
-    return value.type.names
+    return None
+
+
+def plan(graphs: Iterable[Graph]) -> dict[str, dict[str, tuple[str, ...]]]:
+    """The orders of the inputs of graphs, by digest, given children first. Bodies of one loop agree on the order that most of them want."""
+    found: dict[str, dict[str, tuple[str, ...]]] = {}
+    for graph in graphs:
+        loops: dict[str, list[Graph]] = {}
+        for node in graph:
+            if isinstance(node.op, Call) and node.label and "." in node.label:
+                loops.setdefault(node.label.split(".")[0], []).append(node.op.graph)
+        for bodies in loops.values():
+            _agree([found[body.digest] for body in bodies])
+        orders: Orders = lambda call, port: found[call.graph.digest].get(port)  # noqa: E731
+        found[graph.digest] = {port: wish(value, orders) or _batch_first(value.type) for port, value in graph.inputs.items()}
+    return found
+
+
+def _agree(bodies: list[dict[str, tuple[str, ...]]]) -> None:
+    """One order for the inputs of one name over the same axes: that of most bodies, the first where as many want another."""
+    for port in {port: None for body in bodies for port in body}:
+        votes = Counter(body[port] for body in bodies if port in body)
+        for body in bodies:
+            if port in body:
+                body[port] = next(order for order, _ in votes.most_common() if set(order) == set(body[port]))

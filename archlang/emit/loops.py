@@ -183,7 +183,7 @@ def _results(body: "Forward", loop: Loop, given: list[str]) -> tuple[list[str], 
         if tensor not in carried and read:
             body.scope.hold([results[-1]])
         if tensor in loop.kept:
-            extra = next((name for i in reversed(outputs) if (name := node.op.graph.outputs[i][0]) and name != results[-1]), f"{results[-1]}s")
+            extra = next((name for i in reversed(outputs) if (name := node.op.graph.outputs[i][0]) and name != own), f"{own}s")
             lists[tensor] = body.scope.pick(extra)
             body.scope.hold([lists[tensor]])
             body.lists[lists[tensor]] = len(loop.calls)

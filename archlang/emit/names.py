@@ -42,14 +42,14 @@ def snake(name: str) -> str:
 
 
 def singular(name: str) -> str:
-    """What one of `blocks` is called: `block`; a word without a singular gets `_i`."""
+    """What one of `blocks` is called: `block`; other words stay."""
     if name in _IRREGULAR:
         return _IRREGULAR[name]
     if name.endswith("ies") and len(name) > 4:
         return f"{name[:-3]}y"
     if name.endswith("s") and not name.endswith(("ss", "us", "is")) and len(name) > 2:
         return name[:-1]
-    return f"{name}_i"
+    return name
 
 
 def numbered(name: str, free: Callable[[str], bool]) -> str:

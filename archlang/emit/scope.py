@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from archlang.emit import names
 from archlang.primitive import Term
-from archlang.primitives.broadcast import LEVELS, level
+from archlang.primitives.broadcast import LEVELS, level, merged
 
 IDENTIFIER = re.compile(r"(?<![\w.\"])[A-Za-z_]\w*")
 ATOM = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*|\[\d+\])*")
@@ -32,7 +32,7 @@ def place(text: str, term: Callable[[int], Term]) -> str:
         torn |= right is not None and own < LEVELS.get(right[1], 0) + (LEVELS.get(right[1]) in (1, 7))  # `a < b < c` is a chain
         return f"({filling.code})" if torn else filling.code
 
-    return SLOT.sub(fill, text)
+    return merged(SLOT.sub(fill, text))
 
 
 def is_atom(code: str) -> bool:

@@ -23,3 +23,11 @@ def resolve(line: str, columns: Mapping[int, Sequence[Any]]) -> str:
             inner = Term(match[3], (), tight=False)
             line = place(f"{before}\ue0020\ue003{after}", lambda _, inner=inner: inner)  # type: ignore[misc]
     return line
+
+
+_OFF = re.compile(f"{marks.IF}{marks.MARK.pattern}[^{marks.THEN}{marks.IF}]*{marks.THEN}|{marks.THEN}[^{marks.END}{marks.THEN}]*{marks.END}")
+
+
+def width(code: str) -> int:
+    """The length of code without what switches may leave out."""
+    return len(_OFF.sub("", code))

@@ -2,17 +2,18 @@
 
 import builtins
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 from archlang import helpers
-from archlang.emit import marks, names
+from archlang.emit import layout, marks, names
 from archlang.emit.classes import Class, class_namer, unify
 from archlang.emit.declare import init_lines
 from archlang.emit.draft import Draft
 from archlang.emit.calls import Port
+from archlang.emit.prose import comment, docstring
 from archlang.emit.forward import Conditions, Forward
 from archlang.ir import Call, Graph
 from archlang.resources import read_text
@@ -30,8 +31,9 @@ class Header:
     @property
     def lines(self) -> list[str]:
         """Comment lines."""
-        text = f"Made by archlang {self.version} from {self.source} (sha256 {self.sha256[:16]})" if self.source else ""
-        return [_comment(text), *([_comment(self.settings)] if self.settings else [])] if text else []
+        if not self.source:
+            return []
+        return [comment(f"Made by archlang {self.version} from {self.source} (sha256 {self.sha256[:16]}){self.settings and ': '}{self.settings}")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class View:
 class Emitted:
     """Everything between graph and text."""
 
+    orders: dict[str, dict[str, tuple[str, ...]]]  # of the axes of the inputs of each graph
     classes: list[Class] = field(default_factory=list)
     of: dict[str, tuple[Class, Draft]] = field(default_factory=dict)  # by digest
 
@@ -61,11 +64,11 @@ def emit(graph: Graph, *, doc: str = "", header: Header | None = None, condition
     order = {id(draft): i for i, draft in enumerate(emitted.of[g.digest][1] for g in _children_first(graph))}
     classes = sorted(emitted.classes, key=lambda made: min(order.get(id(draft), 0) for draft in made.drafts))
     files = _pasted(classes)
-    body = [_view(made) for made in classes]
+    body = [_view(made, "" if made.draft.doc == doc else made.draft.doc) for made in classes]
     code = [text for view in body for text in (*view.init, *view.forward, view.signature)]
     pasted = [helpers.helper(file) for file in files]
     imports = _imports([line for helper in pasted for line in helper.imports], code, [helper.text for helper in pasted])
-    text: str = _template().render(doc=_docstring(doc), header=(header or Header()).lines, imports=imports, helpers=[h.text for h in pasted], classes=body)
+    text: str = _template().render(doc=docstring(doc, ""), header=(header or Header()).lines, imports=imports, helpers=[h.text for h in pasted], classes=body)
     return text
 
 
@@ -76,7 +79,7 @@ def class_name(graph: Graph) -> str:
 
 def build(graph: Graph, conditions: Conditions = ()) -> Emitted:
     """Draft and unify all graphs, children first."""
-    emitted = Emitted()
+    emitted = Emitted(layout.plan(_children_first(graph)))
     namer = class_namer(_reserved)
     main = namer(graph.name)
     looped = {n.op.graph.digest for g in _children_first(graph) for n in g if isinstance(n.op, Call) and n.label and "." in n.label}
@@ -101,7 +104,7 @@ def _title(graph: Graph, looped: set[str]) -> str:
 
 def _draft(graph: Graph, emitted: Emitted, root: Conditions | None) -> Draft:
     called = {child.digest: _port(*emitted.of[child.digest]) for child in graph.calls}
-    draft = Forward(graph, called, root).run()
+    draft = Forward(graph, called, emitted.orders[graph.digest], root).run()
     draft.init = init_lines(draft)
     draft.renumber()
     return draft
@@ -140,12 +143,12 @@ def _levels(graph: Graph) -> list[list[Graph]]:
 
 
 # ---- text
-def _view(made: Class) -> View:
+def _view(made: Class, doc: str) -> View:
     draft = made.draft
     types = [marks.annotation(column) for _, column in made.arguments]
     arguments = ", ".join(["self", *(f"{name}: {type_}" for (name, _), type_ in zip(made.arguments, types, strict=True))])
     result = "torch.Tensor" if draft.results == 1 else f"tuple[{', '.join(['torch.Tensor'] * draft.results)}]"
-    return View(made.name, _docstring(draft.doc), arguments, made.init_lines(), ", ".join(["self", *draft.signature]), result, made.forward_lines())
+    return View(made.name, docstring(doc, "    "), arguments, made.init_lines(), ", ".join(["self", *draft.signature]), result, made.forward_lines())
 
 
 def _pasted(classes: Sequence[Class]) -> list[str]:
@@ -169,9 +172,26 @@ def _imports(inherited: Sequence[str], code: Sequence[str], pasted: Sequence[str
         found.add("import torch.nn.functional as F")
     if any(re.search(r"\bmath\.", text) for text in code):
         found.add("import math")
-    torch = sorted((line for line in found if "torch" in line), key=lambda line: (line.startswith("from"), line))
-    other = sorted((line for line in found if "torch" not in line), key=lambda line: (line.startswith("from"), line))
+    torch = sorted((line for line in _merged(found) if "torch" in line), key=_import_order)
+    other = sorted((line for line in _merged(found) if "torch" not in line), key=_import_order)
     return [*other, *([""] if other else []), *torch]
+
+
+def _merged(lines: Iterable[str]) -> Iterator[str]:
+    """`from` imports of one module in one line."""
+    members: dict[str, set[str]] = {}
+    for line in lines:
+        if line.startswith("from "):
+            module, _, imported = line.removeprefix("from ").partition(" import ")
+            members.setdefault(module, set()).update(imported.split(", "))
+        else:
+            yield line
+    # constants, classes, then functions and modules, as isort has them
+    yield from (f"from {m} import {', '.join(sorted(names_, key=lambda n: (not n.isupper(), n[0].islower(), n)))}" for m, names_ in members.items())
+
+
+def _import_order(line: str) -> tuple[bool, str]:
+    return line.startswith("from"), line.split()[1]
 
 
 def _reserved(name: str) -> bool:
@@ -179,16 +199,6 @@ def _reserved(name: str) -> bool:
 
 
 _TAKEN = frozenset([*dir(builtins), "F", "nn", "torch", "math", "Tensor"])
-
-
-def _docstring(text: str) -> str:
-    """Text that is safe inside a docstring; printable characters stay as they are."""
-    text = "".join(char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode() for char in text.strip())
-    return text.replace("\\", "\\\\").replace('"', '\\"') if '"""' in text or text.endswith('"') or "\\" in text else text
-
-
-def _comment(text: str) -> str:
-    return "# " + "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 @cache

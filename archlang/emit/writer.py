@@ -5,10 +5,14 @@ from typing import Any, Protocol
 
 from archlang.emit import marks
 from archlang.emit.draft import Declaration, Draft
+from archlang.emit.switches import width
 from archlang.ir import Node
 from archlang.primitive import Term
 from archlang.shapes import Axis, TensorType
 from archlang.sizes import Poly, Size
+
+
+_LONG = 75  # of an expression that a method is called on
 
 
 class Body(Protocol):
@@ -20,8 +24,11 @@ class Body(Protocol):
     def size(self, size: Poly, hint: str) -> str:
         """A symbolic size as code."""
 
-    def bind(self, term: Term, hint: str) -> Term:
+    def bind(self, term: Term, *hints: str) -> Term:
         """A variable for a value."""
+
+    def becoming(self, node: Node) -> list[str]:
+        """Names for values on the way to the result of a node."""
 
     def unpack(self, node: Node, code: str, orders: Sequence[tuple[str, ...]]) -> tuple[Term, ...]:
         """Variables for the results of a node that come as a tuple."""
@@ -58,7 +65,7 @@ class Writer:
         places = [term.order.index(name) for name in order]
         moved = [i for i, place in enumerate(places) if i != place]
         text = f"transpose({moved[0]}, {moved[1]})" if len(moved) == 2 else f"permute({', '.join(map(str, places))})"
-        result = Term(f"{term.safe}.{text}", order)
+        result = Term(f"{self._receiver(term)}.{text}", order)
         self.views[result.code, order] = term
         return result
 
@@ -74,7 +81,7 @@ class Writer:
         kept = term.order[: len(term.order) - len(names)]
         if len(names) == 1:
             return Term(term.code, (*kept, name), term.tight)
-        return Term(f"{term.safe}.flatten({len(kept) or ''})", (*kept, name))
+        return Term(f"{self._receiver(term)}.flatten({len(kept) or ''})", (*kept, name))
 
     def split(self, term: Term, name: str, axes: Iterable[Axis]) -> Term:
         axes, place = tuple(axes), term.order.index(name)
@@ -84,7 +91,11 @@ class Writer:
         at = term.at(name)
         if not axes:
             return Term(f"{term.safe}.squeeze({at})", order)
-        return Term(f"{term.safe}.unflatten({at}, {self._sizes(axes)})", order)
+        return Term(f"{self._receiver(term)}.unflatten({at}, {self._sizes(axes)})", order)
+
+    def _receiver(self, term: Term) -> str:
+        """What a method is called on; long expressions get a name first."""
+        return self.bind(term, self._hint).safe if width(term.code) > _LONG else term.safe
 
     def _sizes(self, axes: tuple[Axis, ...]) -> str:
         """The sizes as a tuple; a lone symbolic one is `-1`."""
@@ -154,7 +165,7 @@ class Writer:
         return self._draft.need_helper(name)
 
     def bind(self, term: Term, hint: str) -> Term:
-        return self._body.bind(term, hint)
+        return self._body.bind(term, *self._body.becoming(self._node), hint)
 
     def unless_zero(self, value: Any, term: Term, code: str) -> Term:
         before, after = code.split(term.code, 1)
