@@ -33,12 +33,22 @@ def values(start: Init, shape: Iterable[int], names: tuple[str, ...] = ()) -> to
 WIDE = (200, 300)
 FAN_IN, FAN_OUT = 300, 200
 MOMENTS = [
-    ("zeros", {}, 0, 0), ("ones", {}, 1, 0), ("constant", {"value": 0.3}, 0.3, 0), ("normal", {"std": 0.02}, 0, 0.02), ("normal", {"std": 2, "mean": 5}, 5, 2),
-    ("normal", {}, 0, 1), ("trunc_normal", {"std": 0.02}, 0, 0.02), ("uniform", {"low": 1, "high": 4}, 2.5, 3 / 12**0.5),
-    ("xavier_uniform", {}, 0, (2 / 500) ** 0.5), ("xavier_normal", {"gain": 2}, 0, 2 * (2 / 500) ** 0.5), ("kaiming", {}, 0, (1 / 3 / FAN_IN) ** 0.5),
-    ("kaiming_uniform", {}, 0, (2 / FAN_IN) ** 0.5), ("kaiming_normal", {"fan": "out"}, 0, (2 / FAN_OUT) ** 0.5),
-    ("variance", {"gain": 2.8178}, 0, (2.8178 / FAN_IN) ** 0.5), ("variance", {}, 0, (1 / FAN_IN) ** 0.5),
-]  # fmt: skip
+    ("zeros", {}, 0, 0),
+    ("ones", {}, 1, 0),
+    ("constant", {"value": 0.3}, 0.3, 0),
+    ("normal", {"std": 0.02}, 0, 0.02),
+    ("normal", {"std": 2, "mean": 5}, 5, 2),
+    ("normal", {}, 0, 1),
+    ("trunc_normal", {"std": 0.02}, 0, 0.02),
+    ("uniform", {"low": 1, "high": 4}, 2.5, 3 / 12**0.5),
+    ("xavier_uniform", {}, 0, (2 / 500) ** 0.5),
+    ("xavier_normal", {"gain": 2}, 0, 2 * (2 / 500) ** 0.5),
+    ("kaiming", {}, 0, (1 / 3 / FAN_IN) ** 0.5),
+    ("kaiming_uniform", {}, 0, (2 / FAN_IN) ** 0.5),
+    ("kaiming_normal", {"fan": "out"}, 0, (2 / FAN_OUT) ** 0.5),
+    ("variance", {"gain": 2.8178}, 0, (2.8178 / FAN_IN) ** 0.5),
+    ("variance", {}, 0, (1 / FAN_IN) ** 0.5),
+]
 
 
 @pytest.mark.parametrize(("name", "fields", "mean", "std"), MOMENTS)
@@ -101,12 +111,17 @@ def test_functions() -> None:
 @pytest.mark.parametrize(
     ("start", "names", "words"),
     [
-        (init("kaiming"), ("c",), "at least 2 axes"), (init("eye"), ("a", "b", "c"), "two axes"), (init("orthogonal"), (), "at least 2 axes"),
-        (init("log_uniform", low=0, high=1), ("c",), "positive"), (init("kaiming_normal", fan="up"), ("a", "b"), '"in" or "out"'),
-        (init("variance", gain=-1), ("a", "b"), "negative"), (combine("*", init("xavier_normal"), 2), ("c",), "at least 2 axes"),
-        (apply("exp", init("eye")), ("c",), "two axes"), (Positions(axis="n", size=3), ("c",), "no axis `n`"),
+        (init("kaiming"), ("c",), "at least 2 axes"),
+        (init("eye"), ("a", "b", "c"), "two axes"),
+        (init("orthogonal"), (), "at least 2 axes"),
+        (init("log_uniform", low=0, high=1), ("c",), "positive"),
+        (init("kaiming_normal", fan="up"), ("a", "b"), '"in" or "out"'),
+        (init("variance", gain=-1), ("a", "b"), "negative"),
+        (combine("*", init("xavier_normal"), 2), ("c",), "at least 2 axes"),
+        (apply("exp", init("eye")), ("c",), "two axes"),
+        (Positions(axis="n", size=3), ("c",), "no axis `n`"),
     ],
-)  # fmt: skip
+)
 def test_refusals(start: Init, names: tuple[str, ...], words: str) -> None:
     with pytest.raises(OpError, match=words):
         start.check(names)

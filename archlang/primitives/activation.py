@@ -55,18 +55,40 @@ _define("relu6", "min(max(x, 0), 6) (Howard et al., 2017).", "F.relu6({x})", lam
 _define("sigmoid", "1 / (1 + e^-x).", "torch.sigmoid({x})", _sigmoid)
 _define("tanh", "(e^x - e^-x) / (e^x + e^-x).", "torch.tanh({x})", _tanh)
 _define("silu", "x sigmoid(x) (Elfwing et al., 2017).", "F.silu({x})", lambda x: x * _sigmoid(x))
-_define("swish", "x sigmoid(x): another name of `silu` (Ramachandran et al., 2017).", "F.silu({x})", lambda x: x * _sigmoid(x))
-_define("gelu", "x Phi(x), Phi the normal distribution (Hendrycks and Gimpel, 2016).", "F.gelu({x})", lambda x: x * (1 + (x / 2**0.5).erf()) / 2)
 _define(
-    "gelu_tanh", "x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))): `gelu` to about 1e-3.", 'F.gelu({x}, approximate="tanh")',
+    "swish",
+    "x sigmoid(x): another name of `silu` (Ramachandran et al., 2017).",
+    "F.silu({x})",
+    lambda x: x * _sigmoid(x),
+)
+_define(
+    "gelu",
+    "x Phi(x), Phi the normal distribution (Hendrycks and Gimpel, 2016).",
+    "F.gelu({x})",
+    lambda x: x * (1 + (x / 2**0.5).erf()) / 2,
+)
+_define(
+    "gelu_tanh",
+    "x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))): `gelu` to about 1e-3.",
+    'F.gelu({x}, approximate="tanh")',
     lambda x: x / 2 * (1 + _tanh(0.7978845608028654 * (x + 0.044715 * x**3))),
 )  # fmt: skip
-_define("quick_gelu", "x sigmoid(1.702 x): `gelu` to about 1e-2.", "{x} * torch.sigmoid(1.702 * {x})", lambda x: x * _sigmoid(1.702 * x))
+_define(
+    "quick_gelu",
+    "x sigmoid(1.702 x): `gelu` to about 1e-2.",
+    "{x} * torch.sigmoid(1.702 * {x})",
+    lambda x: x * _sigmoid(1.702 * x),
+)
 _define("selu", "scale (max(x, 0) + min(alpha (e^x - 1), 0)) (Klambauer et al., 2017).", "F.selu({x})", _selu)
 _define("mish", "x tanh(softplus(x)) (Misra, 2019).", "F.mish({x})", lambda x: x * _tanh((1 + x.exp()).log()))
 _define("softsign", "x / (1 + |x|).", "F.softsign({x})", lambda x: x / (1 + x * x.sign()))
 _define("hard_sigmoid", "min(max(x / 6 + 1 / 2, 0), 1).", "F.hardsigmoid({x})", lambda x: _clip(x / 6 + 0.5, 0, 1))
-_define("hard_swish", "x min(max(x / 6 + 1 / 2, 0), 1) (Howard et al., 2019).", "F.hardswish({x})", lambda x: x * _clip(x / 6 + 0.5, 0, 1))
+_define(
+    "hard_swish",
+    "x min(max(x / 6 + 1 / 2, 0), 1) (Howard et al., 2019).",
+    "F.hardswish({x})",
+    lambda x: x * _clip(x / 6 + 0.5, 0, 1),
+)
 _define("hard_tanh", "min(max(x, -1), 1).", "F.hardtanh({x})", lambda x: _clip(x, -1, 1))
 
 
@@ -125,7 +147,7 @@ class Softplus(Unary):
 
 @register
 class Prelu(Primitive):
-    """x where x > 0, else weight x (He et al., 2015); one slope, or with `per_channel` one for each position of the axis `on`. Weight: [1] or [c]."""
+    """x where x > 0, else weight x (He et al., 2015). Weight: [1], or `per_channel` one for each position of `on`."""
 
     name: ClassVar[str] = "prelu"
 
@@ -199,7 +221,9 @@ class LogSoftmax(Softmax):
     name: ClassVar[str] = "log_softmax"
 
     def reference(self, types: Types, x: Named) -> Named:
-        return x - x.map(lambda value: value.exp()).sum(axes_of(self.on, types.inputs[0])).map(lambda value: value.log())
+        return x - x.map(lambda value: value.exp()).sum(axes_of(self.on, types.inputs[0])).map(
+            lambda value: value.log()
+        )
 
 
 @register

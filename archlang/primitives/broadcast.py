@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from types import new_class
 from typing import Any
 
@@ -12,13 +13,15 @@ from archlang.sizes import Facts, Poly, Size
 
 
 def join(facts: Facts, *types: TensorType) -> TensorType:
-    """The type of values combined element by element: all their axes in order of appearance, their dtypes promoted as in PyTorch."""
+    """The type of values combined element by element: all axes, the widest value's first; dtypes promoted."""
     axes: dict[str, Axis] = {}
-    for axis in (axis for type_ in types for axis in type_):
+    for axis in (axis for type_ in sorted(types, key=lambda type_: -len(type_.axes)) for axis in type_):
         here = axes.setdefault(axis.name, axis)
         if here.role != axis.role:
-            help = f"`{axis.name}` is {_article(here.role)} in one value and {_article(axis.role)} in the other: `rename` it or say its role"
-            raise OpError("A210", "axis roles do not agree", axis.name, help)
+            advice = (
+                f"`{axis.name}` is {here.role} in one value and {axis.role} in the other: `rename` it, or say its role"
+            )
+            raise OpError("A210", "axis roles do not agree", axis.name, advice)
         if not facts.equal(here.size, axis.size):
             raise OpError("A204", "axis sizes do not agree", axis.name)
         if isinstance(here.size, Poly) and not isinstance(axis.size, Poly):
@@ -26,16 +29,14 @@ def join(facts: Facts, *types: TensorType) -> TensorType:
     return TensorType(tuple(axes.values()), promote(*(type_.dtype for type_ in types)))
 
 
-def _article(role: str) -> str:
-    return "a free axis" if role == "free" else f"a {role} axis"
-
-
 def one_axis(on: Iterable[str], type_: TensorType) -> str:
     """The single axis that `on` means."""
     need_axes(type_, on)
     names = axes_of(on, type_)
     if len(names) != 1:
-        raise OpError("A206", f"`on` must be one axis, and is {', '.join(f'`{name}`' for name in names) or 'none'}", "on")
+        raise OpError(
+            "A206", f"`on` must be one axis, and is {', '.join(f'`{name}`' for name in names) or 'none'}", "on"
+        )
     return names[0]
 
 
@@ -63,6 +64,12 @@ def made(name: str, base: type[Primitive], facts: dict[str, Any]) -> type[Primit
 
 
 # ---- text
+def sequence(texts: Iterable[str]) -> str:
+    """A tuple of expressions."""
+    items = list(texts)
+    return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
+
+
 def dims(term: Term, names: Iterable[str]) -> str:
     """The positions of axes: `1`, `-1`, `(1, 2)`."""
     places = sorted(term.order.index(name) for name in names)
@@ -82,6 +89,24 @@ def index(term: Term, picks: dict[str, str]) -> str:
     return f"{term.safe}[{', '.join(places)}]"
 
 
+_SUBSCRIPTS = re.compile(r"\[([^()\[\]]*)\]\[([^()\[\]]*)\]")
+
+
+def merged(text: str) -> str:
+    """Slices of slices along other axes in one bracket: `x[:, 0::2][:, :, 1::2]` is `x[:, 0::2, 1::2]`."""
+    before = ""
+    while text != before:
+        text, before = _SUBSCRIPTS.sub(lambda found: _merge(found[0], found[1], found[2]), text), text
+    return text
+
+
+def _merge(whole: str, first: str, second: str) -> str:
+    pairs = list(zip_longest(first.split(", "), second.split(", "), fillvalue=":"))
+    if not all(":" in a and b not in ("...", "None") and ":" in (a, b) for a, b in pairs):
+        return whole
+    return f"[{', '.join(b if a == ':' else a for a, b in pairs)}]"
+
+
 def placed(code: Emission, term: Term, order: Sequence[str]) -> Term:
     """The term with exactly the axes `order`; those that it lacks have size 1."""
     term = code.permute(term, [name for name in order if name in term.order])
@@ -90,7 +115,7 @@ def placed(code: Emission, term: Term, order: Sequence[str]) -> Term:
 
 
 def spread(code: Emission, term: Term, order: Sequence[str], type_: TensorType) -> Term:
-    """The term with exactly the axes `order`, which the full type `type_` holds; those that it lacks are repeated without a copy."""
+    """The term with exactly the axes `order`; those that it lacks are repeated, as often as `type_` says, uncopied."""
     here = [name for name in order if name in term.order]
     # axes that are missing at the front need no place of their own
     term = placed(code, term, order[order.index(here[0]) :] if here else [])
@@ -108,7 +133,23 @@ def floating(code: Emission, term: Term, type_: TensorType) -> Term:
 
 
 # how tightly Python's operators bind
-LEVELS = {"==": 1, "!=": 1, "<": 1, "<=": 1, ">": 1, ">=": 1, "|": 2, "&": 3, "+": 4, "-": 4, "*": 5, "/": 5, "//": 5, "%": 5, "**": 7}
+LEVELS = {
+    "==": 1,
+    "!=": 1,
+    "<": 1,
+    "<=": 1,
+    ">": 1,
+    ">=": 1,
+    "|": 2,
+    "&": 3,
+    "+": 4,
+    "-": 4,
+    "*": 5,
+    "/": 5,
+    "//": 5,
+    "%": 5,
+    "**": 7,
+}
 _BRACKETS = re.compile(r'\([^()\[\]]*\)|\[[^()\[\]]*\]|"[^"]*"')
 
 
@@ -125,7 +166,7 @@ def level(term: Term) -> int:
 
 
 def infix(left: Term, symbol: str, right: Term) -> str:
-    """`left symbol right` with the parentheses that it needs, and those that make bit operators and comparisons plain."""
+    """`left symbol right` with the parentheses that it needs, and those that make bit operators plain."""
     binds = LEVELS[symbol]
     if binds <= 3:
         return f"{left.safe} {symbol} {right.safe}"

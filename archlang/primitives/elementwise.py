@@ -82,7 +82,11 @@ class Abs(Unary):
     whole: ClassVar[bool] = True
 
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
-        return super().infer(facts, x).cast({"complex": "float", "complex64": "float32", "complex128": "float64"}.get(x.dtype, x.dtype))
+        return (
+            super()
+            .infer(facts, x)
+            .cast({"complex": "float", "complex64": "float32", "complex128": "float64"}.get(x.dtype, x.dtype))
+        )
 
     def value(self, x: Any) -> Any:
         return (x.real**2 + x.imag**2).sqrt() if x.is_complex() else (x * x.sgn())
@@ -102,7 +106,9 @@ class Clamp(Unary):
         bounds = (self.low, self.high)
         if bounds == (None, None):
             raise OpError("A301", "`clamp` needs a bound", help="`clamp(x, low = 0)`")
-        if not any(part in x.dtype for part in ("float", "complex")) and any(isinstance(bound, float) for bound in bounds):
+        if not any(part in x.dtype for part in ("float", "complex")) and any(
+            isinstance(bound, float) for bound in bounds
+        ):
             raise refuse(x, "bounds with a fraction are of a `float`")
         return super().infer(facts, x)
 
@@ -137,7 +143,7 @@ class LogicalNot(Primitive):
 
 @register
 class Cast(Primitive):
-    """x as another dtype: a word of the language such as `float`, the working type, `float32`, `int`, `bool` (x != 0)."""
+    """x as another dtype of the language: `float`, the working type, `float32`, `int`, `bool` (x != 0) and so on."""
 
     name: ClassVar[str] = "cast"
 
@@ -167,7 +173,10 @@ class Cast(Primitive):
 
 @register
 class Where(Primitive):
-    """`a` where the condition holds, else `b`; all broadcast by name. `left` or `right` is the number on a side that has no tensor."""
+    """`a` where the condition holds, else `b`; all broadcast by name.
+
+    `left` or `right` is the number on a side that has no tensor.
+    """
 
     name: ClassVar[str] = "where"
     inputs: ClassVar[tuple[str, ...]] = ("condition", "a?", "b?")
@@ -176,7 +185,9 @@ class Where(Primitive):
     left: Whole | Number | None = None
     right: Whole | Number | None = None
 
-    def infer(self, facts: Facts, condition: TensorType, a: TensorType | None = None, b: TensorType | None = None) -> TensorType:
+    def infer(
+        self, facts: Facts, condition: TensorType, a: TensorType | None = None, b: TensorType | None = None
+    ) -> TensorType:
         if condition.dtype != "bool":
             raise refuse(condition, "a condition is of truth values", "compare: `x > 0`", "condition")
         if (a is None) == (self.left is None) or (b is None) == (self.right is None):
@@ -207,6 +218,9 @@ class Where(Primitive):
         import torch
 
         names = types.outputs[0].names
-        left, right = (side.to(names) if isinstance(side, Named) else torch.tensor(side) for side in (a or self.left, b or self.right))
+        left, right = (
+            side.to(names) if isinstance(side, Named) else torch.tensor(side)
+            for side in (a or self.left, b or self.right)
+        )
         yes = condition.to(names)
         return Named(yes * left + ~yes * right, names)

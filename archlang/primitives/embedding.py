@@ -12,7 +12,8 @@ from archlang.sizes import Facts
 
 @register
 class Embedding(Primitive):
-    """y[.., c] = weight[x[..], c]: x: int[..] gives [.., c = dim]. Weight: [vocab = count, c = dim], as `torch.nn.Embedding`.
+    """y[.., c] = weight[x[..], c]: x: int[..] gives [.., c = dim]. Weight: [vocab = count, c = dim], as
+    `torch.nn.Embedding`.
 
     x is from 0 to count - 1; PyTorch refuses others on the CPU and stops on a GPU.
     """
@@ -25,7 +26,9 @@ class Embedding(Primitive):
 
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
         if x.dtype not in ("int", "int64", "int32"):
-            raise refuse(x, "an embedding takes whole numbers", "`linear` maps values; `cast(x, int)` makes whole numbers")
+            raise refuse(
+                x, "an embedding takes whole numbers", "`linear` maps values; `cast(x, int)` makes whole numbers"
+            )
         need_new(x, "c", "x")
         return replace(x, axes=(*x.axes, axis("c", self.dim)), dtype="float")
 

@@ -30,9 +30,11 @@ def _need_positions(type_: TensorType) -> None:
 
 @register
 class Gather(Primitive):
-    """x at positions of an axis: `x[n = index]`. Axes that both have are paired; the others of `index` come in the place of `axis`.
+    """x at positions of an axis: `x[n = index]`. Axes that both have are paired; the others of `index` come in the
+    place of `axis`.
 
-    An axis of `index` that has the name of `axis` is its own: `x[n = index]` with x: [b, n, c] and index: int[b, n = k] is [b, n = k, c].
+    An axis of `index` that has the name of `axis` is its own: `x[n = index]` with x: [b, n, c] and
+    index: int[b, n = k] is [b, n = k, c].
     """
 
     name: ClassVar[str] = "gather"
@@ -56,7 +58,7 @@ class Gather(Primitive):
         if not paired:
             at = x.order.index(self.axis)
             return Term(index(x, {self.axis: index_.code}), (*x.order[:at], *index_.order, *x.order[at + 1 :]))
-        flat = code.flat(index_, [axis.name for axis in own], self.axis)
+        flat = code.flat(index_, [axis.name for axis in own], self.axis) if own else index_
         text = f"torch.take_along_dim({x.code}, {placed(code, flat, x.order).code}, {dims(x, [self.axis])})"
         return code.split(Term(text, x.order), self.axis, own)
 
@@ -76,10 +78,11 @@ class Gather(Primitive):
 
 @register
 class Scatter(Primitive):
-    """Values added up at positions of a new axis: y[.., j, ..] = sum of x[i] over the i with index[i] = j; 0 where there is none.
+    """Values added up at positions of a new axis: y[.., j, ..] = sum of x[i] over the i with index[i] = j; 0 where
+    there is none.
 
-    `scatter(x, n = index, size = N)` is the reverse of `x[n = index]`: the axes of `index` that are not batch axes, or those in `on`, make way for
-    `axis`, of this size; its others are paired with those of x.
+    `scatter(x, n = index, size = N)` is the reverse of `x[n = index]`: the axes of `index` that are not batch axes, or
+    those in `on`, make way for `axis`, of this size; its others are paired with those of x.
     """
 
     name: ClassVar[str] = "scatter"
@@ -112,7 +115,9 @@ class Scatter(Primitive):
         if len(spent) > 1:
             x, index = code.flat(x, spent, self.axis), code.flat(index, spent, self.axis)
         else:
-            x, index = (replace(term, order=tuple(self.axis if n == spent[0] else n for n in term.order)) for term in (x, index))
+            x, index = (
+                replace(term, order=tuple(self.axis if n == spent[0] else n for n in term.order)) for term in (x, index)
+            )
         x, at = code.bind(x, "x"), x.order.index(self.axis)
         shape = ", ".join(code.size(self.size if name == self.axis else x_type.size(name)) for name in x.order)
         empty = f"{x.code}.new_zeros({shape})"
@@ -190,14 +195,18 @@ class Sort(Primitive):
 
     def call(self, code: Emission, x: Term) -> str:
         place = dims(x, [one_axis(self.on, code.inputs[0])])
-        return f"{x.safe}.sort(dim={place}, descending=True, stable=True)" if self.descending else f"{x.safe}.sort(dim={place}, stable=True)"
+        return (
+            f"{x.safe}.sort(dim={place}, descending=True, stable=True)"
+            if self.descending
+            else f"{x.safe}.sort(dim={place}, stable=True)"
+        )
 
     def reference(self, types: Types, x: Named) -> Named:
         axis = one_axis(self.on, types.inputs[0])
         return x.map(lambda values: values.gather(x.at(axis), self.order(x, axis)))
 
     def order(self, x: Named, axis: str) -> Any:
-        """The position of each value by how many come before it: smaller ones (larger where descending), and equal ones in front of it."""
+        """The positions in order: a value's rank is how many are smaller (descending: larger), or equal and before."""
         import torch
 
         rows = x.tensor.movedim(x.at(axis), -1)
@@ -205,7 +214,11 @@ class Sort(Primitive):
         here, other = rows.unsqueeze(-1), rows.unsqueeze(-2)
         before = (other > here if self.descending else other < here) | ((other == here) & earlier)
         rank = before.sum(-1)
-        return torch.zeros_like(rank).scatter(-1, rank, torch.arange(rows.shape[-1]).expand_as(rank)).movedim(-1, x.at(axis))
+        return (
+            torch.zeros_like(rank)
+            .scatter(-1, rank, torch.arange(rows.shape[-1]).expand_as(rank))
+            .movedim(-1, x.at(axis))
+        )
 
     def mixes(self, x: TensorType) -> frozenset[str]:
         return frozenset(axes_of(self.on, x))

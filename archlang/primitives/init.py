@@ -1,4 +1,7 @@
-"""How weights start: values of kind `init`, written as expressions in torch. Arithmetic on them makes others: `ones * 1e-6`, `log(uniform(1, 16))`."""
+"""How weights start: values of kind `init`, written as expressions in torch.
+
+Arithmetic on them makes others: `ones * 1e-6`, `log(uniform(1, 16))`.
+"""
 
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeAlias
@@ -9,7 +12,8 @@ Write: TypeAlias = Callable[[Any], str]  # how a number is written: itself, or a
 
 
 class Init(Construct):
-    """A tensor of a given shape to start from. `form` is the text: `{shape}` that of the shape, and hyper-parameters stand in it by name.
+    """A tensor of a given shape to start from. `form` is the text: `{shape}` that of the shape, and hyper-parameters
+    stand in it by name.
 
     A form that fills a tensor in place has `{tensor}` instead of `{shape}`.
     """
@@ -21,7 +25,12 @@ class Init(Construct):
     def check(self, names: tuple[str, ...]) -> None:
         """Refuse a weight, given by its axes, that cannot start like this."""
         if len(names) < self.least:
-            raise OpError("A319", f"`{self.name}` starts weights of at least {self.least} axes", "init", "`normal(0.02)` starts any")
+            raise OpError(
+                "A319",
+                f"`{self.name}` starts weights of at least {self.least} axes",
+                "init",
+                "`normal(0.02)` starts any",
+            )
 
     def code(self, shape: str, names: tuple[str, ...] = (), const: Write = repr) -> str:
         """An expression for a new tensor. `shape` is the text of a tuple, `names` are the axes."""
@@ -136,7 +145,9 @@ class LogUniform(Init):
 
     def check(self, names: tuple[str, ...]) -> None:
         if not 0 < self.low <= self.high:
-            raise OpError("A319", f"`log_uniform` runs between positive numbers, not from {self.low} to {self.high}", "init")
+            raise OpError(
+                "A319", f"`log_uniform` runs between positive numbers, not from {self.low} to {self.high}", "init"
+            )
 
     def _numbers(self, const: Write) -> dict[str, str]:
         return {"low": const(self.low), "ratio": const(self.high / self.low)}
@@ -312,14 +323,21 @@ OPERATORS = ("+", "-", "*", "/", "**")
 def combine(operator: str, a: Any, b: Any) -> Init:
     """`a operator b`, where one is an initialisation and the other one or a number."""
     if operator not in OPERATORS:
-        raise OpError("A303", f"`{operator}` does not work on initialisations", None, f"one of {' '.join(OPERATORS)} does")
+        raise OpError(
+            "A303", f"`{operator}` does not work on initialisations", None, f"one of {' '.join(OPERATORS)} does"
+        )
     return Arithmetic(operator=operator, left=_value(a), right=_value(b))
 
 
 def apply(function: str, init: Init) -> Init:
     """A function of an initialisation, by its name in the language."""
     if function not in _FUNCTIONS:
-        raise OpError("A303", f"`{function}` does not work on initialisations", None, f"one of {', '.join(sorted(_FUNCTIONS))} does")
+        raise OpError(
+            "A303",
+            f"`{function}` does not work on initialisations",
+            None,
+            f"one of {', '.join(sorted(_FUNCTIONS))} does",
+        )
     return Applied(function=function, argument=init)
 
 

@@ -23,7 +23,7 @@ from archlang.sizes import Facts
 
 @register
 class Dropout(Primitive):
-    """In training each value is 0 with probability `rate`, else x / (1 - rate); otherwise y = x (Srivastava et al., 2014)."""
+    """In training x is 0 with probability `rate`, else x / (1 - rate); otherwise y = x (Srivastava et al., 2014)."""
 
     name: ClassVar[str] = "dropout"
     random: ClassVar[bool] = True
@@ -46,9 +46,9 @@ class Dropout(Primitive):
 
 @register
 class DropPath(Dropout):
-    """In training whole samples are 0 with probability `rate`, the others x / (1 - rate); otherwise y = x (Huang et al., 2016).
+    """In training whole samples are 0 with probability `rate`, the others x / (1 - rate); otherwise y = x.
 
-    A sample is one position of all batch axes.
+    A sample is one position of all batch axes (Huang et al., 2016).
     """
 
     name: ClassVar[str] = "drop_path"
@@ -60,7 +60,9 @@ class DropPath(Dropout):
     def emit(self, code: Emission, x: Term) -> Term:
         places = tuple(x.order.index(name) for name in code.inputs[0].of_role("batch"))
         where = "" if places == (0,) else f", {places}"
-        return code.unless_zero(self.rate, x, f"{code.helper('drop_path')}({x.code}, {code.const(self.rate)}, self.training{where})")
+        return code.unless_zero(
+            self.rate, x, f"{code.helper('drop_path')}({x.code}, {code.const(self.rate)}, self.training{where})"
+        )
 
 
 @register
@@ -72,7 +74,7 @@ class StochasticDepth(DropPath):
 
 @register
 class LayerScale(Primitive):
-    """y = gamma x, one gamma for each position of the axes `on` (Touvron et al., 2021). Weight gamma: [on], at first `init` everywhere."""
+    """y = gamma x (Touvron et al., 2021). Weight gamma: the axes `on`, `init` everywhere at first."""
 
     name: ClassVar[str] = "layer_scale"
 
@@ -91,7 +93,9 @@ class LayerScale(Primitive):
 
     def emit(self, code: Emission, x: Term) -> Term:
         on = axes_of(self.on, code.inputs[0])
-        module = code.module("LayerScale", *(code.size(code.inputs[0].size(name)) for name in on), init=code.const(self.init))
+        module = code.module(
+            "LayerScale", *(code.size(code.inputs[0].size(name)) for name in on), init=code.const(self.init)
+        )
         if x.order[-len(on) :] == on:
             return Term(f"{module}({x.code})", x.order)
         x, gamma = code.align(x, Term(code.weight("gamma"), on))

@@ -29,7 +29,9 @@ def _amounts(value: Any) -> Any:
     pairs = [(name, tuple(pair) if isinstance(pair, tuple | list) else (pair, pair)) for name, pair in _items(value)]
     for name, pair in pairs:
         if len(pair) != 2 or not all(isinstance(side, Poly) or (isinstance(side, int) and side >= 0) for side in pair):
-            raise ValueError(f"must be how much comes before and behind each axis, and is {describe(pair[0])} for `{name}`")
+            raise ValueError(
+                f"must be how much comes before and behind each axis, and is {describe(pair[0])} for `{name}`"
+            )
     return AxisMap(tuple(pairs))
 
 
@@ -40,14 +42,21 @@ def _items(value: Any) -> Iterable[tuple[str, Any]]:
 
 
 Amounts: TypeAlias = Annotated[AxisMap, BeforeValidator(_amounts)]
-_MODES = {"zeros": "constant", "constant": "constant", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
+_MODES = {
+    "zeros": "constant",
+    "constant": "constant",
+    "reflect": "reflect",
+    "replicate": "replicate",
+    "circular": "circular",
+}
 
 
 @register
 class Pad(Primitive):
     """More positions before and behind: `pad(x, [h = [0, 1], w = [2, 2]])`, or `[t = 1]` for as many on both sides.
 
-    They hold `value` ("zeros"), the mirrored values ("reflect"), the last value ("replicate"), or those of the other end ("circular").
+    They hold `value` ("zeros"), the mirrored values ("reflect"), the last value ("replicate"), or those of the other
+    end ("circular").
     """
 
     name: ClassVar[str] = "pad"
@@ -67,7 +76,9 @@ class Pad(Primitive):
             most = x.size(name) - (1 if self.mode == "reflect" else 0)
             for side in pair if self.mode in ("reflect", "circular") else ():
                 if not facts.require(Condition("<=", side, most), f'"{self.mode}" padding of `{name}`'):
-                    raise OpError("A204", f'"{self.mode}" padding of `{name}` is at most {most}, and here {side}', "amounts")
+                    raise OpError(
+                        "A204", f'"{self.mode}" padding of `{name}` is at most {most}, and here {side}', "amounts"
+                    )
         return x.resized(**{name: x.size(name) + pair[0] + pair[1] for name, pair in self.amounts.items})
 
     def emit(self, code: Emission, x: Term) -> Term:
@@ -79,7 +90,9 @@ class Pad(Primitive):
             x = code.last(x, names)
             return Term(self.write(code, x, names), x.order)
         flat = code.last(code.flat(x, others, "rest"), names)
-        return code.split(Term(self.write(code, flat, names), flat.order), "rest", [code.inputs[0][name] for name in others])
+        return code.split(
+            Term(self.write(code, flat, names), flat.order), "rest", [code.inputs[0][name] for name in others]
+        )
 
     def write(self, code: Emission, x: Term, names: Iterable[str]) -> str:
         """The call; `names` are the last axes."""
@@ -101,7 +114,11 @@ class Pad(Primitive):
         """The position whose value stands at position i, which may be outside; None for `value`."""
         if 0 <= i < size:
             return i
-        outside = {"reflect": -i if i < 0 else 2 * (size - 1) - i, "replicate": 0 if i < 0 else size - 1, "circular": i % size}
+        outside = {
+            "reflect": -i if i < 0 else 2 * (size - 1) - i,
+            "replicate": 0 if i < 0 else size - 1,
+            "circular": i % size,
+        }
         return outside.get(self.mode)
 
     def mixes(self, x: TensorType) -> frozenset[str]:
@@ -133,10 +150,15 @@ class Roll(Primitive):
         return x
 
     def emit(self, code: Emission, x: Term) -> Term:
-        shifts = sorted(((x.order.index(name), code.size(shift)) for name, shift in self.shift.items), key=lambda pair: pair[0])
+        shifts = sorted(
+            ((x.order.index(name), code.size(shift)) for name, shift in self.shift.items), key=lambda pair: pair[0]
+        )
         if len(shifts) == 1:
             return Term(f"{x.safe}.roll({shifts[0][1]}, {dims(x, [self.shift.items[0][0]])})", x.order)
-        return Term(f"{x.safe}.roll(({', '.join(shift for _, shift in shifts)}), ({', '.join(str(at) for at, _ in shifts)}))", x.order)
+        return Term(
+            f"{x.safe}.roll(({', '.join(shift for _, shift in shifts)}), ({', '.join(str(at) for at, _ in shifts)}))",
+            x.order,
+        )
 
     def reference(self, types: Types, x: Named) -> Named:
         for name, shift in self.shift.items:

@@ -25,7 +25,10 @@ def _with_number(dtype: str, number: Any) -> str:
 
 
 class Binary(Primitive):
-    """`a OP b`, element by element, broadcast by name. `left` or `right` is the number on the side that has no tensor."""
+    """`a OP b`, element by element, broadcast by name.
+
+    `left` or `right` is the number on the side that has no tensor.
+    """
 
     inputs: ClassVar[tuple[str, ...]] = ("a?", "b?")
     numbers: ClassVar[dict[str, str]] = {"a": "left", "b": "right"}  # the field for a side that is a number

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache
 from typing import ClassVar
 
 from archlang.named import Named
@@ -39,9 +39,9 @@ class Step:
 class Rearrange(Primitive):
     """Splits and merges axes: `rearrange("h -> h p, w -> w q, p q -> n", p = 7, q = 7)`.
 
-    Each part maps a group of axes to a group; parts apply from left to right. The first name of a group is the slowest: the element at (i, j) of
-    axes a, b is at i * |b| + j of their merger. The size of at most one axis that a part makes may be left out. A time axis stays causal where it is
-    the slowest on both sides (`t -> t p` is a step of p).
+    Each part maps a group of axes to a group; parts apply from left to right. The first name of a group is the slowest:
+    the element at (i, j) of axes a, b is at i * |b| + j of their merger. The size of at most one axis that a part makes
+    may be left out. A time axis stays causal where it is the slowest on both sides (`t -> t p` is a step of p).
     """
 
     name: ClassVar[str] = "rearrange"
@@ -49,13 +49,8 @@ class Rearrange(Primitive):
     pattern: str
     sizes: PerName = AxisMap(())
 
-    @cached_property
-    def parts(self) -> tuple[Part, ...]:
-        """The pattern, parsed."""
-        return tuple(_parse(text.strip(), self.pattern) for text in self.pattern.split(","))
-
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
-        made = {name for part in self.parts for name in part.right}
+        made = {name for part in _parts(self.pattern) for name in part.right}
         for name, _ in self.sizes.items:
             if name not in made:
                 raise OpError("A209", f"no part of the pattern makes an axis `{name}`", name)
@@ -66,7 +61,7 @@ class Rearrange(Primitive):
     def steps(self, facts: Facts, x: TensorType) -> Iterator[Step]:
         """The parts with their axes and sizes. A given size is that of the first axis of its name that is made."""
         sizes = dict(self.sizes.items)
-        for part in self.parts:
+        for part in _parts(self.pattern):
             for name in part.left:
                 if name not in x:
                     raise part.error(f"there is no axis `{name}` in {x}")
@@ -82,7 +77,9 @@ class Rearrange(Primitive):
         total = product(axis.size for axis in old)
         unknown = [name for name in part.right if name not in given]
         if len(unknown) > 1:
-            raise part.error(f"the sizes of {' and '.join(f'`{n}`' for n in unknown)} are unknown", f"give one: `{unknown[0]} = ...`")
+            raise part.error(
+                f"the sizes of {' and '.join(f'`{n}`' for n in unknown)} are unknown", f"give one: `{unknown[0]} = ...`"
+            )
         count = product(given.values())
         if unknown:
             if count == 0 or not facts.divides(count, total):
@@ -109,12 +106,18 @@ class Rearrange(Primitive):
         return x
 
     def mixes(self, x: TensorType) -> frozenset[str]:
-        return frozenset(name for part in self.parts for name in part.left if name in x)
+        return frozenset(name for part in _parts(self.pattern) for name in part.left if name in x)
 
     def looks_ahead(self, x: TensorType) -> frozenset[str]:
-        slowest = {part.left[0] for part in self.parts if part.left[0] == part.right[0]}
-        others = {name for part in self.parts for name in part.left if name != part.left[0]}
+        parts = _parts(self.pattern)
+        slowest = {part.left[0] for part in parts if part.left[0] == part.right[0]}
+        others = {name for part in parts for name in part.left[1:]}
         return self.mixes(x) - (slowest - others)
+
+
+@cache
+def _parts(pattern: str) -> tuple[Part, ...]:
+    return tuple(_parse(text.strip(), pattern) for text in pattern.split(","))
 
 
 def _parse(text: str, pattern: str) -> Part:
@@ -126,7 +129,9 @@ def _parse(text: str, pattern: str) -> Part:
         for name in side:
             if not name.isidentifier():
                 at = pattern.index(name) + 1
-                raise part.error(f"`{name}` at column {at} is not the name of an axis", "names apart from each other, no parentheses")
+                raise part.error(
+                    f"`{name}` at column {at} is not the name of an axis", "names apart from each other, no parentheses"
+                )
             if side.count(name) > 1:
                 raise part.error(f"`{name}` stands twice on one side")
     if len(sides[0]) > 1 and set(sides[0]) == set(sides[1]):
@@ -136,7 +141,10 @@ def _parse(text: str, pattern: str) -> Part:
 
 @dataclass(slots=True)
 class _Chain:
-    """Emitted text under way: splits at once, one permute, merges at the end. An axis of the result is a group of axes of `term`."""
+    """Emitted text under way: splits at once, one permute, merges at the end.
+
+    An axis of the result is a group of axes of `term`.
+    """
 
     code: Emission
     term: Term

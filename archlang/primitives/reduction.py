@@ -1,6 +1,6 @@
 """Reductions over named axes, which they drop, and cumulative forms, which keep them.
 
-A reduction over a time axis sees the future, so its result may not meet that axis again. The cumulative forms are causal.
+A reduction over a time axis sees the future, so its result may not meet that axis again. Cumulative forms are causal.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,11 @@ class Reduction(Primitive):
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
         need_axes(x, self.on)
         if not any(part in x.dtype for part in self.takes):
-            raise refuse(x, f"`{self.name}` takes {' or '.join(self.takes)}", "`cast(x, float)`" if self.takes[0] == "float" else "compare first: `x > 0`")
+            raise refuse(
+                x,
+                f"`{self.name}` takes {' or '.join(self.takes)}",
+                "`cast(x, float)`" if self.takes[0] == "float" else "compare first: `x > 0`",
+            )
         return x.without(*axes_of(self.on, x)).cast(self.gives or x.dtype)
 
     def emit(self, code: Emission, x: Term) -> Term:
@@ -123,7 +127,7 @@ class Prod(Reduction):
 
 @register
 class Var(Reduction):
-    """The mean over `on` of (x - mean)^2: the variance of the values at hand, not an estimate from a sample (PyTorch's `correction` is 0)."""
+    """The mean over `on` of (x - mean)^2: of the values at hand, no estimate from a sample (`correction` is 0)."""
 
     name: ClassVar[str] = "var"
     form: ClassVar[str] = "{x}.var({dims}, correction=0)"
@@ -185,7 +189,7 @@ class Entropy(Reduction):
 
 
 @register
-class All(Reduction):
+class AllTrue(Reduction):
     """Whether all over `on` are true."""
 
     name: ClassVar[str] = "all"
@@ -197,7 +201,7 @@ class All(Reduction):
 
 
 @register
-class Any_(Reduction):
+class AnyTrue(Reduction):
     """Whether one over `on` is true."""
 
     name: ClassVar[str] = "any"

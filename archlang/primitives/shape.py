@@ -21,7 +21,7 @@ from archlang.primitive import (
     need_axes,
     register,
 )  # fmt: skip
-from archlang.primitives.broadcast import dims, index, join, known, need_new, one_axis, spread
+from archlang.primitives.broadcast import dims, index, join, known, need_new, one_axis, sequence, spread
 from archlang.shapes import Axis, TensorType, default_role
 from archlang.sizes import Condition, Facts, Poly, Size, ceil, divide
 
@@ -56,7 +56,9 @@ class Rename(Primitive):
         axes = tuple(Axis(new[a.name], a.size, default_role(new[a.name])) if a.name in new else a for a in x)
         for name in new.values():
             if sum(axis.name == name for axis in axes) > 1:
-                raise OpError("A206", f"two axes would be `{name}` in {x}", next(old for old in new if new[old] == name))
+                raise OpError(
+                    "A206", f"two axes would be `{name}` in {x}", next(old for old in new if new[old] == name)
+                )
         return replace(x, axes=axes)
 
     def emit(self, code: Emission, x: Term) -> Term:
@@ -126,14 +128,19 @@ class Concat(Primitive):
         place = dims(Term("", order), [axis])
         # the size along `on` is each tensor's own, and never repeated
         terms = [spread(code, x, order, code.outputs[0]) for x in xs]
-        return Term(f"torch.cat(({', '.join(term.code for term in terms)}{',' if len(terms) == 1 else ''}), {place})", order)
+        return Term(f"torch.cat({sequence(term.code for term in terms)}, {place})", order)
 
     def reference(self, types: Types, xs: tuple[Named, ...]) -> Named:
         import torch
 
         made, axis = types.outputs[0], one_axis(self.on, types.inputs[0][0])
         shapes = [[x.size(axis) if name == axis else known(made.size(name)) for name in made.names] for x in xs]
-        return Named(torch.cat([x.to(made.names).expand(shape) for x, shape in zip(xs, shapes, strict=True)], made.names.index(axis)), made.names)
+        return Named(
+            torch.cat(
+                [x.to(made.names).expand(shape) for x, shape in zip(xs, shapes, strict=True)], made.names.index(axis)
+            ),
+            made.names,
+        )
 
     def mixes(self, xs: tuple[TensorType, ...]) -> frozenset[str]:
         return frozenset(axes_of(self.on, xs[0]))
@@ -162,7 +169,10 @@ class Stack(Primitive):
         widest = max(xs, key=lambda x: len(x.order)).order
         order = (*(name for name in code.outputs[0].names if name not in (*widest, self.axis)), *widest)
         terms = [spread(code, x, order, code.outputs[0]) for x in xs]
-        return Term(f"torch.stack(({', '.join(term.code for term in terms)}{',' if len(terms) == 1 else ''}))", (self.axis, *order))
+        return Term(
+            f"torch.stack({sequence(term.code for term in terms)})",
+            (self.axis, *order),
+        )
 
     def reference(self, types: Types, xs: tuple[Named, ...]) -> Named:
         import torch
@@ -181,7 +191,7 @@ def _parts(value: Any) -> Any:
 
 @register
 class Split(Primitive):
-    """The values along `on` cut into parts, in order: `split(2, on = c)` into equal ones, `split([64, 32], on = c)` into these sizes."""
+    """x cut along `on`, in order: `split(2, on = c)` into equal parts, `split([64, 32], on = c)` into these sizes."""
 
     name: ClassVar[str] = "split"
 
@@ -208,7 +218,7 @@ class Split(Primitive):
     def emit(self, code: Emission, x: Term) -> tuple[Term, ...]:
         place = dims(x, [one_axis(self.on, code.inputs[0])])
         if isinstance(self.parts, tuple):
-            call = f"{x.safe}.split(({', '.join(map(code.size, self.parts))}{',' if len(self.parts) == 1 else ''}), {place})"
+            call = f"{x.safe}.split({sequence(map(code.size, self.parts))}, {place})"
         else:
             call = f"{x.safe}.chunk({self.parts}, {place})"
         return code.unpack(call, *[x.order] * len(code.outputs))
@@ -247,7 +257,12 @@ class Slice(Primitive):
         start, stop, step = self.bounds(x)
         whole = x.size(self.axis)
         if not isinstance(step, int) or step < 1:
-            raise OpError("A319", f"the step of a slice is at least 1, and here {step}", "step", "`flip(on = ...)` reverses an axis")
+            raise OpError(
+                "A319",
+                f"the step of a slice is at least 1, and here {step}",
+                "step",
+                "`flip(on = ...)` reverses an axis",
+            )
         inside = [Condition("<=", 0, start), Condition("<=", start, stop), Condition("<=", stop, whole)]
         if not all(facts.require(condition, f"a slice of `{self.axis}`") for condition in inside):
             raise OpError("A204", f"{start}:{stop} is not inside the axis `{self.axis}` of size {whole}", "x")
@@ -285,8 +300,12 @@ class Select(Primitive):
         whole = x.size(self.axis)
         below = Condition("<", self.index, whole)
         above = Condition("<=", -self.index if isinstance(self.index, int) and self.index < 0 else 0, whole)
-        if not (facts.require(below, f"an index of `{self.axis}`") and facts.require(above, f"an index of `{self.axis}`")):
-            raise OpError("A204", f"there is no position {self.index} in the axis `{self.axis}` of size {whole}", "index")
+        if not (
+            facts.require(below, f"an index of `{self.axis}`") and facts.require(above, f"an index of `{self.axis}`")
+        ):
+            raise OpError(
+                "A204", f"there is no position {self.index} in the axis `{self.axis}` of size {whole}", "index"
+            )
         return x.without(self.axis)
 
     def emit(self, code: Emission, x: Term) -> Term:
