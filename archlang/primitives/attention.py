@@ -15,7 +15,7 @@ from archlang.primitive import (
     need_axes,
     register,
 )
-from archlang.primitives.attention_code import Layout, dense, form, in_cells, layout, scaled, whole
+from archlang.primitives.attention_code import Layout, dense, form, in_cells, is_long, layout, scaled, whole
 from archlang.primitives.domain import Domain, cells_of, default_domain, extents, is_whole
 from archlang.shapes import TensorType, is_float, promote
 from archlang.sizes import Facts, Size, product
@@ -210,7 +210,9 @@ class Attend(Primitive):
             options["scale"] = code.const(float(self.scale))
         if scale is not None:
             q, options["scale"] = scaled(code, q, scale), "1.0"
-        domain = self.domain(parts)
-        if cells_of(domain) and not is_whole(domain, parts.keys):
+        domain, biased = self.domain(parts), bias is not None and form(bias.order, parts) in ("pair", "key")
+        if cells_of(domain) and not (
+            is_whole(domain, parts.keys) and (mask is not None or biased or is_long(parts.keys))
+        ):
             return in_cells(code, domain, parts, (q, k, v), bias, options)
         return dense(code, domain, parts, (q, k, v), bias, mask, options)

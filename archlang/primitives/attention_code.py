@@ -9,7 +9,7 @@ from functools import reduce
 from archlang.primitive import Emission, Term, axes_of
 from archlang.primitives.domain import Causal, Domain, Full, Sliding, Windows, cells_of, extents
 from archlang.shapes import Axis, TensorType
-from archlang.sizes import Size
+from archlang.sizes import Size, product
 
 Options = Mapping[str, str]
 
@@ -185,6 +185,14 @@ def _cell(term: Term) -> tuple[list[Axis], list[Axis]] | None:
 
 
 # ---- the dense form
+SHORT = 64  # so many keys, and softmax written out is faster on a CPU than the fused kernel (at 49: by half)
+
+
+def is_long(keys: Iterable[Axis]) -> bool:
+    """Whether the fused kernel is the faster one."""
+    return not _is_concrete(keys) or whole(product(axis.size for axis in keys)) > SHORT
+
+
 def dense(
     code: Emission,
     domain: Domain,

@@ -1,0 +1,206 @@
+"""The examples are the networks that they say they are: with the weights of published implementations, equal results."""
+
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+import archlang
+from archlang.checkpoint import Key, WeightMap
+from archlang.source import BUILTIN
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+TOLERANCE = 1e-5  # relative, evaluation in float32
+GRADIENTS = 1e-4  # relative, training in float32
+
+
+def load(file: str, model: str | None = None, variant: str | None = None, **settings: Any) -> Any:
+    return archlang.load(EXAMPLES / file).architecture(model, variant, settings)
+
+
+def published(peer: nn.Module) -> dict[str, Tensor]:
+    """The weights by the names of published checkpoints, which transformers gives them only in files."""
+    if not hasattr(peer, "save_pretrained"):
+        return peer.state_dict()
+    with TemporaryDirectory() as folder:
+        peer.save_pretrained(folder)
+        return load_file(Path(folder) / "model.safetensors")
+
+
+def copied(network: Any, peer: nn.Module, weights: WeightMap) -> nn.Module:
+    """Our module with the weights of the peer, which the map gives back tensor for tensor."""
+    module, theirs = network.module(), published(peer)
+    module.load_state_dict(weights.load(theirs, module.state_dict()))
+    saved = weights.save(module.state_dict())
+    assert set(saved) == set(theirs)
+    for key, tensor in saved.items():
+        assert torch.equal(tensor, theirs[key]), key
+    count = sum(p.numel() for p in peer.parameters())
+    assert network.params == count == sum(p.numel() for p in module.parameters())
+    return module
+
+
+def difference(a: Tensor, b: Tensor) -> float:
+    """The largest difference, relative to the largest value."""
+    return ((a - b).abs().max() / b.abs().max()).item()
+
+
+def agree(network: Any, peer: nn.Module, weights: WeightMap, x: Tensor) -> None:
+    """Equal results in evaluation; equal gradients of every weight and of the input in training."""
+    randomise(peer)
+    module = copied(network, peer, weights)
+    with torch.no_grad():
+        assert difference(module.eval()(x), result(peer.eval()(x))) <= TOLERANCE
+    mine, theirs = gradients(module.train(), x), gradients(peer.train(), x)
+    made, wanted = weights.save(gradients_of(module).state_dict()), published(gradients_of(peer))
+    largest = max(p.grad.abs().max() for p in peer.parameters() if p.grad is not None)
+    for key, gradient in wanted.items():
+        if gradient.is_floating_point() and gradient.abs().max() > 1e-6 * largest:  # else it is rounding only
+            assert difference(made[key], gradient) <= GRADIENTS, key
+    if x.is_floating_point():
+        assert difference(mine, theirs) <= GRADIENTS
+
+
+def gradients_of(module: nn.Module) -> nn.Module:
+    """The module with the gradients in the place of its weights."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(0 if parameter.grad is None else parameter.grad)
+        for buffer in module.buffers():
+            buffer.zero_()
+    return module
+
+
+def result(output: Any) -> Tensor:
+    return output if isinstance(output, Tensor) else output.logits
+
+
+def gradients(module: nn.Module, x: Tensor) -> Any:
+    x = x.clone().requires_grad_(x.is_floating_point())
+    output = result(module(x))
+    generator = torch.Generator().manual_seed(3)
+    (output * torch.randn(output.shape, generator=generator)).sum().backward()
+    return x.grad
+
+
+def randomise(peer: nn.Module) -> None:
+    """Weights at which every part matters: biases, tables, scales and statistics that are not at their start."""
+    generator = torch.Generator().manual_seed(1)
+    for module in peer.modules():
+        statistics = [(name, x) for name, x in module.named_buffers(recurse=False) if name.startswith("running")]
+        for name, tensor in [*module.named_parameters(recurse=False), *statistics]:
+            noise = torch.randn(tensor.shape, generator=generator)
+            if name == "running_var" or (name == "weight" and "Norm" in type(module).__name__):
+                value = 1 + 0.2 * noise.tanh()
+            else:
+                value = noise * (
+                    0.1
+                    if tensor.ndim < 2
+                    else tensor[0].numel() ** -0.5
+                    if tensor.ndim > 2 or min(tensor.shape) > 32
+                    else 0.5
+                )
+            tensor.data.copy_(value)
+
+
+def picture(size: int, batch: int = 2) -> Tensor:
+    return torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(2))
+
+
+def timm(name: str, **settings: Any) -> nn.Module:
+    return pytest.importorskip("timm").create_model(name, **settings)
+
+
+@pytest.mark.parametrize(
+    ("file", "variant", "peer"),
+    [
+        ("maxvit.arch", "tiny", "maxvit_tiny_tf_224"),
+        ("convnext.arch", "tiny", "convnext_tiny"),
+        ("swin.arch", "tiny", "swin_tiny_patch4_window7_224"),
+        ("mobilenet_v2.arch", "x100", "mobilenetv2_100"),
+        ("vit.arch", "small", "vit_small_patch16_224"),
+    ],
+)
+def test_timm(file: str, variant: str, peer: str):
+    rates = {"drop": 0} if file == "mobilenet_v2.arch" else {"drop_path": 0}
+    network = load(file, variant=variant, **rates)
+    agree(network, timm(peer, drop_path_rate=0.0), network.map("timm"), picture(224))
+
+
+def test_swin_of_transformers():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.SwinConfig(drop_path_rate=0.0, num_labels=1000)
+    peer = transformers.SwinForImageClassification(config)
+    network = load("swin.arch", variant="tiny", drop_path=0)
+    agree(network, peer, network.map("transformers"), picture(224))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_llama(tied: bool):
+    transformers = pytest.importorskip("transformers")
+    network = load("llama.arch", variant="toy_tied" if tied else "toy")
+    config = transformers.LlamaConfig(
+        vocab_size=128, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, rms_norm_eps=1e-5, tie_word_embeddings=tied, rope_theta=10000.0,
+    )  # fmt: skip
+    tokens = torch.randint(0, 128, (2, 23), generator=torch.Generator().manual_seed(2))
+    agree(network, transformers.LlamaForCausalLM(config), network.map("transformers"), tokens)
+
+
+class DoubleConv(nn.Sequential):
+    def __init__(self, rank: int, dims: tuple[int, int, int]) -> None:
+        conv, norm = (nn.Conv2d, nn.BatchNorm2d) if rank == 2 else (nn.Conv3d, nn.BatchNorm3d)
+        layers = [[conv(a, b, 3, padding=1, bias=False), norm(b), nn.ReLU()] for a, b in pairwise(dims)]
+        super().__init__(*(layer for part in layers for layer in part))
+
+
+class Up(nn.Module):
+    def __init__(self, rank: int, dim: int, up: int) -> None:
+        super().__init__()
+        self.rise = (nn.ConvTranspose2d if rank == 2 else nn.ConvTranspose3d)(2 * dim, up * dim, 2, stride=2)
+        self.conv = DoubleConv(rank, ((1 + up) * dim, dim, dim))
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        return self.conv(torch.cat([skip, self.rise(x)], 1))
+
+
+class UNet(nn.Module):
+    """A U-Net as papers' code writes it: the map of each level is joined to that of the same level on the way up."""
+
+    def __init__(self, rank: int, channels: int, classes: int, dim: int, depth: int, between: float, up: int) -> None:
+        super().__init__()
+        sizes = [dim * 2**i for i in range(depth + 1)]
+        pairs = pairwise([channels, *sizes])
+        self.pool = nn.MaxPool2d(2) if rank == 2 else nn.MaxPool3d(2)
+        self.down = nn.ModuleList(DoubleConv(rank, (a, int(between * b), b)) for a, b in pairs)
+        self.up = nn.ModuleList(Up(rank, size, up) for size in sizes[-2::-1])
+        self.head = (nn.Conv2d if rank == 2 else nn.Conv3d)(dim, classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skips: list[Tensor] = []
+        for i, block in enumerate(self.down):
+            x = block(self.pool(x) if i else x)
+            skips.append(x)
+        for up, skip in zip(self.up, skips[-2::-1], strict=True):
+            x = up(x, skip)
+        return self.head(x)
+
+
+@pytest.mark.parametrize(
+    ("model", "peer", "shape"),
+    [
+        ("unet_2d", UNet(2, 1, 2, 8, 3, 1, 1), (2, 1, 32, 48)),
+        ("unet_3d", UNet(3, 3, 3, 8, 2, 0.5, 2), (1, 3, 8, 16, 12)),
+    ],
+)
+def test_unet(model: str, peer: UNet, shape: tuple[int, ...]):
+    """The same blocks over images and over volumes."""
+    network = load("unet.arch", model, "small")
+    pairs = zip(network.module().state_dict(), peer.state_dict(), strict=True)
+    weights = WeightMap("in order", {ours: (Key(theirs), BUILTIN) for ours, theirs in pairs}, ())
+    agree(network, peer, weights, torch.randn(shape, generator=torch.Generator().manual_seed(2)))
