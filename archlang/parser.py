@@ -6,8 +6,9 @@ The tables are kept as JSON in the user's cache folder, which is data and can be
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -49,6 +50,17 @@ def parse_expression(source: Source) -> Expr:
     """The expression that is the whole of a text, as in `--set depths=[2, 2]`."""
     expression: Expr = _run(source, "expression", 0)
     return expression
+
+
+@contextmanager
+def deep_recursion() -> Iterator[None]:
+    """Room for functions that follow a tree of MAX_DEPTH levels."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, 100 * MAX_DEPTH))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def tokens(source: Source) -> list[Token]:

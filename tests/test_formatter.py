@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from archlang import formatter
 from archlang.diagnostics import ArchError
 from archlang.formatter import WIDTH, format, same
-from archlang.parser import parse, tokens
+from archlang.parser import deep_recursion, parse, tokens
 from archlang.source import Source
 from archlang.testing.syntax import files
 
@@ -33,7 +33,8 @@ def check(text: str) -> None:
     """The promises of the formatter, for one program."""
     once = formatted(text)
     assert formatted(once) == once
-    assert same(parse(Source("test.arch", once)), parse(Source("test.arch", text)))
+    with deep_recursion():
+        assert same(parse(Source("test.arch", once)), parse(Source("test.arch", text)))
     comments = [
         sorted(token.text.rstrip() for token in tokens(Source("", t)) if token.kind == "_COMMENT") for t in (text, once)
     ]
@@ -136,6 +137,22 @@ def test_the_users_breaks_between_stages_stay_where_the_pipe_is_long() -> None:
     long = "x = x -> " + "a" * 60 + "\n      -> " + "b" * 60 + " -> c"
     assert in_body(long) == long
     assert in_body("x = x -> a\n  -> b") == "x = x -> a -> b"
+
+
+@pytest.mark.parametrize(
+    ("before", "middle", "after"),
+    [
+        ("f(a = ", "x", ")"),
+        ("x -> (f -> ", "x", ")"),
+        ("match a { 1 => ", "x", " }"),
+        ("scan t carry S: [b] = 0 { y = ", "x", " }"),
+        ("a if b else ", "x", ""),
+        ("a + ", "x", ""),
+        ("-", "x", ""),
+    ],
+)
+def test_the_deepest_programs(before: str, middle: str, after: str) -> None:
+    check(f"block f()(x: [b]) {{ y = {before * 95}{middle}{after * 95} }}")
 
 
 def test_mistakes_are_reported() -> None:
