@@ -24,7 +24,7 @@ primitives
 helpers
 ir
 elaborate
-analysis
+analysis foreign
 rewrite
 passes
 emit

@@ -65,7 +65,7 @@ class Conv(Primitive):
     """y[.., units, o] = bias[units] + sum over c, k of weight[units, c, k] x[.., c, o stride + k dilation - left].
 
     o and k run over `on`, all space and time axes; with `groups`, c only over those of the group of the unit.
-    Weight: [units, c / groups, *kernel], kernel axes in the order t, d, h, w, then as in x, as `torch.nn.ConvNd`.
+    Weight: [units, c / groups, *kernel], kernel axes in the order of x, as `torch.nn.ConvNd`.
     A given weight has the axes units, c and a kernel axis for each axis slid over, under its name; other axes
     (b: a kernel for every sample) pair with those of x.
 

@@ -38,9 +38,9 @@ Padding: TypeAlias = Annotated[
 
 # ---- which axes, and one value for each
 def present(on: Iterable[str], x: TensorType, op: Primitive) -> tuple[str, ...]:
-    """The axes that `on` means, at least one, in the order t, d, h, w of PyTorch's weights and arguments."""
+    """The axes that `on` means, at least one, in the order of the type: that of the input that the user declared."""
     need_axes(x, [word for word in on if word not in ROLES])
-    names = sorted(axes_of(on, x), key=lambda name: "tdhw".find(name) if name in ("t", "d", "h", "w") else 4)
+    names = [axis.name for axis in x if axis.name in axes_of(on, x)]
     if not names:
         raise OpError(
             "A205",

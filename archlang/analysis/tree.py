@@ -1,0 +1,83 @@
+"""The typed tree of a network: its labelled parts with axes, parameters and multiply-accumulates."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from archlang.analysis.cost import Cost, Part, cost, parts
+from archlang.ir import Call, Graph, Node
+from archlang.sizes import Condition, Poly, Size, substitute
+
+UNITS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
+Row = tuple[str, str, str, str, str]
+
+
+def tree(graph: Graph, title: str, conditions: Mapping[Condition, str]) -> str:
+    """Inputs, parts and outputs in columns; equal neighbours in a loop are one row. MACs are of one sample (`b` is 1)."""
+    rows: list[Row] = [("part", "is", "makes", "params", "MACs")]
+    rows += [(name, "input", str(value.type), "", "") for name, value in graph.inputs.items()]
+    rows += [_row(run) for run in _runs(parts(graph))]
+    rows += [(name, "output", str(value.type), "", "") for name, value in graph.outputs]
+    rows.append((title, "", "", *_amounts(cost(graph))))
+    return "\n".join([*_columns(rows), *(_stated(condition, why) for condition, why in conditions.items())])
+
+
+def _runs(found: Iterable[Part]) -> Iterator[list[Part]]:
+    """Parts in order, those of a loop that repeat the one before joined to it; what is in the repeated ones is left out."""
+    run: list[Part] = []
+    last_at: dict[int, list[Part]] = {}  # by depth: the run that a neighbour may join
+    for part in found:
+        if any(part.depth > other.depth and part.path.startswith(f"{other.path}.") for other in run[1:]):
+            continue
+        before = last_at.get(part.depth)
+        if before and _alike(before[-1].node, part.node):
+            before.append(part)
+            run = before
+            continue
+        run = [part]
+        last_at = {depth: kept for depth, kept in last_at.items() if depth < part.depth} | {part.depth: run}
+        yield run
+
+
+def _alike(a: Node, b: Node) -> bool:
+    """Whether two calls are iterations of one loop with one graph."""
+    if not (isinstance(a.op, Call) and isinstance(b.op, Call) and a.label and b.label and "." in a.label):
+        return False
+    return a.label.partition(".")[0] == b.label.partition(".")[0] and a.op.graph.digest == b.op.graph.digest
+
+
+def _row(run: list[Part]) -> Row:
+    first, last = run[0], run[-1]
+    label = str(first.node.label)
+    if len(run) > 1:
+        label += f"-{str(last.node.label).rpartition('.')[2]}"
+    total = sum((part.cost for part in run[1:]), first.cost)
+    kind = first.node.op.graph.name if isinstance(first.node.op, Call) else first.node.op.name
+    types = ", ".join(map(str, first.node.types))
+    return ("  " * first.depth + label, "" if "." in label else kind, types, *_amounts(total))
+
+
+def _amounts(found: Cost) -> tuple[str, str]:
+    return amount(found.params), amount(substitute(found.macs, {"b": 1}))
+
+
+def amount(size: Size) -> str:
+    """A count in three digits and a unit: 30.9M; an expression in free sizes as it is."""
+    if isinstance(size, Poly):
+        return str(size)
+    for unit, letter in UNITS:
+        if size >= unit:
+            return f"{float(size / unit):.3g}{letter}" if size < 999.5 * unit else f"{float(size / unit):.0f}{letter}"
+    return str(size) if size else ""
+
+
+def _columns(rows: list[Row]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    lines = []
+    for row in rows:
+        left = [cell.ljust(width) for cell, width in zip(row[:3], widths[:3], strict=True)]
+        right = [cell.rjust(width) for cell, width in zip(row[3:], widths[3:], strict=True)]
+        lines.append("  ".join([*left, *right]).rstrip())
+    return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
+
+
+def _stated(condition: Condition, why: str) -> str:
+    return f"requires {condition}{f': {why}' if why else ''}"
