@@ -46,6 +46,7 @@ class Draft:
         self._members: dict[str, set[str]] = {}
         for base, rest in dotted:
             self._members.setdefault(base, set()).add(rest)
+        self._lists = {base for base, members in self._members.items() if is_list(members)}
 
     @property
     def doc(self) -> str:
@@ -102,7 +103,7 @@ class Draft:
         path = f"self.{base}" if names.is_attribute(base) else f'self._{kind}["{base}"]'
         if not index:
             return path
-        return f"{path}[{index}]" if is_list(self._members[base]) else f'{path}["{index}"]'
+        return f"{path}[{index}]" if base in self._lists else f'{path}["{index}"]'
 
     def need_helper(self, name: str) -> str:
         file = names.snake(name)
