@@ -139,20 +139,34 @@ def _over_pairs(term: Term, parts: Layout) -> Term:
 
 def _domain_mask(code: Emission, domain: Domain, axes: tuple[Axis, ...], device: str) -> Term | None:
     """What a domain lets be seen, as bool[query, key] over flattened axes; None where that is all."""
-    masks: list[Term] = []
-    for axis in axes:
-        parts = list(domain.parts())
-        if axis.role == "time" and any(isinstance(part, Sliding) for part in parts):  # which is causal on time
-            parts = [part for part in parts if not isinstance(part, Causal)]
-        texts = [text for part in parts if (text := part.mask(code, axes, axis, device))]
-        if texts:
-            masks.append(Term(" & ".join(texts), (axis.name, f"{axis.name}_key"), tight=len(texts) == 1))
+    masks = {axis.name: text for axis in axes if (text := _axis_mask(code, domain, axes, axis, device))}
     if not masks:
         return None
-    term = reduce(
-        lambda a, b: Term(" & ".join(t.safe for t in code.align(a, b)), code.align(a, b)[0].order, tight=False), masks
-    )
-    return arrange(code, term, {"*query": axes, "*key": _key_axes(axes)})
+    if len(axes) == 1:
+        return Term(masks[axes[0].name], ("*query", "*key"), tight="&" not in masks[axes[0].name])
+    names = [axis.name for axis in axes]
+    text = f"({' & '.join(f'({text}){_at(names, name)}' for name, text in masks.items())})"
+    if len(masks) < len(axes):
+        sizes = ", ".join(code.size(axis.size) for axis in axes)
+        text = f"{text}.expand({sizes}, {sizes})"
+    return Term(f"{text}.flatten(0, {len(axes) - 1}).flatten(1)", ("*query", "*key"))
+
+
+def _axis_mask(code: Emission, domain: Domain, axes: tuple[Axis, ...], axis: Axis, device: str) -> str:
+    """What a domain lets be seen along one axis; empty where that is all."""
+    parts = list(domain.parts())
+    if axis.role == "time" and any(isinstance(part, Sliding) for part in parts):  # which is causal on time
+        parts = [part for part in parts if not isinstance(part, Causal)]
+    return " & ".join(text for part in parts if (text := part.mask(code, axes, axis, device)))
+
+
+def _at(names: Sequence[str], name: str) -> str:
+    """The index that puts a [query, key] matrix of one axis among the query and key axes of all."""
+    side = [":" if other == name else "None" for other in names]
+    index = [*side, *side]
+    while index[-1] == ":":
+        index.pop()
+    return f"[{', '.join(index)}]"
 
 
 def _key_axes(axes: Iterable[Axis]) -> list[Axis]:
