@@ -1,7 +1,8 @@
 """The typed graph: a face over `networkx.MultiDiGraph`, and the only module that knows NetworkX.
 
-A node is one operation with its output types; an edge goes from (producer, output) to (consumer, argument). Inputs and weights are operations too.
-A block stays a graph of its own and a call to it is one node, so a net of 100 equal blocks holds one of them.
+A node is one operation with its output types; an edge goes from (producer, output) to (consumer, argument). Inputs and
+weights are operations too. A block stays a graph of its own and a call to it is one node, so a net of 100 equal blocks
+holds one of them.
 """
 
 import hashlib
@@ -81,7 +82,9 @@ class Arrange(Primitive):
 
 
 class Foreign(Primitive):
-    """A Python function from outside (`foreign NAME from python "package.module:function"`); its types are what the source promises."""
+    """A Python function from outside (`foreign NAME from python "package.module:function"`); its types are what the
+    source promises.
+    """
 
     name: ClassVar[str] = "foreign"
 
@@ -99,7 +102,9 @@ class Foreign(Primitive):
 
 
 class Call(Primitive):
-    """A block as one operation; the node's label is the name of its module. `layers` maps its layer ports to labels of the caller."""
+    """A block as one operation; the node's label is the name of its module. `layers` maps its layer ports to labels of
+    the caller.
+    """
 
     name: ClassVar[str] = "call"
 
@@ -125,7 +130,9 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """An operation at a place. `label` names its weights in its graph (equal labels share them; `@name` is a layer port); `name` is the user's."""
+    """An operation at a place. `label` names its weights in its graph (equal labels share them; `@name` is a layer
+    port); `name` is the user's.
+    """
 
     id: int
     op: Primitive
@@ -136,8 +143,11 @@ class Node:
 
 
 def infer(op: Primitive, facts: Facts, inputs: Sequence[Any]) -> tuple[TensorType, ...]:
-    """The output types of an operation, with the rules of time: nothing looks ahead along it, and what has seen it whole never meets it again."""
+    """The output types of an operation, with the rules of time: nothing looks ahead along it, and what has seen it
+    whole never meets it again.
+    """
     inferred = op.infer(facts, *inputs)
+    _check_starts(op, inputs)
     types = (inferred,) if isinstance(inferred, TensorType) else tuple(inferred)
     given = [type_ for item in inputs for type_ in (item if isinstance(item, tuple) else (item,)) if type_ is not None]
     time = {axis.name for type_ in given for axis in type_ if axis.role == "time"}
@@ -161,8 +171,22 @@ def infer(op: Primitive, facts: Facts, inputs: Sequence[Any]) -> tuple[TensorTyp
     return tuple(replace(type_, lost=before | seen) for type_ in types)
 
 
+def _check_starts(op: Primitive, inputs: Sequence[Any]) -> None:
+    """Refuse an `Init` that cannot start the weight that it is for."""
+    for hyper, leaf in (("init", "weight"), ("init_bias", "bias")):
+        start: Any = getattr(op, hyper, None)
+        if hasattr(start, "check") and leaf in (params := op.params(*inputs)):
+            try:
+                start.check(params[leaf].names)
+            except OpError as failure:
+                failure.about = hyper
+                raise
+
+
 class Graph:
-    """A directed acyclic multigraph of nodes. Built by `add`; iterated in lexicographical topological order, never by history or hash."""
+    """A directed acyclic multigraph of nodes. Built by `add`; iterated in lexicographical topological order, never by
+    history or hash.
+    """
 
     def __init__(self, name: str, span: Span = BUILTIN) -> None:
         self.name = name
@@ -225,7 +249,9 @@ class Graph:
 
     @staticmethod
     def arguments(op: Primitive, operands: Iterable[tuple[str, Any]]) -> list[Any]:
-        """Operands in the order of `op.inputs`: None for an absent optional one, a tuple for a variadic one. A call takes them as they come."""
+        """Operands in the order of `op.inputs`: None for an absent optional one, a tuple for a variadic one. A call
+        takes them as they come.
+        """
         given = list(operands)
         if isinstance(op, Call | Foreign):
             return [value for _, value in given]
@@ -289,7 +315,9 @@ class Graph:
                 )
 
     def makers(self) -> Iterator[tuple[str, "Graph", Node]]:
-        """Every label of the graph with the node that says what it holds (of this graph, or of one that borrows the layer) once, in order."""
+        """Every label of the graph with the node that says what it holds (of this graph, or of one that borrows the
+        layer) once, in order.
+        """
         own = {node.label for node in self if not isinstance(node.op, WeightOf)}
         seen: set[str] = set()
         for node in self:
@@ -322,7 +350,9 @@ class Graph:
 
     @cached_property
     def digest(self) -> str:
-        """A hash of the content: equal for graphs that compute the same in the same way under the same names. Read once the graph is complete."""
+        """A hash of the content: equal for graphs that compute the same in the same way under the same names. Read once
+        the graph is complete.
+        """
         return hashlib.sha256(self.text().encode()).hexdigest()
 
     # ---- text and checks

@@ -17,7 +17,7 @@ from archlang.elaborate.values import BlockDef, Given, Layer, Weights, is_number
 from archlang.ir import Value, WeightOf
 from archlang.primitive import Construct, OpError, Param, Primitive
 from archlang.primitives import CONSTRUCTS
-from archlang.primitives.init import Init
+from archlang.primitives.init import Init, Positions
 from archlang.primitives.init import apply as apply_init
 from archlang.shapes import TensorType, axis
 from archlang.source import Span
@@ -55,7 +55,7 @@ def _compile_time(cx: Context, name: str, expr: syntax.Call) -> tuple[bool, Any]
     if name == "sum" and len(values) == 1 and any(isinstance(leaf, Value) for leaf in leaves(values[0])):
         return True, _tensor_sum(cx, values[0], expr.span)
     if len(values) == 1 and isinstance(values[0], Init):
-        return True, apply_init(name, values[0])
+        return True, _start(name, values[0], expr.span)
     if not values and name in CONSTRUCTS:
         return False, None
     return True, builtin(name, values, expr.span)
@@ -73,8 +73,17 @@ def _tensor_sum(cx: Context, items: tuple[Any, ...], span: Span) -> Any:
     return total
 
 
+def _start(name: str, init: Init, span: Span) -> Init:
+    try:
+        return apply_init(name, init)
+    except OpError as failure:
+        raise error(failure.code, str(failure), span, help=failure.help) from None
+
+
 def make(cx: Context, target: Any, arguments: Sequence[syntax.Argument], span: Span, label: As = None) -> Any:
     """A call of a block or construct: applied where all inputs are there, else a layer; a construct that is no layer is its value."""
+    if cx.starting and target is CONSTRUCTS["index"]:
+        target = Positions
     if isinstance(target, type) and not issubclass(target, Primitive):
         return construct(target, bind(cx, target, arguments).hypers, span)
     bound = bind(cx, target, arguments)

@@ -39,6 +39,7 @@ class Context:
     scope: Scope
     frame: Frame
     loop: Span | None = None  # the innermost loop without a label
+    starting: bool = False  # inside the start of a weight, where `index(n)` is one too
     calls: tuple[tuple[BlockDef, Span], ...] = ()  # the blocks around, outermost first, and where each was called
 
     def inner(self, **changes: Any) -> "Context":

@@ -13,8 +13,9 @@ from archlang.elaborate.limits import check_length
 from archlang.elaborate.scope import Binding, Scope
 from archlang.elaborate.values import UNKNOWN, Conditions, Given, Layer, is_number, kind_of, leaves, show
 from archlang.ir import Parameter, Value
-from archlang.primitives.init import Init
-from archlang.primitives.init import combine as combine_init
+from archlang.primitive import OpError
+from archlang.primitives.init import Init, as_init
+from archlang.shapes import TensorType
 from archlang.source import Span
 
 
@@ -97,6 +98,14 @@ def bind_name(cx: Context, name: str, value: Any, span: Span) -> None:
     cx.scope.bind(name, value, span)
 
 
+def _check_start(init: Init, type_: TensorType, span: Span) -> None:
+    """Refuse a weight that cannot start like this."""
+    try:
+        init.check(type_.names)
+    except OpError as failure:
+        raise error(failure.code, str(failure), span, help=failure.help) from None
+
+
 def _declare(cx: Context, statement: syntax.Declare) -> None:
     if cx.loop is not None:
         raise error(
@@ -107,15 +116,17 @@ def _declare(cx: Context, statement: syntax.Declare) -> None:
             help="write `as NAME[i]` after the head of the loop",
         )
     type_ = signatures.declare(cx, statement.port.type, statement.word)
-    init = expressions.evaluate(cx, statement.value) if statement.value is not None else None
+    init = expressions.evaluate(cx.inner(starting=True), statement.value) if statement.value is not None else None
     if is_number(init):
-        init = combine_init("+", init, 0)
+        init = as_init(init)
     if not isinstance(init, Init | None):
         raise error(
             "A303",
             f"a weight starts as a number or an initialisation, not as a {kind_of(init)}",
             statement.value.span if statement.value else statement.span,
         )
+    if init is not None and statement.value is not None:
+        _check_start(init, type_, statement.value.span)
     label = cx.frame.claim_name(statement.port.name, statement.span)
     op = Parameter(type=type_, init=init, buffer=statement.word == "buffer")
     (value,) = cx.frame.graph.add(op, span=statement.span, label=label, name=statement.port.name)
@@ -221,13 +232,22 @@ def _iteration(cx: Context, inner: Context, statement: Any, label: str, name: st
         return False
     graph = nested.frame.graph
     graph.outputs = [(n, value) for n, (_, value) in zip(names, graph.outputs, strict=True)]
-    graph.hypers.update({n: b.value for n, b in locals_before.items() if is_number(b.value)})
+    graph.hypers.update(_visible_numbers(inner.scope, statement.label.index))
     values = iter(leaves(blocks.call(cx, nested, [], label, statement.span)))
     for variable, binding in _exported(cx.scope, inner.scope, nested.frame).items():
         binding.value = _replaced(binding.value, nested.frame, values)
         if isinstance(binding.value, Value):
             cx.frame.graph.rename(binding.value, variable)
     return True
+
+
+def _visible_numbers(scope: Scope | None, index: str | None) -> dict[str, Any]:
+    """The numbers in scope but the index of the loop, the innermost last."""
+    chain = []
+    while scope is not None:
+        chain.append(scope.numbers())
+        scope = scope.parent
+    return {name: value for numbers in reversed(chain) for name, value in numbers.items() if name != index}
 
 
 def _called(scope: Scope | None) -> dict[Value, str]:

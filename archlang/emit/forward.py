@@ -89,8 +89,7 @@ class Forward:
         before = len(self.lines)
         operands = [(name, Term("_", value.type.names)) for name, value in self.graph.operands(node)]
         self.emit(node, Writer(self, node, self.graph.input_types(node)), operands)
-        self.scope.release(self._temporary)
-        self._temporary = []
+        self.settle()
         del self.lines[before:]
 
     def _input(self, node: Node, op: Input) -> None:
@@ -132,7 +131,7 @@ class Forward:
         if isinstance(op, Parameter):
             assert node.label is not None
             shape = writer.shape(tuple(axis.size for axis in op.type))
-            code = op.init.code(shape) if op.init is not None else f"torch.zeros({shape})"
+            code = op.init.code(shape, op.type.names, writer.const) if op.init is not None else f"torch.zeros({shape})"
             self.draft.declare(node.label, Declaration("buffers" if op.buffer else "parameters", code))
             return [Term(self.draft.reach(node.label), op.type.names)]
         if isinstance(op, WeightOf):
@@ -267,14 +266,18 @@ class Forward:
         if held.uses == 0:
             self.scope.release(held.reads)
 
+    def settle(self) -> None:
+        """The names that a node bound on the way live on only where its results read them."""
+        self.scope.release(self._temporary)
+        self._temporary = []
+
     def _keep(self, node: Node, results: list[Term]) -> None:
         """Hold the results of a node: under a name where the user gave one or several read it, else as an expression."""
         for i, term in enumerate(results):
             key = (node.id, i)
             if self.uses[key]:
                 self.hold(key, term, pending=True)
-        self.scope.release(self._temporary)
-        self._temporary = []
+        self.settle()
         for i in range(len(results)):
             held = self.held.get((node.id, i))
             if held is not None and not is_atom(held.term.code) and self._deserves_name(node, held):

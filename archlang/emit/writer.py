@@ -146,8 +146,8 @@ class Writer:
         declaration = self._draft.declarations[self._label]
         if leaf in dict(declaration.starts):
             return
-        shape = self._node.op.params(*self.inputs)[leaf].shape
-        declaration.starts.append((leaf, init.code(self.shape(shape))))
+        param = self._node.op.params(*self.inputs)[leaf]
+        declaration.starts.append((leaf, init.code(self.shape(param.shape), param.names, self.const)))
 
     def shape(self, shape: tuple[Size, ...]) -> str:
         """The text of a shape."""

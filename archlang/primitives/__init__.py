@@ -30,7 +30,7 @@ FAMILIES = {
     "segments": "same_segment",
     "position": "relative alibi rope sinusoid",
     "init": "zeros ones constant eye normal trunc_normal uniform log_uniform xavier_uniform xavier_normal kaiming"
-    " kaiming_uniform kaiming_normal variance orthogonal",
+    " kaiming_uniform kaiming_normal variance orthogonal softplus_inverse",
 }
 
 

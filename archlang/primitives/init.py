@@ -282,20 +282,39 @@ class Arithmetic(Init):
         return f"{left} {self.operator} {right}"
 
 
-class Applied(Init):
-    """A function of an initialisation."""
+class Function(Init):
+    """A function of an initialisation or of a number, written as `form`."""
 
-    name: ClassVar[str] = "applied"
-
-    function: str
-    argument: Init
+    start: Any
 
     def check(self, names: tuple[str, ...]) -> None:
-        self.argument.check(names)
+        as_init(self.start).check(names)
 
     def code(self, shape: str, names: tuple[str, ...] = (), const: Write = repr) -> str:
-        inside = self.argument.code(shape, names, const)
-        return _FUNCTIONS[self.function].format(x=inside, safe=f"({inside})")
+        return self.form.format(start=as_init(self.start).code(shape, names, const), **self._numbers(const))
+
+
+class Applied(Function):
+    """A function that torch has."""
+
+    name: ClassVar[str] = "applied"
+    form: ClassVar[str] = "torch.{function}({start})"
+
+    function: str
+
+    def _numbers(self, const: Write) -> dict[str, str]:
+        return {"function": self.function}
+
+
+@register
+class SoftplusInverse(Function):
+    """The y with softplus(y) = log(1 + e^y) = start."""
+
+    name: ClassVar[str] = "softplus_inverse"
+    form: ClassVar[str] = "torch.log(torch.expm1({start}))"
+
+    def _numbers(self, const: Write) -> dict[str, str]:
+        return {}
 
 
 def _inside(side: Any, shape: str, names: tuple[str, ...], const: Write) -> str:
@@ -305,40 +324,20 @@ def _inside(side: Any, shape: str, names: tuple[str, ...], const: Write) -> str:
     return f"({text})" if isinstance(side, Arithmetic | Normal | LogUniform | Variance) else text
 
 
-_FUNCTIONS = {
-    "exp": "torch.exp({x})",
-    "log": "torch.log({x})",
-    "sqrt": "torch.sqrt({x})",
-    "square": "torch.square({x})",
-    "sin": "torch.sin({x})",
-    "cos": "torch.cos({x})",
-    "tanh": "torch.tanh({x})",
-    "abs": "torch.abs({x})",
-    "neg": "-{safe}",
-    "softplus_inverse": "torch.log(torch.expm1({x}))",  # log(1 + e^y) = x
-}
-OPERATORS = ("+", "-", "*", "/", "**")
+FUNCTIONS = ("exp", "log", "log2", "sqrt", "abs", "sin", "cos", "tanh")
 
 
 def combine(operator: str, a: Any, b: Any) -> Init:
     """`a operator b`, where one is an initialisation and the other one or a number."""
-    if operator not in OPERATORS:
-        raise OpError(
-            "A303", f"`{operator}` does not work on initialisations", None, f"one of {' '.join(OPERATORS)} does"
-        )
     return Arithmetic(operator=operator, left=_value(a), right=_value(b))
 
 
 def apply(function: str, init: Init) -> Init:
     """A function of an initialisation, by its name in the language."""
-    if function not in _FUNCTIONS:
-        raise OpError(
-            "A303",
-            f"`{function}` does not work on initialisations",
-            None,
-            f"one of {', '.join(sorted(_FUNCTIONS))} does",
-        )
-    return Applied(function=function, argument=init)
+    if function not in FUNCTIONS:
+        known = ", ".join(FUNCTIONS)
+        raise OpError("A303", f"`{function}` does not work on initialisations", None, f"these do: {known}")
+    return Applied(function=function, start=init)
 
 
 def as_init(value: Any) -> Init:
