@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+import archlang
 from archlang.emit import load
 from archlang.emit.torch import class_name, emit
 from archlang.ir import Graph, Parameter
@@ -145,3 +146,20 @@ def test_weights_of_an_emitted_module_start_so() -> None:
     (gamma,) = graph.add(scale, label="gamma")
     graph.outputs = [("", graph.add(CONSTRUCTS["mul"](), [("a", y), ("b", gamma)])[0])]  # type: ignore[arg-type]
     assert torch.equal(load(emit(graph), class_name(graph))()(torch.randn(2, 4)), torch.ones(2, 3))
+
+
+def test_starts_in_the_language() -> None:
+    text = """model net() {
+      input x: [b, c = 4, m = 3]
+      param z: [c = 4, m = 3] = log(1 + index(m = 3)) * 2
+      param bias: [c = 4] = softplus_inverse(log_uniform(0.001, 0.1))
+      param k: [] = 3
+      output y = x * z + bias + k
+    }"""
+    weights = archlang.loads(text).net().module().state_dict()
+    assert torch.allclose(weights["z"], (1 + torch.arange(3.0)).log().expand(4, 3) * 2)
+    assert 0.001 <= torch.nn.functional.softplus(weights["bias"]).min() <= 0.1
+    assert weights["k"].item() == 3
+    for start in ("kaiming", "floor(ones)", "eye"):
+        with pytest.raises(archlang.ArchError):
+            archlang.loads(text.replace("softplus_inverse(log_uniform(0.001, 0.1))", start)).net()
