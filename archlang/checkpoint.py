@@ -1,7 +1,8 @@
-"""Weight maps: `checkpoint NAME { ours = theirs }` compiled against the weights of a network; loading and saving published checkpoints.
+"""Weight maps: `checkpoint NAME { ours = theirs }` compiled against the weights of a network; loading and saving
+published checkpoints.
 
-Ours is a weight, or a layer with all of its weights under PyTorch's leaf names; index variables run over what exists. Theirs is a key with
-`{...}`, or an adapter of keys. Every adapter is invertible, so what loads also saves.
+Ours is a weight, or a layer with all of its weights under PyTorch's leaf names; index variables run over what exists.
+Theirs is a key with `{...}`, or an adapter of keys. Every adapter is invertible, so what loads also saves.
 """
 
 import re
@@ -15,7 +16,6 @@ from archlang import files, syntax
 from archlang.diagnostics import ArchError, Collector, Label, error, suggest
 from archlang.elaborate import expressions
 from archlang.elaborate.context import Context, Session
-from archlang.elaborate.files import Module
 from archlang.elaborate.frame import Frame
 from archlang.elaborate.models import Elaborated
 from archlang.elaborate.scope import Scope
@@ -38,7 +38,7 @@ class Key:
 
     key: str
 
-    def keys(self) -> Iterator[str]:
+    def names(self) -> Iterator[str]:
         yield self.key
 
     def read(self, theirs: Tensors, shape: Shape) -> "Tensor":
@@ -56,8 +56,8 @@ class Rows:
     part: int
     parts: int
 
-    def keys(self) -> Iterator[str]:
-        yield from self.inner.keys()
+    def names(self) -> Iterator[str]:
+        yield from self.inner.names()
 
     def read(self, theirs: Tensors, shape: Shape) -> "Tensor":
         whole = self.inner.read(theirs, (shape[0] * self.parts, *shape[1:]))
@@ -80,9 +80,9 @@ class Concat:
     inner: tuple["Adapter", ...]
     sizes: tuple[int, ...] | None
 
-    def keys(self) -> Iterator[str]:
+    def names(self) -> Iterator[str]:
         for part in self.inner:
-            yield from part.keys()
+            yield from part.names()
 
     def _rows(self, rows: int) -> tuple[int, ...]:
         return self.sizes or (rows // len(self.inner),) * len(self.inner)
@@ -105,8 +105,8 @@ class Transpose:
     inner: "Adapter"
     order: tuple[int, ...] | None
 
-    def keys(self) -> Iterator[str]:
-        yield from self.inner.keys()
+    def names(self) -> Iterator[str]:
+        yield from self.inner.names()
 
     def _order(self, rank: int) -> tuple[int, ...]:
         return self.order or tuple(reversed(range(rank)))
@@ -128,8 +128,8 @@ class Reshape:
     inner: "Adapter"
     shape: Shape
 
-    def keys(self) -> Iterator[str]:
-        yield from self.inner.keys()
+    def names(self) -> Iterator[str]:
+        yield from self.inner.names()
 
     def read(self, theirs: Tensors, shape: Shape) -> "Tensor":
         return self.inner.read(theirs, self.shape).reshape(shape)
@@ -145,8 +145,8 @@ class Flip:
     inner: "Adapter"
     axes: tuple[int, ...]
 
-    def keys(self) -> Iterator[str]:
-        yield from self.inner.keys()
+    def names(self) -> Iterator[str]:
+        yield from self.inner.names()
 
     def read(self, theirs: Tensors, shape: Shape) -> "Tensor":
         return self.inner.read(theirs, shape).flip(self.axes)
@@ -162,8 +162,8 @@ class Plus:
     inner: "Adapter"
     number: float
 
-    def keys(self) -> Iterator[str]:
-        yield from self.inner.keys()
+    def names(self) -> Iterator[str]:
+        yield from self.inner.names()
 
     def read(self, theirs: Tensors, shape: Shape) -> "Tensor":
         return self.inner.read(theirs, shape) + self.number
@@ -191,7 +191,7 @@ class WeightMap:
         for key, (adapter, span) in self.reads.items():
             with collector.catch():
                 found[key] = _read(key, adapter, theirs, tuple(ours[key].shape), span)
-        used = {key for adapter, _ in self.reads.values() for key in adapter.keys()}
+        used = {key for adapter, _ in self.reads.values() for key in adapter.names()}
         left = [key for key in theirs if key not in used and not any(fnmatchcase(key, glob) for glob in self.without)]
         if left:
             title = f"the map `{self.name}` leaves out {_some(left)} of the checkpoint"
@@ -208,7 +208,7 @@ class WeightMap:
 
 
 def _read(key: str, adapter: Adapter, theirs: Tensors, shape: Shape, span: Span) -> "Tensor":
-    if missing := [name for name in adapter.keys() if name not in theirs]:
+    if missing := [name for name in adapter.names() if name not in theirs]:
         raise error(
             "A605",
             f"the checkpoint has no {_some(missing)}",
@@ -222,7 +222,7 @@ def _read(key: str, adapter: Adapter, theirs: Tensors, shape: Shape, span: Span)
             "A606", f"`{key}` cannot be made of the checkpoint: {str(failure).partition(chr(10))[0]}", span
         ) from None
     if tuple(tensor.shape) != shape:
-        names = " and ".join(f"`{name}` {list(theirs[name].shape)}" for name in adapter.keys())
+        names = " and ".join(f"`{name}` {list(theirs[name].shape)}" for name in adapter.names())
         raise error(
             "A606",
             f"`{key}` has the shape {list(shape)}, and the checkpoint gives {list(tensor.shape)}",
@@ -242,8 +242,10 @@ def names(model: syntax.Model) -> list[str]:
     return [item.name for item in model.body if isinstance(item, syntax.Checkpoint)]
 
 
-def compile_map(module: Module, elaborated: Elaborated, name: str) -> WeightMap:
-    """A checkpoint map against the weights of a network. Raises `ArchError` with every entry that fits nothing and every weight left out."""
+def compile_map(elaborated: Elaborated, name: str) -> WeightMap:
+    """A checkpoint map against the weights of a network. Raises `ArchError` with every entry that fits nothing and
+    every weight left out.
+    """
     declared = [item for item in elaborated.model.body if isinstance(item, syntax.Checkpoint) and item.name == name]
     if not declared:
         known = names(elaborated.model)
@@ -252,15 +254,15 @@ def compile_map(module: Module, elaborated: Elaborated, name: str) -> WeightMap:
             f"`{elaborated.model.name}` has no checkpoint map `{name}`",
             help=suggest(name, known) or f"it has {', '.join(known) or 'none'}",
         )
-    compiler = _Compiler(_context(module, elaborated), [path for path, _, _ in elaborated.graph.weights()])
+    compiler = _Compiler(_context(elaborated), [path for path, _, _ in elaborated.graph.weights()])
     return compiler.run(declared[0])
 
 
-def _context(module: Module, elaborated: Elaborated) -> Context:
+def _context(elaborated: Elaborated) -> Context:
     scope = Scope()
     for hyper, value in elaborated.settings.items():
         scope.define(hyper, value, elaborated.model.name_span, "hyper-parameter")
-    return Context(Session(Collector()), module, scope, Frame(Graph("checkpoint")))
+    return Context(Session(Collector()), elaborated.module, scope, Frame(Graph("checkpoint")))
 
 
 @dataclass
@@ -461,7 +463,8 @@ def _length(expr: syntax.Expr) -> int:
 def load_weights(module: "nn.Module", file: "str | Path | Tensors", map: str | None = None) -> None:
     """Load a `.safetensors` file (or a mapping of tensors) into a module made by `Architecture.module`.
 
-    `map` names a checkpoint map of the model; without one the file speaks the module's own names. Nothing is changed when anything does not fit.
+    `map` names a checkpoint map of the model; without one the file speaks the module's own names. Nothing is changed
+    when anything does not fit.
     """
     import torch
 
@@ -474,7 +477,9 @@ def load_weights(module: "nn.Module", file: "str | Path | Tensors", map: str | N
 
 
 def save_weights(module: "nn.Module", file: str | Path, map: str | None = None) -> None:
-    """Write a module's weights as a `.safetensors` file, under the names of a checkpoint map; the file appears whole or not at all."""
+    """Write a module's weights as a `.safetensors` file, under the names of a checkpoint map; the file appears whole or
+    not at all.
+    """
     from safetensors.torch import save
 
     ours = module.state_dict()

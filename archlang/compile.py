@@ -165,11 +165,13 @@ class Program:
         settings: Mapping[str, Any] | None = None,
         set_texts: Iterable[str] = (),
     ) -> "Architecture":
-        """A model (left out where there is one) with the settings of a variant and others; `set_texts` are `name=expression`."""
+        """A model (left out where there is one) with the settings of a variant and others; `set_texts` are
+        `name=expression`.
+        """
         chosen = self._model(model)
         given = {**(settings or {}), **dict(_setting(text) for text in set_texts)}
         with deep_recursion():
-            return Architecture(self._module, elaborate(self._module, chosen, variant, given), given)
+            return Architecture(elaborate(self._module, chosen, variant, given), given)
 
     def variants(self, model: str) -> list[str]:
         """The names of a model's variants."""
@@ -184,7 +186,7 @@ class Program:
             for variant in [None, *variants(model)]:
                 with collector.catch():
                     network = self.architecture(model.name, variant)
-                    collector.add(*network._elaborated.warnings)
+                    collector.add(*network.elaborated.warnings)
                     collector.add(*expectations(network, self.architecture))
                     for name in network.maps:
                         network.map(name)
@@ -217,22 +219,21 @@ def _setting(text: str) -> tuple[str, Any]:
 class Architecture:
     """A model with its settings as a typed graph: what it costs, its PyTorch source, its module."""
 
-    def __init__(self, module: Module, elaborated: Elaborated, settings: Mapping[str, Any]) -> None:
-        self._module = module
-        self._elaborated = elaborated
+    def __init__(self, elaborated: Elaborated, settings: Mapping[str, Any]) -> None:
+        self.elaborated = elaborated
         self._given = dict(settings)
 
     @property
     def name(self) -> str:
-        return self._elaborated.model.name
+        return self.elaborated.model.name
 
     @property
     def variant(self) -> str | None:
-        return self._elaborated.variant
+        return self.elaborated.variant
 
     @property
     def graph(self) -> Graph:
-        return self._elaborated.graph
+        return self.elaborated.graph
 
     @property
     def inputs(self) -> dict[str, TensorType]:
@@ -247,7 +248,7 @@ class Architecture:
     @property
     def conditions(self) -> dict[Condition, str]:
         """What free sizes must meet, with the message of the `require` that said so."""
-        return self._elaborated.conditions
+        return self.elaborated.conditions
 
     @cached_property
     def cost(self) -> "Cost":
@@ -269,7 +270,7 @@ class Architecture:
 
     @property
     def flops(self) -> Size:
-        """Floating-point operations of one sample as torch's FlopCounterMode counts them: two per multiply-accumulate."""
+        """Operations of one sample as torch's FlopCounterMode counts them: two per multiply-accumulate."""
         return self.macs * 2
 
     @property
@@ -296,7 +297,7 @@ class Architecture:
         if target != "torch":
             raise error("A901", f"there is no target `{target}`", help="the target is torch")
         options = [self.title, *(f"{name}={value}" for name, value in sorted(self._given.items()))]
-        file = self._module.source
+        file = self.elaborated.module.source
         header = Header(Path(file.name).name, sha256(file.text.encode()).hexdigest(), __version__, " ".join(options))
         with deep_recursion():
             return emit(self.graph, doc=self.graph.doc, header=header, conditions=list(self.conditions.items()))
@@ -309,7 +310,9 @@ class Architecture:
         return class_name(self.graph)
 
     def module(self, seed: int | None = None, allow_python: Iterable[str] = ()) -> "nn.Module":
-        """A new `torch.nn.Module`. With a seed, its weights are the same each time and torch's own generator is left alone."""
+        """A new `torch.nn.Module`. With a seed, its weights are the same each time and torch's own generator is left
+        alone.
+        """
         import torch
 
         from archlang.emit import load as load_class
@@ -329,16 +332,18 @@ class Architecture:
         """The names of the model's checkpoint maps."""
         from archlang.checkpoint import names
 
-        return names(self._elaborated.model)
+        return names(self.elaborated.model)
 
     def map(self, name: str) -> Any:
         """A checkpoint map, checked against the weights of this network."""
         from archlang.checkpoint import compile_map
 
-        return compile_map(self._module, self._elaborated, name)
+        return compile_map(self.elaborated, name)
 
     def dynamic_shapes(self) -> dict[str, dict[int, Any]]:
-        """For `torch.export`: a `Dim` for every free axis of every input, with the bounds and divisors that the conditions state."""
+        """For `torch.export`: a `Dim` for every free axis of every input, with the bounds and divisors that the
+        conditions state.
+        """
         from archlang.analysis.conditions import dynamic_shapes
 
         return dynamic_shapes(self.inputs, self.conditions)

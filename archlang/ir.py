@@ -198,7 +198,7 @@ class Graph:
         self.inputs: dict[str, Value] = {}
         self.outputs: list[tuple[str, Value]] = []
         self.layers: list[str] = []  # layer ports: modules that the caller lends, labels `@port`
-        self._net: nx.MultiDiGraph = nx.MultiDiGraph()
+        self._net: nx.MultiDiGraph[int] = nx.MultiDiGraph()
         self._names: dict[tuple[int, int], str] = {}  # the user's names of values, by (node, output)
         self._next = 0
         self._upward = True  # every edge goes to a later node, so ids are the order

@@ -1,4 +1,6 @@
-"""Tensors with named axes: the notation in which primitives state their meaning. Slow and obvious; torch is imported by who makes one."""
+"""Tensors with named axes: the notation in which primitives state their meaning. Slow and obvious; torch is imported by
+who makes one.
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

@@ -1,7 +1,8 @@
 """What an operation must state about itself, and the registry of all operations.
 
-A subclass of `Primitive` is everything there is to know about one operation: its hyper-parameters (fields), its types (`infer`), its weights
-(`params`), its meaning (`reference`), how it is written in PyTorch (`emit`) and what it costs (`macs`). Adding one edits one file.
+A subclass of `Primitive` is everything there is to know about one operation: its hyper-parameters (fields), its types
+(`infer`), its weights (`params`), its meaning (`reference`), how it is written in PyTorch (`emit`) and what it costs
+(`macs`). Adding one edits one file.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,7 +21,9 @@ from archlang.sizes import Facts, Poly, Size
 # ---- kinds of hyper-parameters: what a field takes, and how the language reads an argument for it
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How an argument is read: `axes` (names of axes or roles), `units` (a size or the axes to make), `value` (an expression)."""
+    """How an argument is read: `axes` (names of axes or roles), `units` (a size or the axes to make), `value` (an
+    expression).
+    """
 
     word: str
 
@@ -101,7 +104,9 @@ def axes_of(on: Iterable[str], type_: TensorType) -> tuple[str, ...]:
 
 
 class OpError(Exception):
-    """A mistake in the use of an operation. The elaborator puts the places to it: `about` names the field or input to blame."""
+    """A mistake in the use of an operation. The elaborator puts the places to it: `about` names the field or input to
+    blame.
+    """
 
     def __init__(self, code: str, title: str, about: str | None = None, help: str | None = None) -> None:
         super().__init__(title)
@@ -139,7 +144,9 @@ class Construct(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """A weight: its shape in PyTorch's layout, its axes, how it starts (None: as PyTorch's own module does), and whether it is a buffer."""
+    """A weight: its shape in PyTorch's layout, its axes, how it starts (None: as PyTorch's own module does), and
+    whether it is a buffer.
+    """
 
     shape: tuple[Size, ...]
     names: tuple[str, ...]
@@ -150,7 +157,9 @@ class Param:
 # ---- emission
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A Python expression for a tensor and the physical order of its axes. `tight`: a name, call or attribute, fit for `.method()`."""
+    """A Python expression for a tensor and the physical order of its axes. `tight`: a name, call or attribute, fit for
+    `.method()`.
+    """
 
     code: str
     order: tuple[str, ...]
@@ -168,34 +177,48 @@ class Term:
 
 
 class Emission(Protocol):
-    """What `emit` may ask of the writer of a module. Numbers always go through `const` or `size`, so that equal modules become one class."""
+    """What `emit` may ask of the writer of a module. Numbers always go through `const` or `size`, so that equal modules
+    become one class.
+    """
 
     inputs: tuple[Any, ...]  # the types of the node at hand, as `Types.inputs`
     outputs: tuple[TensorType, ...]
 
     def const(self, value: Any) -> str:
-        """A compile-time constant (number, tuple of numbers): a literal, or an argument of `__init__` where instances differ."""
+        """A compile-time constant (number, tuple of numbers): a literal, or an argument of `__init__` where instances
+        differ.
+        """
 
     def size(self, size: Size) -> str:
         """A size: a constant, or an expression in the sizes of the inputs."""
 
     def permute(self, term: Term, order: Iterable[str]) -> Term:
-        """The same tensor with its axes in another physical order (`.permute` or `.transpose`; nothing where it is already so)."""
+        """The same tensor with its axes in another physical order (`.permute` or `.transpose`; nothing where it is
+        already so).
+        """
 
     def last(self, term: Term, names: Iterable[str]) -> Term:
         """The same tensor with these axes last, in this order, the others before them as they are."""
 
     def flat(self, term: Term, names: Iterable[str], name: str) -> Term:
-        """These axes last and flattened into one axis `name` (nothing to flatten where there is one; a new axis of size 1 for none)."""
+        """These axes last and flattened into one axis `name` (nothing to flatten where there is one; a new axis of size
+        1 for none).
+        """
 
     def split(self, term: Term, name: str, axes: Iterable[Axis]) -> Term:
-        """The axis `name` split into several in its place (`.unflatten`), the first the slowest; dropped (`.squeeze`) where there are none."""
+        """The axis `name` split into several in its place (`.unflatten`), the first the slowest; dropped (`.squeeze`)
+        where there are none.
+        """
 
     def align(self, *terms: Term) -> tuple[Term, ...]:
-        """The terms with orders such that they broadcast against each other: permuted to the order of the widest, missing axes inserted."""
+        """The terms with orders such that they broadcast against each other: permuted to the order of the widest,
+        missing axes inserted.
+        """
 
     def module(self, constructor: str, *arguments: str, **named: str) -> str:
-        """Declare the module that holds this node's weights (`nn.Linear` or a helper class) and return how `forward` reaches it."""
+        """Declare the module that holds this node's weights (`nn.Linear` or a helper class) and return how `forward`
+        reaches it.
+        """
 
     def weight(self, leaf: str) -> str:
         """How `forward` reaches one weight of this node's module."""
@@ -213,13 +236,18 @@ class Emission(Protocol):
         """Give an intermediate value a name because it is used twice."""
 
     def unless_zero(self, value: Any, term: Term, code: str) -> Term:
-        """`code`, which holds `term` once; just `term` in a class all of whose instances have the `value` 0. One class serves rates of 0 and others."""
+        """`code`, which holds `term` once; just `term` in a class all of whose instances have the `value` 0. One class
+        serves rates of 0 and others.
+        """
 
     def unpack(self, code: str, *orders: tuple[str, ...]) -> tuple[Term, ...]:
-        """The outputs of an expression that is a tuple of tensors, one term per order: `value, index = scores.topk(2)`."""
+        """The outputs of an expression that is a tuple of tensors, one term per order: `value, index = scores.topk(2)`.
+        """
 
     def working(self) -> str:
-        """The dtype that the working type `float` has at run time: that of a float input or weight of the module (`x.dtype`), else torch's default."""
+        """The dtype that the working type `float` has at run time: that of a float input or weight of the module
+        (`x.dtype`), else torch's default.
+        """
 
     def device(self) -> str:
         """The device that the module runs on: that of an input or weight of it (`x.device`)."""
@@ -227,7 +255,9 @@ class Emission(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Types:
-    """The types of one application; inputs as `Primitive` methods take them (None where absent, a tuple where variadic)."""
+    """The types of one application; inputs as `Primitive` methods take them (None where absent, a tuple where
+    variadic).
+    """
 
     inputs: tuple[Any, ...]
     outputs: tuple[TensorType, ...]
@@ -259,18 +289,23 @@ class Primitive(Construct):
         raise NotImplementedError
 
     def reference(self, types: "Types", *inputs: Any, **weights: Any) -> Named | tuple[Named, ...]:
-        """The meaning: slow, obvious, in plain torch, from `Named` inputs (None where absent, a tuple where variadic) and torch weights by leaf.
+        """The meaning: slow, obvious, in plain torch, from `Named` inputs (None where absent, a tuple where variadic)
+        and torch weights by leaf.
 
         `types` holds the input and output types with the sizes of this call. Random noise of training is left out.
         """
         raise NotImplementedError
 
     def macs(self, *inputs: Any) -> Size:
-        """Multiply-accumulates of matrix products and convolutions, as torch's FlopCounterMode counts them (its FLOPs are twice this)."""
+        """Multiply-accumulates of matrix products and convolutions, as torch's FlopCounterMode counts them (its FLOPs
+        are twice this).
+        """
         return 0
 
     def mixes(self, *inputs: Any) -> frozenset[str]:
-        """The axes along which an output element depends on several positions of an input. All others may be cut, padded or batched."""
+        """The axes along which an output element depends on several positions of an input. All others may be cut,
+        padded or batched.
+        """
         return frozenset()
 
     def looks_ahead(self, *inputs: Any) -> frozenset[str]:
@@ -283,6 +318,7 @@ _REGISTRY: dict[str, type[Construct]] = {}
 
 def register(cls: type[Construct]) -> type[Construct]:
     """Make a construct known to the language under its `name`."""
-    assert cls.name and cls.name not in _REGISTRY, cls
+    assert cls.name, cls
+    assert cls.name not in _REGISTRY, cls
     _REGISTRY[cls.name] = cls
     return cls

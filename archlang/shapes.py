@@ -68,7 +68,9 @@ def axis(name: str, size: Size, role: Role | None = None) -> Axis:
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
-    """`dtype[axis, ...]`. `lost` holds the time axes that a value has seen whole (a mean over time), which must not meet time again."""
+    """`dtype[axis, ...]`. `lost` holds the time axes that a value has seen whole (a mean over time), which must not
+    meet time again.
+    """
 
     axes: tuple[Axis, ...]
     dtype: str = "float"
@@ -133,7 +135,9 @@ def is_float(dtype: str) -> bool:
 
 
 def promote(*dtypes: str) -> str:
-    """The dtype of arithmetic between tensors, as in PyTorch; `float` is the working type and loses to an explicit wider one."""
+    """The dtype of arithmetic between tensors, as in PyTorch; `float` is the working type and loses to an explicit
+    wider one.
+    """
     order = [
         "bool",
         "uint8",

@@ -1,7 +1,8 @@
 """Exact sizes: integers, rationals and polynomials over symbolic sizes.
 
-A symbolic size is a sum of monomials with rational coefficients. An atom of a monomial is the name of a free size (`b`, `h`) or an opaque
-`floor`, `max` or `min`. Constants fold to plain `int` or `Fraction`, so concrete nets never meet a `Poly`. Every free size is at least 1.
+A symbolic size is a sum of monomials with rational coefficients. An atom of a monomial is the name of a free size (`b`,
+`h`) or an opaque `floor`, `max` or `min`. Constants fold to plain `int` or `Fraction`, so concrete nets never meet a
+`Poly`. Every free size is at least 1.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,7 +20,7 @@ Monomial: TypeAlias = tuple[tuple["Atom", int], ...]
 
 @dataclass(frozen=True, slots=True)
 class Atom:
-    """A free size (`arguments` is empty) or an opaque integer function of sizes: `floor(p)`, `max(p, q)`, `min(p, q)`."""
+    """A free size (`arguments` is empty) or an opaque function of sizes: `floor(p)`, `max(p, q)`, `min(p, q)`."""
 
     name: str
     arguments: tuple[Size, ...] = ()
@@ -35,7 +36,9 @@ class Atom:
 
 @dataclass(frozen=True, slots=True)
 class Poly:
-    """A sum of `coefficient * monomial`, at least one of which is not constant; terms are sorted, so equal sizes are equal objects."""
+    """A sum of `coefficient * monomial`, at least one of which is not constant; terms are sorted, so equal sizes are
+    equal objects.
+    """
 
     terms: tuple[tuple[Monomial, Rational], ...]
 
@@ -83,10 +86,9 @@ class Poly:
             return f"{_wrap(self * scale)} // {scale}"
         # positive terms first: `h - 1`, never `-1 + h`
         ordered = sorted(self.terms, key=lambda term: (term[1] < 0, not term[0]))
-        text = "".join(
+        return "".join(
             _signed(monomial, coefficient, first=i == 0) for i, (monomial, coefficient) in enumerate(ordered)
         )
-        return text
 
     @property
     def symbols(self) -> frozenset[str]:
@@ -174,7 +176,9 @@ def denominator(size: Size) -> int:
 
 
 def divide(a: Size, b: Size) -> Size:
-    """The exact quotient; where a monomial does not divide, the floor of it (callers that need exactness ask `divides`)."""
+    """The exact quotient; where a monomial does not divide, the floor of it (callers that need exactness ask
+    `divides`).
+    """
     if not isinstance(b, Poly):
         if b == 0:
             raise ZeroDivisionError("division by zero")
@@ -199,10 +203,13 @@ def _without(term: Monomial, divisor: Monomial) -> Monomial | None:
 
 
 def floor(size: Size) -> Size:
-    """The largest integer not above `size`. `floor((p + k d) / d) = floor(p / d) + k` and nested floors merge, so equal sizes look equal."""
+    """The largest integer not above `size`. `floor((p + k d) / d) = floor(p / d) + k` and nested floors merge, so equal
+    sizes look equal.
+    """
     if not isinstance(size, Poly):
         return size.__floor__()
-    whole, rest = [], []
+    whole: list[tuple[Monomial, Rational]] = []
+    rest: list[tuple[Monomial, Rational]] = []
     scale = denominator(size)
     for monomial, coefficient in size.terms:
         if not monomial:
@@ -219,7 +226,7 @@ def floor(size: Size) -> Size:
 def _merge_floor(size: Poly) -> Size:
     """`floor((floor(p / a) + k) / b) = floor((p + k a) / (a b))`, k whole."""
     scale = denominator(size)
-    terms = dict((size * scale).terms) if isinstance(size * scale, Poly) else {}
+    terms = dict(_terms(size * scale))
     inner = [m for m in terms if m]
     if len(inner) == 1 and len(inner[0]) == 1 and terms[inner[0]] == 1:
         ((atom, power),) = inner[0]
@@ -275,7 +282,9 @@ def _atom_bound(atom: Atom) -> Rational:
 
 
 def compare(a: Size, b: Size) -> int | None:
-    """The sign of `a - b` where it is the same for all free sizes; else None. 1 also where it may be equal is never said."""
+    """The sign of `a - b` where it is the same for all free sizes; else None. 1 also where it may be equal is never
+    said.
+    """
     gap = a - b
     if not isinstance(gap, Poly):
         return (gap > 0) - (gap < 0)
@@ -440,7 +449,9 @@ class Facts:
         return self.require(Condition("%", size, divisor))
 
     def simplify(self, size: Size) -> Size:
-        """`floor((p + r) / d)` is `p / d` where `d | p` is known and 0 <= r < d; `p` may be a multiple of what is known."""
+        """`floor((p + r) / d)` is `p / d` where `d | p` is known and 0 <= r < d; `p` may be a multiple of what is
+        known.
+        """
         if not isinstance(size, Poly) or not self.conditions:
             return size
         total: Size = 0

@@ -9,7 +9,9 @@ from archlang.sizes import Condition, Poly, Size, symbol, symbols
 
 
 def dynamic_shapes(inputs: Mapping[str, TensorType], conditions: Iterable[Condition]) -> dict[str, dict[int, Any]]:
-    """For each input its free axes by position, as `torch.export.Dim`: `32 | h` becomes `32 * Dim("h_32")`, `h >= 7` a lower bound."""
+    """For each input its free axes by position, as `torch.export.Dim`: `32 | h` becomes `32 * Dim("h_32")`, `h >= 7` a
+    lower bound.
+    """
     found = list(conditions)
     free = dict.fromkeys(name for type_ in inputs.values() for axis in type_ for name in sorted(symbols(axis.size)))
     dims = {name: _dim(name, found) for name in free}

@@ -1,4 +1,6 @@
-"""What a network costs: parameters, multiply-accumulates and the memory of its values, as expressions in its free sizes."""
+"""What a network costs: parameters, multiply-accumulates and the memory of its values, as expressions in its free
+sizes.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -9,7 +11,9 @@ from archlang.sizes import Size, product
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of a graph or one node. Shared weights count once, buffers not at all; `macs` and `activation_bytes` are of one forward pass."""
+    """Of a graph or one node. Shared weights count once, buffers not at all; `macs` and `activation_bytes` are of one
+    forward pass.
+    """
 
     params: Size = 0
     macs: Size = 0
@@ -26,7 +30,9 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A labelled part of a network: its path, the node that it is, and what it costs. Uses of shared weights after the first cost no params."""
+    """A labelled part of a network: its path, the node that it is, and what it costs. Uses of shared weights after the
+    first cost no params.
+    """
 
     path: str
     depth: int
@@ -73,8 +79,10 @@ class _Costs:
         return self._known[graph.digest]
 
     def nodes(self, graph: Graph) -> Iterator[tuple[Node, Cost]]:
-        """Each node with its cost; the parameters of a label with its first node, those of a lent layer with the first call that borrows it."""
-        made = {label: self.params(*maker) for label, *maker in graph.makers()}
+        """Each node with its cost; the parameters of a label with its first node, those of a lent layer with the first
+        call that borrows it.
+        """
+        made = {label: self.params(owner, maker) for label, owner, maker in graph.makers()}
         for node in graph:
             total = self.work(graph, node)
             if not isinstance(node.op, WeightOf):

@@ -1,5 +1,6 @@
 """What a model expects of itself: `expect params ~ 31M for tiny, macs <= 6G at resolution = 224, causal(t)`."""
 
+import operator
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any, Protocol
@@ -9,6 +10,7 @@ from archlang.diagnostics import ArchError, Diagnostic, Label, error, suggest
 from archlang.elaborate import expressions
 from archlang.elaborate.context import Context, Session
 from archlang.elaborate.frame import Frame
+from archlang.elaborate.models import Elaborated
 from archlang.elaborate.scope import Scope
 from archlang.elaborate.values import is_number
 from archlang.ir import Graph
@@ -18,10 +20,12 @@ from archlang.sizes import Poly, Size, substitute, symbols
 class Network(Protocol):
     """What is asked of an architecture."""
 
-    name: str
-    variant: str | None
-    _elaborated: Any
-    _module: Any
+    elaborated: Elaborated
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def variant(self) -> str | None: ...
 
     @property
     def cost(self) -> Any: ...
@@ -35,13 +39,23 @@ FACTS: dict[str, Callable[[Network], Size]] = {
     "flops": lambda network: network.cost.macs * 2,
     "activation_bytes": lambda network: network.cost.activation_bytes,
 }
+RELATIONS: dict[str, Callable[[Any, Any], bool]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<=": operator.le,
+    "<": operator.lt,
+    ">=": operator.ge,
+    ">": operator.gt,
+}
 LATER = ("state_bytes", "active_params")
 
 
 def expectations(network: Network, again: Callable[..., Network]) -> list[Diagnostic]:
-    """The expectations of a model that do not hold for this variant. `again(model, variant, settings)` makes it with other settings."""
-    found = []
-    for statement in network._elaborated.model.body:
+    """The expectations of a model that do not hold for this variant. `again(model, variant, settings)` makes it with
+    other settings.
+    """
+    found: list[Diagnostic] = []
+    for statement in network.elaborated.model.body:
         for fact in statement.facts if isinstance(statement, syntax.Expect) else ():
             if fact.variant in (network.variant, None) and not (fact.variant is None and network.variant is not None):
                 try:
@@ -54,7 +68,7 @@ def expectations(network: Network, again: Callable[..., Network]) -> list[Diagno
 def _check(network: Network, fact: syntax.Fact, again: Callable[..., Network]) -> None:
     cx = _context(network)
     at = {item.name: expressions.evaluate(cx, item.value) for item in fact.settings if item.name is not None}
-    hypers = {name: value for name, value in at.items() if name in network._elaborated.settings}
+    hypers = {name: value for name, value in at.items() if name in network.elaborated.settings}
     if hypers:
         network = again(network.name, network.variant, hypers)
     condition = fact.condition
@@ -72,9 +86,9 @@ def _check(network: Network, fact: syntax.Fact, again: Callable[..., Network]) -
 
 def _context(network: Network) -> Context:
     scope = Scope()
-    for name, value in network._elaborated.settings.items():
-        scope.define(name, value, network._elaborated.model.name_span, "hyper-parameter")
-    return Context(Session(), network._module, scope, Frame(Graph("expect")))
+    for name, value in network.elaborated.settings.items():
+        scope.define(name, value, network.elaborated.model.name_span, "hyper-parameter")
+    return Context(Session(), network.elaborated.module, scope, Frame(Graph("expect")))
 
 
 def _causal(network: Network, condition: syntax.Call, cx: Context) -> None:
@@ -127,15 +141,9 @@ def _holds(op: str, actual: Any, wanted: Any, written: syntax.Expr) -> bool:
         if not isinstance(written, syntax.Number) or not is_number(actual):
             raise error("A509", "`~` compares with a number as it is written", written.span)
         return abs(Fraction(actual) - wanted) <= precision(written) / 2
-    return bool(
-        {
-            "==": actual == wanted,
-            "<=": actual <= wanted,
-            "<": actual < wanted,
-            ">=": actual >= wanted,
-            ">": actual > wanted,
-        }.get(op, False)
-    )
+    if op not in RELATIONS:
+        raise error("A509", f"`{op}` does not compare", written.span, help=f"there are ~ {' '.join(RELATIONS)}")
+    return RELATIONS[op](actual, wanted)
 
 
 def precision(number: syntax.Number) -> Fraction:

@@ -11,7 +11,7 @@ Row = tuple[str, str, str, str, str]
 
 
 def tree(graph: Graph, title: str, conditions: Mapping[Condition, str]) -> str:
-    """Inputs, parts and outputs in columns; equal neighbours in a loop are one row. MACs are of one sample (`b` is 1)."""
+    """Inputs, parts and outputs in columns; equal neighbours in a loop are one row. MACs are of one sample."""
     rows: list[Row] = [("part", "is", "makes", "params", "MACs")]
     rows += [(name, "input", str(value.type), "", "") for name, value in graph.inputs.items()]
     rows += [_row(run) for run in _runs(parts(graph))]
@@ -21,7 +21,9 @@ def tree(graph: Graph, title: str, conditions: Mapping[Condition, str]) -> str:
 
 
 def _runs(found: Iterable[Part]) -> Iterator[list[Part]]:
-    """Parts in order, those of a loop that repeat the one before joined to it; what is in the repeated ones is left out."""
+    """Parts in order, those of a loop that repeat the one before joined to it; what is in the repeated ones is left
+    out.
+    """
     run: list[Part] = []
     last_at: dict[int, list[Part]] = {}  # by depth: the run that a neighbour may join
     for part in found:

@@ -14,7 +14,7 @@ from archlang.elaborate.frame import Frame
 from archlang.elaborate.hypers import check_kind
 from archlang.elaborate.limits import MAX_DEPTH, too_deep
 from archlang.elaborate.scope import Binding, Scope
-from archlang.elaborate.values import BlockDef, Given, Layer, is_number, key, kind_of, leaves
+from archlang.elaborate.values import BlockDef, Given, Layer, key, kind_of, leaves
 from archlang.ir import Call, Foreign, Graph, Value
 from archlang.primitive import Primitive
 from archlang.primitives import CONSTRUCTS
@@ -79,6 +79,8 @@ def _run(cx: Context, target: BlockDef, hypers: dict[str, Given], inputs: dict[s
     for hyper in block.hypers:
         cx.scope.get(hyper.name)
     returned = statements.run(cx, block.body)
+    own, numbers = cx.frame.graph.name == target.name, cx.scope.numbers()
+    cx.frame.graph.hypers = {**cx.frame.graph.hypers, **numbers} if own else {**numbers, **cx.frame.graph.hypers}
     if returned is None:
         raise error("A314", f"`{block.name}` returns nothing", block.name_span, help="end it with `return ...`")
     signatures.check_results(cx, block.signature, returned.values, returned.spans, found)
@@ -184,15 +186,8 @@ def call(cx: Context, nested: Nested, ports: list[tuple[str, Value]], label: str
 
 
 def _describe(graph: Graph, layer: Layer) -> None:
-    """The docstring of a block and the numbers that it was called with: names for what differs between instances."""
+    """The docstring of a block."""
     graph.doc = getattr(layer.target.syntax, "doc", None) or "" if isinstance(layer.target, BlockDef) else ""
-    graph.hypers.update(
-        {
-            name: given.value
-            for name, given in layer.hypers.items()
-            if is_number(given.value) or isinstance(given.value, tuple)
-        }
-    )
 
 
 def _memo_key(target: BlockDef, layer: Layer, inputs: dict[str, Given]) -> Any:

@@ -25,6 +25,7 @@ from archlang.source import Source, Span
 class Elaborated:
     """A model as a graph, with what its inputs must meet at run time."""
 
+    module: Module
     model: syntax.Model
     variant: str | None
     graph: Graph
@@ -61,7 +62,7 @@ def elaborate(
         )
     session.collector.check()
     values = {hyper.name: cx.scope.names[hyper.name].value for hyper in model.hypers}
-    return Elaborated(model, variant, frame.graph, session.facts.settle(), values, tuple(_warnings(frame)))
+    return Elaborated(module, model, variant, frame.graph, session.facts.settle(), values, tuple(_warnings(frame)))
 
 
 def _warnings(frame: Frame) -> list[Diagnostic]:

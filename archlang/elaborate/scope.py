@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from archlang.diagnostics import Label, error
-from archlang.elaborate.values import UNKNOWN, kind_of
+from archlang.elaborate.values import UNKNOWN, is_number, kind_of
 from archlang.source import Span
 
 
@@ -50,6 +50,11 @@ class Scope:
                 binding.busy = False
             binding.default = None
         return binding.value
+
+    def numbers(self) -> dict[str, Any]:
+        """The numbers, and lists of numbers, that hyper-parameters and names stand for: words for what differs between instances."""
+        found = {name: b.value for name, b in self.names.items() if b.word != "axis" and b.default is None}
+        return {n: v for n, v in found.items() if is_number(v) or (isinstance(v, tuple) and v and all(map(is_number, v)))}
 
     def define(self, name: str, value: Any, span: Span, word: str) -> None:
         """A hyper-parameter, axis, input or loop variable."""

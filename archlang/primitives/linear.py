@@ -25,8 +25,9 @@ from archlang.sizes import Facts, Size, product
 class Linear(Primitive):
     """y[.., units] = sum over `on` of x[.., on] weight[units, on] + bias[units].
 
-    `units` is a size (of the single axis `on`, which it replaces) or the axes that replace those in `on` (`[part = 3, heads, c = c / heads]`;
-    `[]` makes a scalar). Weight: [prod(units), prod(on)], as `torch.nn.Linear`. A given weight has the axis `units` and the axes `on`.
+    `units` is a size (of the single axis `on`, which it replaces) or the axes that replace those in `on` (`[part = 3,
+    heads, c = c / heads]`; `[]` makes a scalar). Weight: [prod(units), prod(on)], as `torch.nn.Linear`. A given weight
+    has the axis `units` and the axes `on`.
     """
 
     name: ClassVar[str] = "linear"
@@ -73,7 +74,8 @@ class Linear(Primitive):
         flat, units = code.flat(x, on, "on"), code.size(_count(made))
         if weight is None:
             named = {} if self.bias else {"bias": "False"}
-            y = f"{code.module('nn.Linear', code.size(product(x_type.size(n) for n in on)), units, **named)}({flat.code})"
+            width = code.size(product(x_type.size(name) for name in on))
+            y = f"{code.module('nn.Linear', width, units, **named)}({flat.code})"
             code.initialise("weight", self.init)
         else:
             y = f"F.linear({flat.code}, {code.flat(code.last(weight, ('units',)), on, 'on').code})"
@@ -126,9 +128,8 @@ class Dot(Primitive):
     def emit(self, code: Emission, a: Term, b: Term) -> Term:
         letters = {name: chr(ord("a") + i) for i, name in enumerate(dict.fromkeys((*a.order, *b.order)))}
         order = tuple(name for name in letters if name not in axes_of(self.on, code.inputs[0]))
-        spell = lambda names: "".join(letters[name] for name in names)  # noqa: E731
-        equation = f"{spell(a.order)},{spell(b.order)}->{spell(order)}"
-        return Term(f'torch.einsum("{equation}", {a.code}, {b.code})', order)
+        left, right, made = ("".join(letters[name] for name in names) for names in (a.order, b.order, order))
+        return Term(f'torch.einsum("{left},{right}->{made}", {a.code}, {b.code})', order)
 
     def reference(self, types: Types, a: Named, b: Named) -> Named:
         return (a * b).sum(axes_of(self.on, types.inputs[0]))

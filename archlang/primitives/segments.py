@@ -11,7 +11,9 @@ from archlang.sizes import Facts
 
 @register
 class SameSegment(Primitive):
-    """mask[.., i, j] = doc[.., i] == doc[.., j]: which positions of the axis `on` share a document; j is the axis `ON_key`."""
+    """mask[.., i, j] = doc[.., i] == doc[.., j]: which positions of the axis `on` share a document; j is the axis
+    `ON_key`.
+    """
 
     name: ClassVar[str] = "same_segment"
     inputs: ClassVar[tuple[str, ...]] = ("doc",)
