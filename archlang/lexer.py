@@ -65,10 +65,10 @@ class Lexer:
     def pattern(self) -> re.Pattern[str]:
         return re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in self.terminals) + "|(?P<BAD>(?s:.))")
 
-    def raw(self, source: Source, start: int = 0) -> Iterator[Token]:
+    def raw(self, code: str, start: int = 0) -> Iterator[Token]:
         """Every token, with comments and newlines."""
         words = self.words
-        for match in self.pattern.finditer(source.text, start):
+        for match in self.pattern.finditer(code, start):
             kind = match.lastgroup or "BAD"
             if kind == "_SPACE":
                 continue
@@ -77,11 +77,12 @@ class Lexer:
                 kind = words.get(text, kind)
             yield Token(kind, text, *match.span())
 
-    def tokens(self, source: Source, start: int = 0) -> Iterator[Token]:
-        """The tokens that the parser sees: no comments, and only the newlines that end a statement."""
+    def tokens(self, source: Source, code: str, start: int = 0) -> Iterator[Token]:
+        """What the parser sees of `code`, which is the text of `source` or as long: no comments, and of the newlines
+        those that end a statement."""
         opened: list[Token] = []
         last, newline = "_NEWLINE", None
-        for token in self.raw(source, start):
+        for token in self.raw(code, start):
             kind = token.kind
             if kind == "_COMMENT":
                 continue
@@ -100,4 +101,4 @@ class Lexer:
             elif kind in CLOSERS and opened:
                 opened.pop()
             yield token
-        yield Token("$END", "", len(source.text), len(source.text))
+        yield Token("$END", "", len(code), len(code))

@@ -18,7 +18,7 @@ from archlang import resources
 from archlang.builder import NODES, PARTS, VALUES
 from archlang.diagnostics import ArchError, Collector, error
 from archlang.lexer import DEEP, Lexer, Token
-from archlang.mistakes import Mistake, explain
+from archlang.mistakes import Mistake, explain, without_statement
 from archlang.source import Source, Span
 from archlang.syntax import Expr, File
 
@@ -28,28 +28,51 @@ MAX_ERRORS = 20
 FORMAT = "1"  # of the tables below: a new one makes old cache entries unknown
 
 
+class ParseError(Exception):
+    """An error, and where the parser was when it found it."""
+
+    def __init__(self, error: ArchError, mistake: Mistake) -> None:
+        self.error = error
+        self.mistake = mistake
+
+
 def parse(source: Source) -> File:
-    """The syntax of a file, or every mistake in it, one for each item of the file."""
-    collector, start = Collector(), 0
-    file: File | None = None
-    while len(collector.found) < MAX_ERRORS:
+    """The syntax of a file, or every mistake in it, one for each statement."""
+    collector, code, start = Collector(), source.text, 0
+    for _ in range(MAX_ERRORS):
         try:
-            file = file or _run(source, "file", start)
-            break
-        except ArchError as failure:
-            collector.add(*failure.diagnostics)
-            if (after := _next_item(source, start, failure)) is None:
+            file: File = _run(source, code, "file", start)
+        except ParseError as failure:
+            collector.add(*failure.error.diagnostics)
+            go_on = _after(code, failure, start)
+            if go_on is None:
                 break
-            start = after
+            code, start = go_on
+        else:
+            break
     collector.check()
-    assert file is not None
     return file
 
 
 def parse_expression(source: Source) -> Expr:
     """The expression that is the whole of a text, as in `--set depths=[2, 2]`."""
-    expression: Expr = _run(source, "expression", 0)
+    try:
+        expression: Expr = _run(source, source.text, "expression", 0)
+    except ParseError as failure:
+        raise failure.error from None
     return expression
+
+
+def _after(code: str, failure: ParseError, start: int) -> tuple[str, int] | None:
+    """How to go on after a mistake: without its statement, or else from the next item of the file."""
+    mistake, found = failure.mistake, failure.error.diagnostics[0].code
+    lexer = _tables().lexer
+    sound = without_statement(code, mistake, found, lambda place: lexer.tokens(mistake.source, code, place))
+    if sound is not None:
+        return sound, start
+    item = re.compile(r"^(?:use|foreign|block|model)\b", re.MULTILINE)
+    following = item.search(code, max(mistake.token.start, start + 1))
+    return (code, following.start()) if following and found != "A004" else None
 
 
 @contextmanager
@@ -65,17 +88,7 @@ def deep_recursion() -> Iterator[None]:
 
 def tokens(source: Source) -> list[Token]:
     """Every token of a file, comments and newlines among them."""
-    return list(_tables().lexer.raw(source))
-
-
-def _next_item(source: Source, start: int, failure: ArchError) -> int | None:
-    """Where the first item of the file after a mistake begins."""
-    labels = failure.diagnostics[0].labels
-    if not labels or failure.diagnostics[0].code == "A004":
-        return None
-    item = re.compile(r"^(?:use|foreign|block|model)\b", re.MULTILINE)
-    found = item.search(source.text, max(labels[0].span.start, start + 1))
-    return found.start() if found else None
+    return list(_tables().lexer.raw(source.text))
 
 
 # ---- the machine
@@ -158,27 +171,32 @@ def _parts(values: list[Any], picks: list[int | None]) -> list[Any]:
     return parts
 
 
-def _run(source: Source, goal: str, begin: int) -> Any:
-    """Shift tokens and reduce rules until `goal` is found."""
+def _run(source: Source, code: str, goal: str, begin: int) -> Any:
+    """Shift the tokens of `code` and reduce rules until `goal` is found."""
     tables, stack, seen = _tables(), Stack(source), list[Token]()
-    states = [tables.start[goal]]
-    for token in tables.lexer.tokens(source, begin):
-        kind = token.kind
-        while (action := tables.states[states[-1]].get(kind)) is None or action < 0:
-            if action is None:
-                if kind == "$END" and states[-1] == tables.end[goal]:
-                    return stack.values[-1]
-                raise explain(Mistake(source, token, seen, frozenset(filter(str.isupper, tables.states[states[-1]]))))
-            rule = tables.rules[~action]
-            stack.reduce(rule)
-            if rule.size:
-                del states[-rule.size :]
-            states.append(tables.after(states[-1], rule.origin, kind))
-        states.append(action)
-        if len(states) > MAX_STACK:
-            raise error("A802", f"code nests deeper than {MAX_DEPTH} levels", token.span(source), help=DEEP)
-        seen.append(token)
-        stack.push(VALUES[kind](token) if kind in VALUES else token.text, token.start, token.end)
+    states, token = [tables.start[goal]], Token("_NEWLINE", "", begin, begin)
+    expected = frozenset[str]()
+    try:
+        for token in tables.lexer.tokens(source, code, begin):
+            kind = token.kind
+            while (action := tables.states[states[-1]].get(kind)) is None or action < 0:
+                if action is None:
+                    if kind == "$END" and states[-1] == tables.end[goal]:
+                        return stack.values[-1]
+                    expected = frozenset(filter(str.isupper, tables.states[states[-1]]))
+                    raise explain(Mistake(source, token, seen, expected))
+                rule = tables.rules[~action]
+                stack.reduce(rule)
+                if rule.size:
+                    del states[-rule.size :]
+                states.append(tables.after(states[-1], rule.origin, kind))
+            states.append(action)
+            if len(states) > MAX_STACK:
+                raise error("A802", f"code nests deeper than {MAX_DEPTH} levels", token.span(source), help=DEEP)
+            seen.append(token)
+            stack.push(VALUES[kind](token) if kind in VALUES else token.text, token.start, token.end)
+    except ArchError as found:
+        raise ParseError(found, Mistake(source, token, seen, expected)) from None
     raise AssertionError("the token stream has an end")
 
 

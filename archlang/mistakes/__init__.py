@@ -6,8 +6,9 @@ from archlang.diagnostics import ArchError, Label, error
 from archlang.lexer import SIGNS
 from archlang.mistakes import expressions, habits, places
 from archlang.mistakes.mistake import Mistake
+from archlang.mistakes.recovery import without_statement
 
-__all__ = ["Mistake", "explain"]
+__all__ = ["Mistake", "explain", "without_statement"]
 
 READABLE = {
     "NAME": "a name", "NUMBER": "a number", "STRING": "a string", "DOC": "a docstring", "_NEWLINE": "a line break",
