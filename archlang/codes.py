@@ -58,6 +58,8 @@ CODES: dict[str, str] = {
     "A216": "an axis without positions",
     "A217": "a type that must name all of its axes",
     "A218": "an axis that stands twice in one type",
+    "A219": "an operation that mixes an axis across documents",
+    "A220": "a weight of a free size",
     # ---- hyper-parameters and calls
     "A301": "a wrong number of arguments",
     "A302": "an argument that the layer does not have",

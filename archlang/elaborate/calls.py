@@ -1,6 +1,6 @@
 """Calls: arguments to layers, layers to tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from archlang.primitives import CONSTRUCTS
 from archlang.primitives.init import Init, Positions
 from archlang.primitives.init import apply as apply_init
 from archlang.shapes import TensorType, axis
+from archlang.sizes import Poly
 from archlang.source import Span
 
 As = tuple[str, Span] | None  # the label of `as`
@@ -313,8 +314,17 @@ def _origin(failure: OpError, argument: str, type_: TensorType) -> str:
 
 
 # ---- weights
+def check_fixed(params: Mapping[str, Param], span: Span) -> None:
+    """A weight exists before any input does, so its sizes are numbers."""
+    for leaf, param in params.items():
+        if free := [name for name, size in zip(param.names, param.shape, strict=True) if isinstance(size, Poly)]:
+            title = f"the weight `{leaf}` would have the free size {param.shape[param.names.index(free[0])]}"
+            raise error("A220", title, span, help="give the axis a size where the model declares its input")
+
+
 def weights_label(cx: Context, layer: Layer, params: dict[str, Param], span: Span) -> str:
     """The label of a layer's weights in the graph at hand; a shared layer claims it once, where it was bound."""
+    check_fixed(params, span)
     if layer.weights is None:
         return cx.frame.claim(layer.label or layer.name, layer)
     shared = layer.weights

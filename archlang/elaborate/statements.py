@@ -127,8 +127,9 @@ def _declare(cx: Context, statement: syntax.Declare) -> None:
         )
     if init is not None and statement.value is not None:
         _check_start(init, type_, statement.value.span)
-    label = cx.frame.claim_name(statement.port.name, statement.span)
     op = Parameter(type=type_, init=init, buffer=statement.word == "buffer")
+    calls.check_fixed({statement.port.name: param for param in op.params().values()}, statement.span)
+    label = cx.frame.claim_name(statement.port.name, statement.span)
     (value,) = cx.frame.graph.add(op, span=statement.span, label=label, name=statement.port.name)
     cx.scope.define(statement.port.name, value, statement.port.span, "weight")
 
