@@ -1,4 +1,4 @@
-"""Text to syntax. lark compiles the grammar to LALR tables once; a loop of thirty lines runs them.
+"""Text to syntax. lark compiles the grammar to LALR tables once; `Machine` runs them.
 
 The tables are kept as JSON in the user's cache folder, which is data and can be read safely, unlike a pickle.
 """
@@ -25,6 +25,7 @@ from archlang.syntax import Expr, File
 MAX_DEPTH = 200
 MAX_STACK = 12 * MAX_DEPTH  # no form has more than twelve symbols
 MAX_ERRORS = 20
+MAX_REREAD = 2**16  # characters: an item is read again from its start after a mistake in a statement
 FORMAT = "1"  # of the tables below: a new one makes old cache entries unknown
 
 
@@ -41,7 +42,7 @@ def parse(source: Source) -> File:
     collector, code, start = Collector(), source.text, 0
     for _ in range(MAX_ERRORS):
         try:
-            file: File = _run(source, code, "file", start)
+            file: File = Machine(source, "file").run(code, start)
         except ParseError as failure:
             collector.add(*failure.error.diagnostics)
             go_on = _after(code, failure, start)
@@ -57,7 +58,7 @@ def parse(source: Source) -> File:
 def parse_expression(source: Source) -> Expr:
     """The expression that is the whole of a text, as in `--set depths=[2, 2]`."""
     try:
-        expression: Expr = _run(source, source.text, "expression", 0)
+        expression: Expr = Machine(source, "expression").run(source.text, 0)
     except ParseError as failure:
         raise failure.error from None
     return expression
@@ -68,7 +69,7 @@ def _after(code: str, failure: ParseError, start: int) -> tuple[str, int] | None
     mistake, found = failure.mistake, failure.error.diagnostics[0].code
     lexer = _tables().lexer
     sound = without_statement(code, mistake, found, lambda place: lexer.tokens(mistake.source, code, place))
-    if sound is not None:
+    if sound is not None and mistake.token.start - start < MAX_REREAD:
         return sound, start
     item = re.compile(r"^(?:use|foreign|block|model)\b", re.MULTILINE)
     following = item.search(code, max(mistake.token.start, start + 1))
@@ -123,13 +124,53 @@ class Tables:
         return found
 
 
-class Stack:
-    """The values found so far, with the start, end and depth of each."""
+class Machine:
+    """Shifts tokens and reduces rules. Each value on the stack has its start, its end and the depth of its tree."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, goal: str) -> None:
         self.source = source
+        self.goal = goal
+        self.tables = _tables()
+        self.states = [self.tables.start[goal]]
         self.values: list[Any] = []
         self.places: list[tuple[int, int, int]] = []
+        self.seen: list[Token] = []
+
+    def run(self, code: str, begin: int) -> Any:
+        """The value of the goal that `code` is, from `begin` on."""
+        token = Token("_NEWLINE", "", begin, begin)
+        try:
+            for token in self.tables.lexer.tokens(self.source, code, begin):
+                self.feed(token)
+        except ArchError as failure:
+            raise ParseError(failure, self.mistake(token)) from None
+        return self.values[-1]
+
+    def mistake(self, token: Token) -> Mistake:
+        expected = frozenset(filter(str.isupper, self.tables.states[self.states[-1]]))
+        return Mistake(self.source, token, self.seen, expected)
+
+    def feed(self, token: Token) -> None:
+        """Reduce what ends before `token`, then shift it."""
+        tables, states, kind = self.tables, self.states, token.kind
+        while (action := tables.states[states[-1]].get(kind)) is not None and action < 0:
+            rule = tables.rules[~action]
+            self.reduce(rule)
+            if rule.size:
+                del states[-rule.size :]
+            states.append(tables.after(states[-1], rule.origin, kind))
+        if action is not None:
+            self.shift(token, action)
+        elif kind != "$END" or states[-1] != tables.end[self.goal]:
+            raise explain(self.mistake(token))
+
+    def shift(self, token: Token, state: int) -> None:
+        self.states.append(state)
+        if len(self.states) > MAX_STACK:
+            raise error("A802", f"code nests deeper than {MAX_DEPTH} levels", token.span(self.source), help=DEEP)
+        self.seen.append(token)
+        value = VALUES[token.kind](token) if token.kind in VALUES else token.text
+        self.push(value, token.start, token.end)
 
     def push(self, value: Any, start: int, end: int, depth: int = 0) -> None:
         self.values.append(value)
@@ -169,35 +210,6 @@ def _parts(values: list[Any], picks: list[int | None]) -> list[Any]:
         else:
             parts = values[~pick]  # taken over, not copied: a list of n items is built in n steps
     return parts
-
-
-def _run(source: Source, code: str, goal: str, begin: int) -> Any:
-    """Shift the tokens of `code` and reduce rules until `goal` is found."""
-    tables, stack, seen = _tables(), Stack(source), list[Token]()
-    states, token = [tables.start[goal]], Token("_NEWLINE", "", begin, begin)
-    expected = frozenset[str]()
-    try:
-        for token in tables.lexer.tokens(source, code, begin):
-            kind = token.kind
-            while (action := tables.states[states[-1]].get(kind)) is None or action < 0:
-                if action is None:
-                    if kind == "$END" and states[-1] == tables.end[goal]:
-                        return stack.values[-1]
-                    expected = frozenset(filter(str.isupper, tables.states[states[-1]]))
-                    raise explain(Mistake(source, token, seen, expected))
-                rule = tables.rules[~action]
-                stack.reduce(rule)
-                if rule.size:
-                    del states[-rule.size :]
-                states.append(tables.after(states[-1], rule.origin, kind))
-            states.append(action)
-            if len(states) > MAX_STACK:
-                raise error("A802", f"code nests deeper than {MAX_DEPTH} levels", token.span(source), help=DEEP)
-            seen.append(token)
-            stack.push(VALUES[kind](token) if kind in VALUES else token.text, token.start, token.end)
-    except ArchError as found:
-        raise ParseError(found, Mistake(source, token, seen, expected)) from None
-    raise AssertionError("the token stream has an end")
 
 
 # ---- the tables
