@@ -41,7 +41,9 @@ def _made_here(draft: Draft, label: str) -> bool:
 
 def _construct(draft: Draft, port: Port) -> str:
     texts = [(name, draft.mark(value, name)) for name, value in port.values]
-    return f"{port.constructor}({', '.join(text if i == 0 else f'{name}={text}' for i, (name, text) in enumerate(texts))})"
+    return (
+        f"{port.constructor}({', '.join(text if i == 0 else f'{name}={text}' for i, (name, text) in enumerate(texts))})"
+    )
 
 
 def _translated(draft: Draft, declaration: Declaration, values: Sequence[object]) -> Declaration:
@@ -50,7 +52,9 @@ def _translated(draft: Draft, declaration: Declaration, values: Sequence[object]
     def again(text: str) -> str:
         return marks.MARK.sub(lambda match: draft.mark(values[int(match[1])], "size"), text)
 
-    return Declaration(declaration.kind, again(declaration.code), [(leaf, again(code)) for leaf, code in declaration.starts])
+    return Declaration(
+        declaration.kind, again(declaration.code), [(leaf, again(code)) for leaf, code in declaration.starts]
+    )
 
 
 def call(body: Body, node: Node, op: Call, writer: Writer, given: Mapping[str, Term]) -> str:

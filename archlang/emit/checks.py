@@ -1,18 +1,19 @@
-"""What `forward` of a model checks of its inputs: ranks, sizes, and the conditions on free sizes, in the model's own terms."""
+"""What a model checks of its inputs: ranks, sizes, and the conditions on free sizes, in its own terms."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from archlang.emit.prose import printable
 from archlang.emit.sizes import LocalSizes, Place
 from archlang.shapes import TensorType
 from archlang.sizes import Condition, Poly, Size, symbol, symbols
 
-_NEGATED = {"==": "!=", "!=": "==", "<=": ">", "<": ">="}
+_NEGATED = {"==": "!=", "!=": "==", "<=": ">", "<": ">=", ">=": "<", ">": "<="}
+_TURNED = {"==": "==", "!=": "!=", "<=": ">=", "<": ">"}
 
 
 def quoted(text: str) -> str:
     """The text inside an f-string in double quotes."""
-    safe = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text.replace("\\", "\\\\"))
-    return safe.replace('"', '\\"').replace("{", "{{").replace("}", "}}")
+    return printable(text.replace("\\", "\\\\")).replace('"', '\\"').replace("{", "{{").replace("}", "}}")
 
 
 def shapes(types: Mapping[str, TensorType], variables: Mapping[str, str]) -> list[str]:
@@ -21,7 +22,10 @@ def shapes(types: Mapping[str, TensorType], variables: Mapping[str, str]) -> lis
     for port, type_ in types.items():
         name = variables[port]
         tests = [f"{name}.ndim != {len(type_.axes)}", *_known(name, [axis.size for axis in type_])]
-        lines += [f"if {' or '.join(tests)}:", f'    raise ValueError(f"{quoted(f"{port} must be {type_}")}, and is {{list({name}.shape)}}")']
+        lines += [
+            f"if {' or '.join(tests)}:",
+            f'    raise ValueError(f"{quoted(f"{port} must be {type_}")}, and is {{list({name}.shape)}}")',
+        ]
     return lines
 
 
@@ -34,7 +38,9 @@ def _known(name: str, sizes: Sequence[Size]) -> list[str]:
     return [*single, *(f"{name}.shape[{start}] != {size}" for size in sizes[start:])]
 
 
-def agreements(sizes: LocalSizes, places: Iterable[Place], types: Mapping[str, TensorType], variables: Mapping[str, str]) -> list[str]:
+def agreements(
+    sizes: LocalSizes, places: Iterable[Place], types: Mapping[str, TensorType], variables: Mapping[str, str]
+) -> list[str]:
     """Free sizes that several inputs tell must agree."""
     lines: list[str] = []
     for place in places:
@@ -42,35 +48,50 @@ def agreements(sizes: LocalSizes, places: Iterable[Place], types: Mapping[str, T
         assert isinstance(place.axis.size, Poly)
         if place not in sizes.defining and (text := sizes.text(place.axis.size, str)) != place.name:
             actual = f"{variables[place.port]}.shape[{at}]"
-            about = quoted(f"axis {place.axis.name} of {place.port} must be {place.axis.size}") + f" = {{{text}}}, and is {{{actual}}}"
+            about = (
+                quoted(f"axis {place.axis.name} of {place.port} must be {place.axis.size}")
+                + f" = {{{text}}}, and is {{{actual}}}"
+            )
             lines += [f"if {actual} != {text}:", f'    raise ValueError(f"{about}")']
     return lines
 
 
 def conditions(sizes: LocalSizes, given: Iterable[tuple[Condition, str]]) -> list[str]:
     """The conditions on free sizes, less those that others imply."""
-    given = dict(given)
+    known = dict(given)
     lines: list[str] = []
-    for condition, message in given.items():
-        if any(_implies(other, condition) for other in given):
+    for condition, message in known.items():
+        if any(_implies(other, condition) for other in known):
             continue
-        left, right = (_text(sizes, size) for size in (condition.left, condition.right))
-        if condition.op == "%":
-            test, words = f"{_tight(left)} % {_tight(right)} != 0", f"{condition.left} must be a multiple of {condition.right}"
-        else:
-            test, words = f"{left} {_NEGATED[condition.op]} {right}", f"{condition} must hold"
-        values = [f"{quoted(name)} = {{{_text(sizes, symbol(name))}}}" for name in sorted(symbols(condition.left) | symbols(condition.right))]
+        test, words = _broken(sizes, condition)
+        names = sorted(symbols(condition.left) | symbols(condition.right))
+        values = ", ".join(f"{quoted(name)} = {{{_text(sizes, symbol(name))}}}" for name in names)
         about = quoted(f"{message}: {words}" if message else words)
-        lines += [f"if {test}:", f'    raise ValueError(f"{about}, and {", ".join(values)}")']
+        lines += [f"if {test}:", f'    raise ValueError(f"{about}, and {values}")']
     return lines
 
 
+def _broken(sizes: LocalSizes, condition: Condition) -> tuple[str, str]:
+    """The test that a condition does not hold, and what it asks for in words."""
+    left, op, right = condition.left, condition.op, condition.right
+    if op == "%":
+        return (
+            f"{_tight(_text(sizes, left))} % {_tight(_text(sizes, right))} != 0",
+            f"{left} must be a multiple of {right}",
+        )
+    if not isinstance(left, Poly):  # `h < 16` reads better than `16 > h`
+        left, op, right = right, _TURNED[op], left
+    return f"{_text(sizes, left)} {_NEGATED[op]} {_text(sizes, right)}", f"{left} {op} {right} must hold"
+
+
 def _implies(stronger: Condition, weaker: Condition) -> bool:
-    """`32 | h` implies `8 | h`."""
-    if stronger == weaker or stronger.op != "%" or weaker.op != "%" or stronger.left != weaker.left:
+    """`32 | h` implies `8 | h`, and `16 <= h`, for no size is 0."""
+    if stronger == weaker or stronger.op != "%" or not isinstance(stronger.right, int):
         return False
-    ratio = stronger.right / weaker.right if isinstance(stronger.right, int) and isinstance(weaker.right, int) else 0.5
-    return ratio == int(ratio)
+    if weaker.op == "%" and isinstance(weaker.right, int):
+        return stronger.left == weaker.left and stronger.right % weaker.right == 0
+    at_least = weaker.left if weaker.op == "<=" and isinstance(weaker.left, int) else 0
+    return stronger.left == weaker.right and 0 < at_least <= stronger.right
 
 
 def _text(sizes: LocalSizes, size: Size) -> str:

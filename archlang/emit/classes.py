@@ -47,7 +47,9 @@ class Class:
         arguments = {name for name, _ in self.arguments}
 
         def spell(mark: int) -> str:
-            return " ".join(f"{prefix}{word}" if word in arguments else word for word in self.spellings[mark].split(" "))
+            return " ".join(
+                f"{prefix}{word}" if word in arguments else word for word in self.spellings[mark].split(" ")
+            )
 
         return [part for line in lines for part in fit(marks.substitute(line, spell), 8)]
 
@@ -91,7 +93,9 @@ class Arguments:
         for name, known in [*self._chosen.items(), *self._axes, *self._hypers]:
             if (text := _multiple(column, known)) and self._usable(name, known):
                 return text.format(self._choose(name, known))
-        return self._choose(names.numbered(names.local(hint), lambda n: n not in self._chosen and n not in self._taken), column)
+        return self._choose(
+            names.numbered(names.local(hint), lambda n: n not in self._chosen and n not in self._taken), column
+        )
 
     def _usable(self, name: str, column: list[Any]) -> bool:
         return name not in self._taken and self._chosen.get(names.local(name), column) == column
@@ -118,7 +122,10 @@ def _multiple(column: list[Any], base: list[Any]) -> str | None:
     """`4 * {}` or `{} // 32` where every value is that multiple of its base."""
     if not all(type(value) is int and value > 0 for value in [*column, *base]):
         return None
-    for text, pairs in (("{1} * {{}}", zip(column, base, strict=True)), ("{{}} // {1}", zip(base, column, strict=True))):
+    for text, pairs in (
+        ("{1} * {{}}", zip(column, base, strict=True)),
+        ("{{}} // {1}", zip(base, column, strict=True)),
+    ):
         ratios = [divmod(a, b) for a, b in pairs]
         if all(ratio == ratios[0] and ratio[1] == 0 for ratio in ratios):
             return text.format(None, ratios[0][0])

@@ -45,7 +45,9 @@ def _several(draft: Draft, base: str, members: dict[str, Declaration]) -> list[s
 def _run(draft: Draft, codes: list[str]) -> str:
     """`Block(dim, rate=rate)` with a column of values in each mark, and the count."""
     columns = zip(*([int(mark) for mark in marks.MARK.findall(code)] for code in codes), strict=True)
-    made = iter([draft.mark(marks.Column(draft.values[mark] for mark in column), draft.hints[column[0]]) for column in columns])
+    made = iter(
+        [draft.mark(marks.Column(draft.values[mark] for mark in column), draft.hints[column[0]]) for column in columns]
+    )
     count = draft.mark(len(codes), "depth")
     return f"{marks.RUN}{marks.MARK.sub(lambda _: next(made), codes[0])}{marks.TIMES}{count}{marks.RUN_END}"
 

@@ -78,7 +78,9 @@ class Draft:
         self.values, self.hints = [self.values[mark] for mark in used], [self.hints[mark] for mark in used]
 
         def renumbered(lines: list[str]) -> list[str]:
-            return [marks.MARK.sub(lambda match: f"{marks.OPEN}{place[int(match[1])]}{marks.CLOSE}", line) for line in lines]
+            return [
+                marks.MARK.sub(lambda match: f"{marks.OPEN}{place[int(match[1])]}{marks.CLOSE}", line) for line in lines
+            ]
 
         self.init, self.forward = renumbered(self.init), renumbered(self.forward)
 
@@ -110,5 +112,3 @@ class Draft:
         assert file in helpers.known(), f"no helper {file}.py"
         self.helpers[file] = None
         return name
-
-

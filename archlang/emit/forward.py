@@ -25,7 +25,11 @@ class Forward:
     """Drafts the class of one graph; the conditions of a model make it the outermost, whose inputs and outputs come as declared."""
 
     def __init__(
-        self, graph: Graph, called: Mapping[str, Port], orders: Mapping[str, tuple[str, ...]], root: Conditions | None = None
+        self,
+        graph: Graph,
+        called: Mapping[str, Port],
+        orders: Mapping[str, tuple[str, ...]],
+        root: Conditions | None = None,
     ) -> None:
         self.graph, self.called, self.root, self.conditions = graph, called, root is not None, root or ()
         self.draft = Draft(graph)
@@ -149,7 +153,9 @@ class Forward:
     def _target(self, node: Node, output: int) -> str:
         """A variable for one of several results."""
         outputs = node.op.graph.outputs if isinstance(node.op, Call) else []
-        default = (outputs[output][0] if outputs else None) or f"{(node.label or node.op.name).split('.')[0].lstrip('@')}_{output}"
+        default = (
+            outputs[output][0] if outputs else None
+        ) or f"{(node.label or node.op.name).split('.')[0].lstrip('@')}_{output}"
         name = self.scope.pick(self.graph.name_of(Value(self.graph, node.id, output, node.types[output])) or default)
         self.scope.hold([name])
         self._temporary.append(name)
@@ -168,15 +174,21 @@ class Forward:
                 name = self.scope.fix(attribute)
                 self.witnesses[attribute] = (name, f"{name} = {variable}.{attribute}")
                 return name
-        for label, leaf in ((path, param) for path, param, _ in self.graph.weights() if is_float(param.dtype) or not floating):
+        for label, leaf in (
+            (path, param) for path, param, _ in self.graph.weights() if is_float(param.dtype) or not floating
+        ):
             del leaf
             return f"{self._weight_path(label)}.{attribute}"
         return None
 
     def _weight_path(self, path: str) -> str:
-        label = next((own for node in self.graph if (own := node.label) and (path == own or path.startswith(f"{own}."))), path)
+        label = next(
+            (own for node in self.graph if (own := node.label) and (path == own or path.startswith(f"{own}."))), path
+        )
         base = self.draft.reach(label)
-        return base + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in path[len(label) :].split(".") if part)
+        return base + "".join(
+            f"[{part}]" if part.isdigit() else f".{part}" for part in path[len(label) :].split(".") if part
+        )
 
     # ---- names and places
     def bind(self, term: Term, *hints: str) -> Term:
@@ -202,7 +214,7 @@ class Forward:
             return place(text, lambda slot: Term(named[slot], ()) if slot in named else inline[slot])
 
         def name(slot: int) -> None:
-            statements.append(self.baptise(operands[slot], *self.hints(operands[slot])))
+            statements.append(self.baptise(operands[slot], *self.hints(operands[slot]), read=True))
             named[slot] = statements[-1].split(" ")[0]
 
         statements: list[str] = []
@@ -215,13 +227,19 @@ class Forward:
         self.lines[start:] = [*statements, *(filled(text) for text in self.lines[start:])]
         return [filled(code) for code in codes]
 
-    def baptise(self, value: Value, *hints: str) -> str:
-        """Give a pending value a variable, in the order of axes that its readers want; returns the statement."""
+    def baptise(self, value: Value, *hints: str, read: bool = False) -> str:
+        """Give a pending value a variable and return the statement; a new order of axes where its readers want `c` elsewhere.
+
+        What a reader has `read` already keeps its order.
+        """
         held = self.held[value.node, value.output]
         self.scope.release(held.reads)
         name = self.scope.pick(*hints)
         self.scope.hold([name])
-        order = layout.wish(value, lambda call, port: self.called[call.graph.digest].inputs.get(port)) or held.term.order
+        order = held.term.order
+        wish = layout.wish(value, lambda call, port: self.called[call.graph.digest].inputs.get(port))
+        if wish and not read and wish.index("c") != order.index("c"):
+            order = wish
         term = Writer(self, self.graph.node(value.node), ()).permute(held.term, order)
         self.held[value.node, value.output] = Held(Term(name, order), held.uses, (name,), pending=False)
         return f"{name} = {term.code}"
@@ -238,7 +256,9 @@ class Forward:
 
     def becoming(self, node: Node) -> list[str]:
         value = Value(self.graph, node.id, 0, node.types[0]) if node.id >= 0 and len(node.types) == 1 else None
-        return [name for name in [value and self.graph.name_of(value), *(self._becomes(value) if value else [])] if name]
+        return [
+            name for name in [value and self.graph.name_of(value), *(self._becomes(value) if value else [])] if name
+        ]
 
     def _becomes(self, value: Value) -> list[str]:
         """The user's name of the value that a chain of layers makes of it."""
@@ -310,7 +330,11 @@ class Forward:
         self.draft.inputs = self.orders
         self.draft.extra = list(self.sizes.extra)
         tensors, modules, whole = self.draft.signature, self.ports.values(), self.sizes.extra.values()
-        self.draft.signature = [f"{n}: {t}" for group, t in ((tensors, "torch.Tensor"), (modules, "nn.Module"), (whole, "int")) for n in group]
+        self.draft.signature = [
+            f"{n}: {t}"
+            for group, t in ((tensors, "torch.Tensor"), (modules, "nn.Module"), (whole, "int"))
+            for n in group
+        ]
         checked = self._checks() if self.root else ([], [])
         self.draft.forward = [*checked[0], *self._reads(), *checked[1], *self.lines]
 
@@ -339,4 +363,3 @@ class Forward:
         if self.root:
             return value.type.names
         return next((order for order in self.orders.values() if set(order) == set(term.order)), term.order)
-

@@ -54,7 +54,9 @@ def plan(graphs: Iterable[Graph]) -> dict[str, dict[str, tuple[str, ...]]]:
         for bodies in loops.values():
             _agree([found[body.digest] for body in bodies])
         orders: Orders = lambda call, port: found[call.graph.digest].get(port)  # noqa: E731
-        found[graph.digest] = {port: wish(value, orders) or _batch_first(value.type) for port, value in graph.inputs.items()}
+        found[graph.digest] = {
+            port: wish(value, orders) or _batch_first(value.type) for port, value in graph.inputs.items()
+        }
     return found
 
 

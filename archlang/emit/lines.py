@@ -3,8 +3,11 @@
 import re
 
 LIMIT = 120
+_CHAIN = re.compile(r"(return |[\w., ]+ = )(?=[\w.]+\()")
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
-_POWER = re.compile(r"(?<![\w.)\]])((?:[A-Za-z_]\w*)(?:\.\w+)*|\d+(?:\.\d+)?) \*\* (-?(?:[A-Za-z_][\w.]*|\d+(?:\.\d+)?))(?![\w.(\[])")
+_POWER = re.compile(
+    r"(?<![\w.)\]])((?:[A-Za-z_]\w*)(?:\.\w+)*|\d+(?:\.\d+)?) \*\* (-?(?:[A-Za-z_][\w.]*|\d+(?:\.\d+)?))(?![\w.(\[])"
+)
 
 
 def fit(line: str, indent: int) -> list[str]:
@@ -15,10 +18,34 @@ def fit(line: str, indent: int) -> list[str]:
         return [" " * depth + part for part in fit(line.lstrip(" "), indent + depth)]
     if len(line) + indent <= LIMIT or (parts := _split(line)) is None:
         return [line]
+    if (target := _CHAIN.match(line)) and len(_dots(chain := line[target.end() :])) >= 2:
+        return [f"{target[0]}(", *(f"    {part}" for part in _fluent(chain, indent + 4)), ")"]
     head, body, tail = parts
     if len(body) + indent + 4 <= LIMIT:
         return [head, f"    {body}", tail]
     return [head, *(f"    {part}" for part in _apart(body, indent + 4)), tail]
+
+
+def _dots(chain: str) -> list[int]:
+    """Where methods are called on what stands in brackets: the places of the dots in `x.f().g()[0].h()` but the first."""
+    found, depth = [], 0
+    for i, char in enumerate(chain):
+        depth += (char in "([{") - (char in ")]}")
+        if char == " " and not depth:
+            return []
+        if char == "." and not depth and chain[i - 1] in ")]":
+            found.append(i)
+    return found
+
+
+def _fluent(chain: str, indent: int) -> list[str]:
+    """A chain of calls on one line, or a call on each."""
+    if len(chain) + indent <= LIMIT:
+        return [chain]
+    cuts = _dots(chain)
+    if chain[: chain.index(".")].isidentifier():
+        cuts = [chain.index("."), *cuts]
+    return [part for start, end in zip([0, *cuts], [*cuts, None], strict=True) for part in fit(chain[start:end], indent)]
 
 
 def _apart(body: str, indent: int) -> list[str]:

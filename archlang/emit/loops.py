@@ -42,14 +42,18 @@ def find(graph: Graph, called: Mapping[str, Port], uses: Counter[Key]) -> Iterat
             runs.setdefault(node.label.split(".")[0], []).append(node)
     for base, nodes in runs.items():
         if [node.label for node in nodes] == [f"{base}.{i}" for i in range(len(nodes))]:
-            loop = _loop(graph, base, nodes, [called[node.op.graph.digest] for node in nodes if isinstance(node.op, Call)], uses)
+            loop = _loop(
+                graph, base, nodes, [called[node.op.graph.digest] for node in nodes if isinstance(node.op, Call)], uses
+            )
             if loop is not None and _ready(loop, place):
                 yield loop
 
 
 def _ready(loop: Loop, place: Mapping[int, int]) -> bool:
     """Whether all that the calls read is there before the first of them."""
-    outside = [value for i, row in enumerate(loop.operands) for p, value in enumerate(row) if p not in loop.carried or i == 0]
+    outside = [
+        value for i, row in enumerate(loop.operands) for p, value in enumerate(row) if p not in loop.carried or i == 0
+    ]
     return all(place[value.node] < place[loop.calls[0].id] for value in outside)
 
 
@@ -80,13 +84,21 @@ def _carried(graph: Graph, nodes: list[Node], ports: list[Port], column: list[Va
     of = ports[0].of
     if len(nodes) == 1:
         assert isinstance(nodes[0].op, Call)
-        found = [of[i] for i, (output, value) in enumerate(nodes[0].op.graph.outputs) if output == name and set(value.type.names) == set(column[0].type.names)]
+        found = [
+            of[i]
+            for i, (output, value) in enumerate(nodes[0].op.graph.outputs)
+            if output == name and set(value.type.names) == set(column[0].type.names)
+        ]
         return found[0] if found else None
-    sources = {of[value.output] if value.node == before.id else None for before, value in zip(nodes, column[1:], strict=False)}
+    sources = {
+        of[value.output] if value.node == before.id else None for before, value in zip(nodes, column[1:], strict=False)
+    }
     return sources.pop() if len(sources) == 1 else None
 
 
-def _kept(nodes: list[Node], port: Port, carried: dict[int, int], operands: list[list[Value]], uses: Counter[Key]) -> list[int]:
+def _kept(
+    nodes: list[Node], port: Port, carried: dict[int, int], operands: list[list[Value]], uses: Counter[Key]
+) -> list[int]:
     used = Counter((value.node, value.output) for row in operands[1:] for p, value in enumerate(row) if p in carried)
     kept = {port.of[o] for node in nodes[:-1] for o in range(len(port.of)) if uses[node.id, o] > used[node.id, o]}
     return sorted(kept)
@@ -101,7 +113,11 @@ def write(body: "Forward", loop: Loop) -> None:
     before, given, loop_names, sources = _inputs(body, loop)
     module = body.scope.pick(names.singular(loop.base))
     results, lists = _results(body, loop, given)
-    head = f"for {module} in self.{loop.base}:" if names.is_attribute(loop.base) else f"for {module} in {body.draft.reach(loop.base)}:"
+    head = (
+        f"for {module} in self.{loop.base}:"
+        if names.is_attribute(loop.base)
+        else f"for {module} in {body.draft.reach(loop.base)}:"
+    )
     if sources:
         head = f"for {', '.join([module, *loop_names])} in zip({body.draft.reach(loop.base)}, {', '.join(sources)}):"
     assert isinstance(loop.calls[0].op, Call)
@@ -111,6 +127,7 @@ def write(body: "Forward", loop: Loop) -> None:
     body.lines += [f"    {name}.append({results[tensor]})" for tensor, name in lists.items()]
     body.scope.release([*loop_names, *(name for p, name in enumerate(given) if p in loop.carried)])
     _hold(body, loop, results, lists)
+    body.settle()
 
 
 def _inputs(body: "Forward", loop: Loop) -> tuple[list[str], list[str], list[str], list[str]]:
@@ -118,8 +135,16 @@ def _inputs(body: "Forward", loop: Loop) -> tuple[list[str], list[str], list[str
     orders = list(loop.ports[0].inputs.items())
     given = [""] * len(orders)
     variables, sources = [], []
-    rows = [value for i, row in enumerate(loop.operands) for p, value in enumerate(row) if i == 0 or p not in loop.carried]
-    terms = {value: _named(body, value, orders[p][1]) for p, row in _columns(loop) for value in row}
+    rows = [
+        value for i, row in enumerate(loop.operands) for p, value in enumerate(row) if i == 0 or p not in loop.carried
+    ]
+    terms = {
+        value: _named(body, value, orders[p][1])
+        for p in (*loop.fixed, *loop.each)
+        for value in {row[p]: None for row in loop.operands}
+    }
+    initial = {p: _expression(body, loop.operands[0][p], orders[p][1]) for p in loop.carried}
+    body.scope.hold(reads := [name for code in terms.values() for name in body.scope.reads(code)])
     for value in rows:
         body.use(value)
     before: list[str] = []
@@ -130,20 +155,15 @@ def _inputs(body: "Forward", loop: Loop) -> tuple[list[str], list[str], list[str
         body.scope.hold([given[p]])
         variables.append(given[p])
         sources.append(sequence([terms[row[p]] for row in loop.operands], body.lists))
-    for p in loop.carried:
-        initial = terms[loop.operands[0][p]]
-        if initial.isidentifier() and body.scope.free(initial) and initial not in given:
-            given[p] = initial
+    for p, code in initial.items():
+        if code.isidentifier() and body.scope.free(code):
+            given[p] = code
         else:
             given[p] = body.scope.pick(_final(body, loop, p) or orders[p][0])
-            before.append(f"{given[p]} = {initial}")
+            before.append(f"{given[p]} = {code}")
         body.scope.hold([given[p]])
+    body.scope.release(reads)
     return before, given, variables, sources
-
-
-def _columns(loop: Loop) -> Iterator[tuple[int, list[Value]]]:
-    for p in range(len(loop.operands[0])):
-        yield p, [row[p] for row in (loop.operands[:1] if p in loop.carried or p in loop.fixed else loop.operands)]
 
 
 def _final(body: "Forward", loop: Loop, p: int) -> str | None:
@@ -153,20 +173,17 @@ def _final(body: "Forward", loop: Loop, p: int) -> str | None:
     return body.graph.name_of(Value(body.graph, last.id, output, last.types[output]))
 
 
+def _expression(body: "Forward", value: Value, order: tuple[str, ...]) -> str:
+    """A value in an order of axes."""
+    return Writer(body, body.graph.node(value.node), ()).permute(body.held[value.node, value.output].term, order).code
+
+
 def _named(body: "Forward", value: Value, order: tuple[str, ...]) -> str:
-    """A name for a value in an order."""
+    """A name for a value in an order of axes."""
     if body.inline(value):
         body.lines.append(body.baptise(value, *body.hints(value)))
-    held = body.held[value.node, value.output]
-    term = Writer(body, body.graph.node(value.node), ()).permute(held.term, order)
-    if not is_atom(term.code):
-        name = body.scope.pick(*body.hints(value))
-        body.lines.append(f"{name} = {term.code}")
-        body.scope.hold([name])
-        body.scope.release(held.reads)
-        body.held[value.node, value.output] = type(held)(Term(name, order), held.uses, (name,), pending=False)
-        return name
-    return term.code
+    code = _expression(body, value, order)
+    return code if is_atom(code) else body.bind(Term(code, order), *body.hints(value)).code
 
 
 def _results(body: "Forward", loop: Loop, given: list[str]) -> tuple[list[str], dict[int, str]]:
@@ -179,11 +196,16 @@ def _results(body: "Forward", loop: Loop, given: list[str]) -> tuple[list[str], 
         assert isinstance(node.op, Call)
         own = next((name for i in outputs if (name := node.op.graph.outputs[i][0])), names.singular(loop.base))
         read = tensor in loop.kept or any(body.uses[node.id, i] for i in outputs)
-        results.append(carried.get(tensor) or (body.scope.pick(names.singular(own) if tensor in loop.kept else own) if read else "_"))
+        results.append(
+            carried.get(tensor)
+            or (body.scope.pick(names.singular(own) if tensor in loop.kept else own) if read else "_")
+        )
         if tensor not in carried and read:
             body.scope.hold([results[-1]])
         if tensor in loop.kept:
-            extra = next((name for i in reversed(outputs) if (name := node.op.graph.outputs[i][0]) and name != own), f"{own}s")
+            extra = next(
+                (name for i in reversed(outputs) if (name := node.op.graph.outputs[i][0]) and name != own), f"{own}s"
+            )
             lists[tensor] = body.scope.pick(extra)
             body.scope.hold([lists[tensor]])
             body.lists[lists[tensor]] = len(loop.calls)
@@ -193,7 +215,9 @@ def _results(body: "Forward", loop: Loop, given: list[str]) -> tuple[list[str], 
 
 def _hold(body: "Forward", loop: Loop, results: list[str], lists: dict[int, str]) -> None:
     """The values of the loop for what comes after it."""
-    inner = Counter((value.node, value.output) for row in loop.operands[1:] for p, value in enumerate(row) if p in loop.carried)
+    inner = Counter(
+        (value.node, value.output) for row in loop.operands[1:] for p, value in enumerate(row) if p in loop.carried
+    )
     of = loop.ports[0].of
     for i, node in enumerate(loop.calls):
         for output, tensor in enumerate(of):
@@ -202,7 +226,11 @@ def _hold(body: "Forward", loop: Loop, results: list[str], lists: dict[int, str]
                 continue
             order = loop.ports[0].outputs[tensor]
             last = i == len(loop.calls) - 1
-            code = results[tensor] if last and (tensor not in lists or _own_name(node, output) == results[tensor]) else f"{lists[tensor]}[{i}]"
+            code = (
+                results[tensor]
+                if last and (tensor not in lists or _own_name(node, output) == results[tensor])
+                else f"{lists[tensor]}[{i}]"
+            )
             body.hold((node.id, output), Term(code, order), pending=not code.isidentifier(), uses=uses)
     body.scope.release(lists.values())
 

@@ -10,8 +10,16 @@ from fractions import Fraction
 from typing import Any
 
 OPEN, CLOSE = "\ue000", "\ue001"
-RUN, TIMES, RUN_END = "\ue004", "\ue005", "\ue006"  # `RUN code with columns TIMES count RUN_END`: items of a list that differ in numbers
-IF, THEN, END = "\ue007", "\ue008", "\ue009"  # `IF mark before THEN inner THEN after END`: just `inner` where the mark is 0 in all instances
+RUN, TIMES, RUN_END = (
+    "\ue004",
+    "\ue005",
+    "\ue006",
+)  # `RUN code with columns TIMES count RUN_END`: items of a list that differ in numbers
+IF, THEN, END = (
+    "\ue007",
+    "\ue008",
+    "\ue009",
+)  # `IF mark before THEN inner THEN after END`: just `inner` where the mark is 0 in all instances
 MARK = re.compile(f"{OPEN}(\\d+){CLOSE}")
 
 

@@ -17,8 +17,14 @@ def docstring(text: str, indent: str) -> str:
     from inspect import cleandoc
     from textwrap import wrap
 
-    escaped = [printable(line.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')) for line in cleandoc(text).splitlines()]
-    lines = [part for line in escaped for part in (wrap(line, WIDTH - len(indent) - 7, break_long_words=False, break_on_hyphens=False) or [""])]
+    escaped = [
+        printable(line.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')) for line in cleandoc(text).splitlines()
+    ]
+    lines = [
+        part
+        for line in escaped
+        for part in (wrap(line, WIDTH - len(indent) - 7, break_long_words=False, break_on_hyphens=False) or [""])
+    ]
     if len(lines) <= 1:
         whole = "".join(lines)
         return f'{whole[:-1]}\\"' if whole.endswith('"') and not whole.endswith('\\"') else whole

@@ -11,7 +11,9 @@ _RUN = re.compile(f"{marks.RUN}(.*?){marks.TIMES}{marks.MARK.pattern}{marks.RUN_
 def settle(columns: dict[int, list[Any]]) -> None:
     """Columns of values that are equal within each instance become plain ones."""
     for mark, column in columns.items():
-        if all(isinstance(values, marks.Column) for values in column) and all(len(set(map(repr, values))) == 1 for values in column):
+        if all(isinstance(values, marks.Column) for values in column) and all(
+            len(set(map(repr, values))) == 1 for values in column
+        ):
             columns[mark] = [values[0] for values in column]
 
 
@@ -19,7 +21,10 @@ def resolve(line: str, columns: dict[int, list[Any]], hints: dict[int, str]) -> 
     """The line with its runs written out; columns that vary become tuples."""
     whole = line.count(marks.RUN) == 1 and f"([{marks.RUN}" in line and f"{marks.RUN_END}])" in line
     if whole and not _single(columns[int(_RUN.search(line)[2])]):  # type: ignore[index]
-        return _RUN.sub(lambda match: _written(match, columns, hints), line.replace(f"[{marks.RUN}", marks.RUN).replace(f"{marks.RUN_END}]", marks.RUN_END))
+        return _RUN.sub(
+            lambda match: _written(match, columns, hints),
+            line.replace(f"[{marks.RUN}", marks.RUN).replace(f"{marks.RUN_END}]", marks.RUN_END),
+        )
 
     def item(match: re.Match[str]) -> str:
         text = _written(match, columns, hints)

@@ -29,7 +29,9 @@ def place(text: str, term: Callable[[int], Term]) -> str:
         own = level(filling)
         torn = after.startswith((".", "[", "("))
         torn |= left is not None and own <= (LEVELS.get(left[1], 0) if left[1] else 6)
-        torn |= right is not None and own < LEVELS.get(right[1], 0) + (LEVELS.get(right[1]) in (1, 7))  # `a < b < c` is a chain
+        torn |= right is not None and own < LEVELS.get(right[1], 0) + (
+            LEVELS.get(right[1]) in (1, 7)
+        )  # `a < b < c` is a chain
         return f"({filling.code})" if torn else filling.code
 
     return merged(SLOT.sub(fill, text))

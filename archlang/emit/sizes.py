@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from archlang.shapes import Axis
-from archlang.sizes import Atom, Poly, Rational, Size, denominator, divide, floor, maximum, minimum, symbol
+from archlang.sizes import Atom, Monomial, Poly, Rational, Size, denominator, divide, floor, maximum, minimum, symbol
 
 _FUNCTIONS: dict[str, Callable[..., Size]] = {"floor": floor, "max": maximum, "min": minimum, "quotient": divide}
 
@@ -37,7 +37,9 @@ class LocalSizes:
         """Solve the size of an axis for its one unknown atom, where it is linear in it."""
         size = self._local(place.axis.size)
         assert isinstance(size, Poly)
-        unknown = {atom for term, _ in size.terms for atom, _ in term if not atom.name.startswith("$") and not _is_local(atom)}
+        unknown = {
+            atom for term, _ in size.terms for atom, _ in term if not atom.name.startswith("$") and not _is_local(atom)
+        }
         if len(unknown) != 1:
             return not unknown
         (atom,) = unknown
@@ -45,7 +47,7 @@ class LocalSizes:
         if len(with_atom) != 1 or dict(with_atom[0][0])[atom] != 1:
             return False
         ((term, factor),) = with_atom
-        others = Poly(((tuple(item for item in term if item[0] != atom), factor),)) if len(term) > 1 else factor
+        others: Size = Poly(((tuple(item for item in term if item[0] != atom), factor),)) if len(term) > 1 else factor
         rest = size - Poly((with_atom[0],))
         self.defining.add(place)
         self._known[atom] = divide(symbol("$" + place.name) - rest, others)
@@ -93,7 +95,9 @@ class LocalSizes:
 
 
 def _is_local(atom: Atom) -> bool:
-    return bool(atom.arguments) and all(name.startswith("$") for a in atom.arguments if isinstance(a, Poly) for name in a.symbols)
+    return bool(atom.arguments) and all(
+        name.startswith("$") for a in atom.arguments if isinstance(a, Poly) for name in a.symbols
+    )
 
 
 def spell(size: Size, name: Callable[[str], str], number: Callable[[Rational], str] = str) -> str:
@@ -102,7 +106,7 @@ def spell(size: Size, name: Callable[[str], str], number: Callable[[Rational], s
         return number(size)
     if (scale := denominator(size)) != 1:
         return f"{_tight(spell(size * scale, name, number))} // {number(scale)}"
-    ordered = sorted(size.terms, key=lambda term: (term[1] < 0, not term[0]))
+    ordered: list[tuple[Monomial, Rational]] = sorted(size.terms, key=lambda term: (term[1] < 0, not term[0]))
     text = ""
     for i, (term, factor) in enumerate(ordered):
         sign = ("-" if i == 0 else " - ") if factor < 0 else ("" if i == 0 else " + ")

@@ -25,7 +25,9 @@ def resolve(line: str, columns: Mapping[int, Sequence[Any]]) -> str:
     return line
 
 
-_OFF = re.compile(f"{marks.IF}{marks.MARK.pattern}[^{marks.THEN}{marks.IF}]*{marks.THEN}|{marks.THEN}[^{marks.END}{marks.THEN}]*{marks.END}")
+_OFF = re.compile(
+    f"{marks.IF}{marks.MARK.pattern}[^{marks.THEN}{marks.IF}]*{marks.THEN}|{marks.THEN}[^{marks.END}{marks.THEN}]*{marks.END}"
+)
 
 
 def width(code: str) -> int:

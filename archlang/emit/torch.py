@@ -9,12 +9,12 @@ from typing import Any
 
 from archlang import helpers
 from archlang.emit import layout, marks, names
+from archlang.emit.calls import Port
 from archlang.emit.classes import Class, class_namer, unify
 from archlang.emit.declare import init_lines
 from archlang.emit.draft import Draft
-from archlang.emit.calls import Port
-from archlang.emit.prose import comment, docstring
 from archlang.emit.forward import Conditions, Forward
+from archlang.emit.prose import comment, docstring
 from archlang.ir import Call, Graph
 from archlang.resources import read_text
 
@@ -33,7 +33,11 @@ class Header:
         """Comment lines."""
         if not self.source:
             return []
-        return [comment(f"Made by archlang {self.version} from {self.source} (sha256 {self.sha256[:16]}){self.settings and ': '}{self.settings}")]
+        return [
+            comment(
+                f"Made by archlang {self.version} from {self.source} (sha256 {self.sha256[:16]}){self.settings and ': '}{self.settings}"
+            )
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,13 @@ def emit(graph: Graph, *, doc: str = "", header: Header | None = None, condition
     code = [text for view in body for text in (*view.init, *view.forward, view.signature)]
     pasted = [helpers.helper(file) for file in files]
     imports = _imports([line for helper in pasted for line in helper.imports], code, [helper.text for helper in pasted])
-    text: str = _template().render(doc=docstring(doc, ""), header=(header or Header()).lines, imports=imports, helpers=[h.text for h in pasted], classes=body)
+    text: str = _template().render(
+        doc=docstring(doc, ""),
+        header=(header or Header()).lines,
+        imports=imports,
+        helpers=[h.text for h in pasted],
+        classes=body,
+    )
     return text
 
 
@@ -82,7 +92,12 @@ def build(graph: Graph, conditions: Conditions = ()) -> Emitted:
     emitted = Emitted(layout.plan(_children_first(graph)))
     namer = class_namer(_reserved)
     main = namer(graph.name)
-    looped = {n.op.graph.digest for g in _children_first(graph) for n in g if isinstance(n.op, Call) and n.label and "." in n.label}
+    looped = {
+        n.op.graph.digest
+        for g in _children_first(graph)
+        for n in g
+        if isinstance(n.op, Call) and n.label and "." in n.label
+    }
     for level in _levels(graph):
         groups: dict[tuple[object, ...], list[tuple[Graph, Draft]]] = {}
         for part in level:
@@ -112,7 +127,16 @@ def _draft(graph: Graph, emitted: Emitted, root: Conditions | None) -> Draft:
 
 def _port(made: Class, draft: Draft) -> Port:
     layers = {label[1:]: declaration for label, declaration in draft.declarations.items() if label.startswith("@")}
-    return Port(made.name, made.values(draft), draft.inputs, tuple(draft.orders), draft.of, tuple(draft.extra), layers, draft.values)
+    return Port(
+        made.name,
+        made.values(draft),
+        draft.inputs,
+        tuple(draft.orders),
+        draft.of,
+        tuple(draft.extra),
+        layers,
+        draft.values,
+    )
 
 
 def _children_first(graph: Graph) -> Iterator[Graph]:
@@ -146,9 +170,19 @@ def _levels(graph: Graph) -> list[list[Graph]]:
 def _view(made: Class, doc: str) -> View:
     draft = made.draft
     types = [marks.annotation(column) for _, column in made.arguments]
-    arguments = ", ".join(["self", *(f"{name}: {type_}" for (name, _), type_ in zip(made.arguments, types, strict=True))])
+    arguments = ", ".join(
+        ["self", *(f"{name}: {type_}" for (name, _), type_ in zip(made.arguments, types, strict=True))]
+    )
     result = "torch.Tensor" if draft.results == 1 else f"tuple[{', '.join(['torch.Tensor'] * draft.results)}]"
-    return View(made.name, docstring(doc, "    "), arguments, made.init_lines(), ", ".join(["self", *draft.signature]), result, made.forward_lines())
+    return View(
+        made.name,
+        docstring(doc, "    "),
+        arguments,
+        made.init_lines(),
+        ", ".join(["self", *draft.signature]),
+        result,
+        made.forward_lines(),
+    )
 
 
 def _pasted(classes: Sequence[Class]) -> list[str]:
@@ -187,7 +221,10 @@ def _merged(lines: Iterable[str]) -> Iterator[str]:
         else:
             yield line
     # constants, classes, then functions and modules, as isort has them
-    yield from (f"from {m} import {', '.join(sorted(names_, key=lambda n: (not n.isupper(), n[0].islower(), n)))}" for m, names_ in members.items())
+    yield from (
+        f"from {m} import {', '.join(sorted(names_, key=lambda n: (not n.isupper(), n[0].islower(), n)))}"
+        for m, names_ in members.items()
+    )
 
 
 def _import_order(line: str) -> tuple[bool, str]:
@@ -205,4 +242,6 @@ _TAKEN = frozenset([*dir(builtins), "F", "nn", "torch", "math", "Tensor"])
 def _template() -> Any:
     from jinja2 import BaseLoader, Environment
 
-    return Environment(loader=BaseLoader(), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False).from_string(read_text("codegen", "torch/module.py.j2"))
+    return Environment(
+        loader=BaseLoader(), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False
+    ).from_string(read_text("codegen", "torch/module.py.j2"))

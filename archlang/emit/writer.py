@@ -11,7 +11,6 @@ from archlang.primitive import Term
 from archlang.shapes import Axis, TensorType
 from archlang.sizes import Poly, Size
 
-
 _LONG = 75  # of an expression that a method is called on
 
 

@@ -18,7 +18,9 @@ class Helper:
 @cache
 def known() -> frozenset[str]:
     """The files of helpers, by name without `.py`."""
-    return frozenset(file.name[:-3] for file in files(__name__).iterdir() if file.name.endswith(".py") and file.name != "__init__.py")
+    return frozenset(
+        file.name[:-3] for file in files(__name__).iterdir() if file.name.endswith(".py") and file.name != "__init__.py"
+    )
 
 
 @cache
@@ -29,7 +31,11 @@ def helper(file: str) -> Helper:
     if isinstance(statements[0], ast.Expr):  # the docstring of the file
         del statements[0]
     imports = [node for node in statements if isinstance(node, ast.Import | ast.ImportFrom)]
-    inner = [node.module.removeprefix(f"{__name__}.") for node in imports if isinstance(node, ast.ImportFrom) and _inside(node)]
+    inner = [
+        (node.module or "").removeprefix(f"{__name__}.")
+        for node in imports
+        if isinstance(node, ast.ImportFrom) and _inside(node)
+    ]
     body = [node for node in statements if node not in imports]
     first = min([body[0].lineno, *(d.lineno for d in getattr(body[0], "decorator_list", []))])
     text = "".join(source.splitlines(keepends=True)[first - 1 :]).strip("\n")

@@ -14,7 +14,9 @@ from archlang.sizes import Poly, Size, substitute
 def run(graph: Graph, inputs: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[str, Any]:
     """The outputs by name (their number where they have none) from tensors in the declared order and weights by path in the state_dict."""
     given = {port: Named(tensor, graph.inputs[port].type.names) for port, tensor in inputs.items()}
-    sizes = bind_sizes({port: graph.inputs[port].type for port in given}, {port: tuple(x.tensor.shape) for port, x in given.items()})
+    sizes = bind_sizes(
+        {port: graph.inputs[port].type for port in given}, {port: tuple(x.tensor.shape) for port, x in given.items()}
+    )
     results = _Run(graph, given, weights, sizes).outputs()
     pairs = zip(graph.outputs, results, strict=True)
     return {name or str(i): result.to(value.type.names) for i, ((name, value), result) in enumerate(pairs)}
@@ -23,7 +25,9 @@ def run(graph: Graph, inputs: Mapping[str, Any], weights: Mapping[str, Any]) -> 
 def bind_sizes(types: Mapping[str, TensorType], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     """The free sizes that make the types have these shapes."""
     sizes: dict[str, int] = {}
-    waiting = [(axis.size, length) for port, shape in shapes.items() for axis, length in zip(types[port], shape, strict=True)]
+    waiting = [
+        (axis.size, length) for port, shape in shapes.items() for axis, length in zip(types[port], shape, strict=True)
+    ]
     for _ in range(len(waiting)):
         for size, length in waiting:
             sizes |= _solve(substitute(size, sizes), length)
@@ -78,7 +82,9 @@ class _Run:
         for node in self.graph:
             results = self.node(node)
             for i, (result, type_) in enumerate(zip(results, node.types, strict=True)):
-                assert set(result.names) == set(type_.names), f"{node.op} makes the axes {result.names}, not {type_.names}"
+                assert set(result.names) == set(type_.names), (
+                    f"{node.op} makes the axes {result.names}, not {type_.names}"
+                )
                 self.values[node.id, i] = result
         return [self.values[value.node, value.output] for _, value in self.graph.outputs]
 
@@ -106,4 +112,3 @@ class _Run:
         layers = {port: self.path(label) for port, label in op.layers}
         prefix = f"{self.path(node.label)}." if node.label else self.prefix
         return _Run(op.graph, given, self.weights, self.sizes, prefix, layers).outputs()
-

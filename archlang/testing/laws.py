@@ -28,7 +28,12 @@ Argument = Any
 
 
 def check_law(
-    op: Primitive, *inputs: Argument, sizes: Mapping[str, int] | None = None, seed: int = 0, gradients: bool = True, flops: bool = True
+    op: Primitive,
+    *inputs: Argument,
+    sizes: Mapping[str, int] | None = None,
+    seed: int = 0,
+    gradients: bool = True,
+    flops: bool = True,
 ) -> torch.nn.Module:
     """Check one operation: emitted equals reference (outputs and gradients), types and weights are as declared, axes that it does not mix are
     independent, causal axes ignore the future, FLOPs are counted as torch counts them. Free sizes take the values in `sizes`, else small ones.
@@ -47,7 +52,9 @@ def single(op: Primitive, inputs: Sequence[Argument]) -> tuple[Graph, Node]:
     graph, facts, operands = Graph("net"), Facts(), []
     for port, argument in zip(op.inputs, inputs, strict=False):
         if port.startswith("*"):
-            operands += [(f"{port[1:]}.{i}", graph.add_input(f"{port[1:]}{i}", _type(item))) for i, item in enumerate(argument)]
+            operands += [
+                (f"{port[1:]}.{i}", graph.add_input(f"{port[1:]}{i}", _type(item))) for i, item in enumerate(argument)
+            ]
         elif argument is not None:
             operands.append((port.strip("?"), graph.add_input(port.strip("?"), _type(argument))))
     results = graph.add(op, operands, facts=facts, label="op" if _has_weights(op, graph, operands) else None)
@@ -65,13 +72,30 @@ def _type(argument: Argument) -> TensorType:
 
 
 # ---- random values
-def _tensors(graph: Graph, inputs: Sequence[Argument], sizes: dict[str, int], random: torch.Generator) -> dict[str, torch.Tensor]:
-    flat = [item for argument in inputs for item in (argument if isinstance(argument, list) else [argument]) if item is not None]
+def _tensors(
+    graph: Graph, inputs: Sequence[Argument], sizes: dict[str, int], random: torch.Generator
+) -> dict[str, torch.Tensor]:
+    flat = [
+        item
+        for argument in inputs
+        for item in (argument if isinstance(argument, list) else [argument])
+        if item is not None
+    ]
     given = {port: item[1] for port, item in zip(graph.inputs, flat, strict=True) if isinstance(item, tuple)}
-    sizes = bind_sizes({port: graph.inputs[port].type for port in given}, {port: tuple(x.shape) for port, x in given.items()}) | sizes
-    free = sorted({name for value in graph.inputs.values() for axis in value.type for name in symbols(axis.size)} - set(sizes))
+    sizes = (
+        bind_sizes(
+            {port: graph.inputs[port].type for port in given}, {port: tuple(x.shape) for port, x in given.items()}
+        )
+        | sizes
+    )
+    free = sorted(
+        {name for value in graph.inputs.values() for axis in value.type for name in symbols(axis.size)} - set(sizes)
+    )
     sizes |= {name: 2 + i % 3 for i, name in enumerate(free)}
-    return {port: given[port] if port in given else random_tensor(concrete(value.type, sizes), random) for port, value in graph.inputs.items()}
+    return {
+        port: given[port] if port in given else random_tensor(concrete(value.type, sizes), random)
+        for port, value in graph.inputs.items()
+    }
 
 
 def random_tensor(type_: TensorType, random: torch.Generator, high: int = 4) -> torch.Tensor:
@@ -83,19 +107,26 @@ def random_tensor(type_: TensorType, random: torch.Generator, high: int = 4) -> 
 
 
 def random_weights(graph: Graph, seed: int) -> dict[str, torch.Tensor]:
-    """Weights for all paths: normal; buffers positive, as variances are."""
+    """Weights for all paths: normal, at a scale that keeps deep nets tame; buffers positive, as variances are."""
     random, weights = torch.Generator().manual_seed(seed), {}
     for path, param, _ in graph.weights():
         shape, dtype = [int(str(size)) for size in param.shape], DTYPES[param.dtype]
         if not dtype.is_floating_point:
             weights[path] = torch.zeros(shape, dtype=dtype)
         else:
-            weights[path] = torch.rand(shape, dtype=dtype, generator=random) + 0.5 if param.buffer else torch.randn(shape, dtype=dtype, generator=random)
+            noise = (
+                torch.rand(shape, dtype=dtype, generator=random) + 0.5
+                if param.buffer
+                else torch.randn(shape, dtype=dtype, generator=random)
+            )
+            weights[path] = noise / max(1, noise[:1].numel()) ** 0.5 if len(shape) > 1 else noise
     return weights
 
 
 # ---- checks
-def check_emitted(graph: Graph, inputs: Mapping[str, torch.Tensor], *, seed: int = 0, gradients: bool = True) -> torch.nn.Module:
+def check_emitted(
+    graph: Graph, inputs: Mapping[str, torch.Tensor], *, seed: int = 0, gradients: bool = True
+) -> torch.nn.Module:
     """The emitted module computes what the graph means, with the same gradients and exactly the declared weights and types."""
     text = emit(graph)
     module: torch.nn.Module = load(text, class_name(graph))().double().eval()
@@ -105,7 +136,10 @@ def check_emitted(graph: Graph, inputs: Mapping[str, torch.Tensor], *, seed: int
     module.load_state_dict(weights)
     leaves = [x.detach().requires_grad_(x.is_floating_point() or x.is_complex()) for x in inputs.values()]
     parameters = dict(module.named_parameters())
-    means = {path: parameters[path].detach().clone().requires_grad_() if path in parameters else x for path, x in weights.items()}
+    means = {
+        path: parameters[path].detach().clone().requires_grad_() if path in parameters else x
+        for path, x in weights.items()
+    }
     meant = list(run(graph, dict(zip(inputs, leaves, strict=True)), means).values())
     made = module(*leaves)
     made = [made] if isinstance(made, torch.Tensor) else list(made)
@@ -121,23 +155,39 @@ def close(made: torch.Tensor, meant: torch.Tensor, about: str) -> None:
     """Equal at the tolerance of the wider dtype's table entry; exactly equal for whole numbers."""
     tolerance = TOLERANCE.get(made.dtype, 1e-2 if made.dtype.is_floating_point else 0)
     torch.testing.assert_close(
-        made, meant.to(made.dtype), rtol=tolerance, atol=tolerance, equal_nan=True, msg=lambda text: f"emitted (left) against reference: {text}\n{about}"
+        made,
+        meant.to(made.dtype),
+        rtol=tolerance,
+        atol=tolerance,
+        equal_nan=True,
+        msg=lambda text: f"emitted (left) against reference: {text}\n{about}",
     )
 
 
 def _check_types(graph: Graph, inputs: Mapping[str, torch.Tensor], made: Sequence[torch.Tensor], text: str) -> None:
-    sizes = bind_sizes({port: graph.inputs[port].type for port in inputs}, {port: tuple(x.shape) for port, x in inputs.items()})
+    sizes = bind_sizes(
+        {port: graph.inputs[port].type for port in inputs}, {port: tuple(x.shape) for port, x in inputs.items()}
+    )
     for (_, value), result in zip(graph.outputs, made, strict=True):
         type_ = concrete(value.type, sizes)
-        assert tuple(result.shape) == tuple(axis.size for axis in type_), f"{tuple(result.shape)} is declared {type_}\n{text}"
+        assert tuple(result.shape) == tuple(axis.size for axis in type_), (
+            f"{tuple(result.shape)} is declared {type_}\n{text}"
+        )
         assert result.dtype == DTYPES[type_.dtype], f"{result.dtype} is declared {type_}\n{text}"
 
 
 def _check_gradients(
-    made: Sequence[torch.Tensor], meant: Sequence[torch.Tensor], leaves: Sequence[torch.Tensor], weights: Sequence[tuple[Any, Any]], text: str
+    made: Sequence[torch.Tensor],
+    meant: Sequence[torch.Tensor],
+    leaves: Sequence[torch.Tensor],
+    weights: Sequence[tuple[Any, Any]],
+    text: str,
 ) -> None:
     sources = [x for x in leaves if x.requires_grad]
-    mine, theirs = _gradients(made, [*sources, *(p for p, _ in weights)]), _gradients(meant, [*sources, *(w for _, w in weights)])
+    mine, theirs = (
+        _gradients(made, [*sources, *(p for p, _ in weights)]),
+        _gradients(meant, [*sources, *(w for _, w in weights)]),
+    )
     for a, b in zip(mine, theirs, strict=True):
         close(a, b, f"(a gradient)\n{text}")
 
@@ -148,7 +198,13 @@ def _gradients(results: Sequence[torch.Tensor], sources: Sequence[torch.Tensor])
     total = torch.zeros((), dtype=torch.float64)
     for result in results:
         if result.is_floating_point() or result.is_complex():
-            total = total + (torch.view_as_real(result) if result.is_complex() else result).double().mul(_like(result, random)).sum()
+            total = (
+                total
+                + (torch.view_as_real(result) if result.is_complex() else result)
+                .double()
+                .mul(_like(result, random))
+                .sum()
+            )
     if not total.requires_grad or not sources:
         return [torch.zeros_like(source) for source in sources]
     found = torch.autograd.grad(total, list(sources), allow_unused=True)
@@ -160,12 +216,16 @@ def _like(result: torch.Tensor, random: torch.Generator) -> torch.Tensor:
     return torch.randn(shape, dtype=torch.float64, generator=random)
 
 
-def check_independence(module: Callable[..., Any], graph: Graph, node: Node, inputs: Mapping[str, torch.Tensor]) -> None:
+def check_independence(
+    module: Callable[..., Any], graph: Graph, node: Node, inputs: Mapping[str, torch.Tensor]
+) -> None:
     """A change at one place of an axis that is not mixed changes no other place; along axes mixed causally it changes no earlier one."""
     types = graph.input_types(node)
     mixed, ahead = node.op.mixes(*types), node.op.looks_ahead(*types)
     assert ahead <= mixed, f"{node.op} looks ahead along {sorted(ahead - mixed)}, which it says it does not mix"
-    axes = dict.fromkeys(axis.name for value in graph.inputs.values() if is_float(value.type.dtype) for axis in value.type)
+    axes = dict.fromkeys(
+        axis.name for value in graph.inputs.values() if is_float(value.type.dtype) for axis in value.type
+    )
     for axis in axes:
         if axis in ahead:
             continue
@@ -174,7 +234,9 @@ def check_independence(module: Callable[..., Any], graph: Graph, node: Node, inp
                 _check_unchanged(graph, node, inputs, value.type, axis, before, after, causal=axis in mixed)
 
 
-def _perturbed(module: Callable[..., Any], graph: Graph, inputs: Mapping[str, torch.Tensor], axis: str) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+def _perturbed(
+    module: Callable[..., Any], graph: Graph, inputs: Mapping[str, torch.Tensor], axis: str
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """The results before and after a change of the second half of an axis."""
     changed = []
     for port, x in inputs.items():
@@ -190,10 +252,19 @@ def _perturbed(module: Callable[..., Any], graph: Graph, inputs: Mapping[str, to
 
 
 def _check_unchanged(
-    graph: Graph, node: Node, inputs: Mapping[str, torch.Tensor], type_: TensorType, axis: str, before: torch.Tensor, after: torch.Tensor, causal: bool
+    graph: Graph,
+    node: Node,
+    inputs: Mapping[str, torch.Tensor],
+    type_: TensorType,
+    axis: str,
+    before: torch.Tensor,
+    after: torch.Tensor,
+    causal: bool,
 ) -> None:
     at = type_.names.index(axis)
-    length = next(x.shape[graph.inputs[p].type.names.index(axis)] for p, x in inputs.items() if axis in graph.inputs[p].type)
+    length = next(
+        x.shape[graph.inputs[p].type.names.index(axis)] for p, x in inputs.items() if axis in graph.inputs[p].type
+    )
     if not causal and before.shape[at] != length:
         raise AssertionError(f"{node.op} changes the size of `{axis}`, which it says it does not mix")
     kept = (length // 2) * before.shape[at] // length
@@ -208,8 +279,16 @@ def check_flops(module: Callable[..., Any], graph: Graph, node: Node, inputs: Ma
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    sizes = bind_sizes({port: graph.inputs[port].type for port in inputs}, {port: tuple(x.shape) for port, x in inputs.items()})
+    sizes = bind_sizes(
+        {port: graph.inputs[port].type for port in inputs}, {port: tuple(x.shape) for port, x in inputs.items()}
+    )
     declared = concrete(node.op, sizes).macs(*concrete(tuple(graph.input_types(node)), sizes))
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():  # the fused one of the CPU is not counted
+    with (
+        sdpa_kernel(SDPBackend.MATH),
+        FlopCounterMode(display=False) as counter,
+        torch.no_grad(),
+    ):  # the fused one of the CPU is not counted
         module(*inputs.values())
-    assert counter.get_total_flops() == 2 * declared, f"{node.op}: {declared} MACs declared, {counter.get_total_flops() / 2} counted"
+    assert counter.get_total_flops() == 2 * declared, (
+        f"{node.op}: {declared} MACs declared, {counter.get_total_flops() / 2} counted"
+    )

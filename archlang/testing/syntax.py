@@ -17,7 +17,7 @@ blanks = st.sampled_from(["", " ", "\t"])
 ends = st.one_of(st.just("\n"), st.just("\n\n\n"), comments.map(lambda text: f"  {text}\n"))
 gaps = st.one_of(blanks, blanks, st.just("\n  "), comments.map(lambda text: f" {text}\n "))  # inside brackets
 arrows = st.one_of(st.just(" -> "), st.just("\n    -> "), comments.map(lambda text: f"  {text}\n  -> "))
-operators = st.sampled_from("or and in == != <= >= < > ~ | & + - * / // % **".split())
+operators = st.sampled_from(["or", "and", "in", "==", "!=", "<=", ">=", "<", ">", "~", "|", "&", "+", "-", "*", "/", "//", "%", "**"])
 
 
 def form(template: str, *parts: Text) -> Text:
