@@ -25,7 +25,7 @@ from archlang.syntax import Expr, File
 MAX_DEPTH = 200
 MAX_STACK = 12 * MAX_DEPTH  # no form has more than twelve symbols
 MAX_ERRORS = 20
-MAX_REREAD = 2**16  # characters: an item is read again from its start after a mistake in a statement
+MAX_REREAD = 2**14  # characters: an item is read again from its start after a mistake in a statement
 FORMAT = "1"  # of the tables below: a new one makes old cache entries unknown
 
 
