@@ -27,7 +27,7 @@ NETS = {  # ours, timm's
     "maxvit": ("examples/maxvit.arch", "tiny", "maxvit_tiny_tf_224"),
     "swin": ("examples/swin.arch", "tiny", "swin_tiny_patch4_window7_224"),
     "convnext": ("examples/convnext.arch", "tiny", "convnext_tiny"),
-    "mobilenet": ("examples/mobilenetv2.arch", None, "mobilenetv2_100"),
+    "mobilenet": ("examples/mobilenet_v2.arch", None, "mobilenetv2_100"),
     "vit": ("examples/vit.arch", "small", "vit_small_patch16_224"),
 }
 ROUNDS = 5
