@@ -218,27 +218,39 @@ def _tables() -> Tables:
     """The tables from the cache, or made from the grammar and put there."""
     grammar = resources.read_text("grammar", "archlang.lark")
     key = sha256(f"{FORMAT}\n{grammar}".encode()).hexdigest()
-    file = _cache_folder() / f"grammar-{key[:16]}.json"
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        checksum, text = file.read_text(encoding="utf-8").split("\n", 1)
-        if checksum == sha256(f"{key}\n{text}".encode()).hexdigest():
-            return Tables(json.loads(text))
-    text = json.dumps(_compile(grammar))
-    with suppress(OSError):
-        _write(file, sha256(f"{key}\n{text}".encode()).hexdigest() + "\n" + text)
+    text = _cached(key)
+    if text is None:
+        text = json.dumps(_compile(grammar))
+        _store(key, text)
     return Tables(json.loads(text))
 
 
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "archlang"
+def _cached(key: str) -> str | None:
+    """What was stored under a key, if it is whole. Its first line is a checksum of the rest."""
+    with suppress(OSError, ValueError, RuntimeError):  # RuntimeError: there is no home
+        checksum, text = _cache_file(key).read_text(encoding="utf-8").split("\n", 1)
+        if checksum == _checksum(key, text):
+            return text
+    return None
 
 
-def _write(file: Path, text: str) -> None:
-    """All of the file or none of it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.{os.getpid()}")
-    part.write_text(text, encoding="utf-8")
-    part.replace(file)
+def _store(key: str, text: str) -> None:
+    """All of the entry or none of it; where the folder cannot be written, the tables are made again the next time."""
+    with suppress(OSError, RuntimeError):
+        file = _cache_file(key)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_name(f"{file.name}.{os.getpid()}")
+        part.write_text(f"{_checksum(key, text)}\n{text}", encoding="utf-8")
+        part.replace(file)
+
+
+def _cache_file(key: str) -> Path:
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return folder / "archlang" / f"grammar-{key[:16]}.json"
+
+
+def _checksum(key: str, text: str) -> str:
+    return sha256(f"{key}\n{text}".encode()).hexdigest()
 
 
 def _compile(grammar: str) -> dict[str, Any]:
@@ -277,11 +289,9 @@ def _compile(grammar: str) -> dict[str, Any]:
 
 def _terminals(terminals: list[Any]) -> list[tuple[str, str]]:
     """Names and patterns in the order to try them: expressions as in the grammar, then strings, longest first."""
-    patterns = [
-        (terminal["name"], terminal["pattern"]["__type__"], terminal["pattern"]["value"]) for terminal in terminals
-    ]
-    expressions = [(name, value) for name, kind, value in patterns if kind == "PatternRE"]
-    strings = [(name, re.escape(value)) for name, kind, value in patterns if kind == "PatternStr"]
+    patterns = [(terminal["name"], terminal["pattern"]) for terminal in terminals]
+    expressions = [(name, pattern["value"]) for name, pattern in patterns if pattern["__type__"] == "PatternRE"]
+    strings = [(name, re.escape(pattern["value"])) for name, pattern in patterns if pattern["__type__"] == "PatternStr"]
     return expressions + sorted(strings, key=lambda terminal: -len(terminal[1]))
 
 
