@@ -42,6 +42,7 @@ def _sigmoid(x: Any) -> Any:
 
 
 def _tanh(x: Any) -> Any:
+    x = x.clamp(-40, 40)  # beyond, e^x is all there is, and soon infinite
     return (x.exp() - (-x).exp()) / (x.exp() + (-x).exp())
 
 
