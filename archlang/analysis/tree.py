@@ -14,7 +14,7 @@ def tree(graph: Graph, title: str, conditions: Mapping[Condition, str]) -> str:
     """Inputs, parts and outputs in columns; equal neighbours in a loop are one row. MACs are of one sample."""
     rows: list[Row] = [("part", "is", "makes", "params", "MACs")]
     rows += [(name, "input", str(value.type), "", "") for name, value in graph.inputs.items()]
-    rows += [_row(run) for run in _runs(parts(graph))]
+    rows += [_row(run) for run in list(_runs(parts(graph)))]  # a run is whole when all have been read
     rows += [(name, "output", str(value.type), "", "") for name, value in graph.outputs]
     rows.append((title, "", "", *_amounts(cost(graph))))
     return "\n".join([*_columns(rows), *(_stated(condition, why) for condition, why in conditions.items())])
