@@ -61,48 +61,54 @@ def unify(name: str, drafts: list[Draft]) -> Class:
     runs.settle(columns)
     init = [runs.resolve(line, columns, hints) for line in drafts[0].init]
     forward = [switches.resolve(line, columns) for line in drafts[0].forward]
-    arguments = Arguments(drafts)
-    spellings = {}
-    for mark in marks.marks([*init, *forward]):
-        column = columns[mark]
-        same = len(set(map(repr, column))) == 1
-        spellings[mark] = marks.literal(column[0]) if same else arguments.spell(column, hints[mark])
+    used = marks.marks([*init, *forward])
+    varying = {mark: marks.alike(columns[mark]) for mark in used if len(set(map(repr, columns[mark]))) > 1}
+    arguments = Arguments(drafts, list(varying.values()))
+    spellings = {mark: marks.literal(columns[mark][0]) for mark in used if mark not in varying}
+    spellings |= {mark: arguments.spell(column, hints[mark]) for mark, column in varying.items()}
     return Class(name, drafts, init, forward, arguments.ordered(), spellings)
 
 
 class Arguments:
     """Chooses the arguments of a class: names of hyper-parameters first, then of input axes, then multiples of these."""
 
-    def __init__(self, drafts: list[Draft]) -> None:
+    def __init__(self, drafts: list[Draft], varying: list[list[Any]]) -> None:
         self._chosen: dict[str, list[Any]] = {}
         self._taken = set(drafts[0].labels) | set(drafts[0].declarations)
-        self._axes = list(_axis_columns(drafts))
-        self._hypers = [(key, [marks.plain(d.graph.hypers.get(key)) for d in drafts]) for key in drafts[0].graph.hypers]
+        hypers = [(name, [marks.plain(d.graph.hypers.get(name)) for d in drafts]) for name in drafts[0].graph.hypers]
+        claimed = {_field(name) for name, column in hypers if column in varying}
+        axes = [(name, column) for name, column in _axis_columns(drafts) if name not in claimed]
+        self._known = [(_field(name), column) for name, column in [*hypers, *axes]]
+        self._bases = [(_field(name), column) for name, column in [*axes, *hypers]]
 
     def ordered(self) -> list[tuple[str, list[Any]]]:
         """Sizes of axes first, then hyper-parameters as the block has them, then the rest."""
-        first = [name for name, _ in [*self._axes, *self._hypers]]
-        rank = {name: i for i, name in reversed(list(enumerate(map(names.local, first))))}
+        rank = {name: i for i, (name, _) in reversed(list(enumerate(self._bases)))}
         return sorted(self._chosen.items(), key=lambda item: rank.get(item[0], len(rank)))
 
     def spell(self, column: list[Any], hint: str) -> str:
         """How the values of a column are written."""
-        for name, known in [*self._chosen.items(), *self._hypers, *self._axes]:
+        for name, known in [*self._chosen.items(), *self._known]:
             if known == column and self._usable(name, column):
                 return self._choose(name, column)
-        for name, known in [*self._chosen.items(), *self._axes, *self._hypers]:
+        for name, known in [*self._chosen.items(), *self._bases]:
             if (text := _multiple(column, known)) and self._usable(name, known):
                 return text.format(self._choose(name, known))
-        return self._choose(
-            names.numbered(names.local(hint), lambda n: n not in self._chosen and n not in self._taken), column
-        )
+        hint = f"{hint}s" if isinstance(column[0], tuple) and not hint.endswith("s") else hint
+        return self._choose(names.numbered(_field(hint), lambda n: self._usable(n, column)), column)
 
     def _usable(self, name: str, column: list[Any]) -> bool:
-        return name not in self._taken and self._chosen.get(names.local(name), column) == column
+        return name not in self._taken and self._chosen.get(name, column) == column
 
     def _choose(self, name: str, column: list[Any]) -> str:
-        self._chosen.setdefault(names.local(name), column)
-        return names.local(name)
+        self._chosen.setdefault(name, column)
+        return name
+
+
+def _field(name: str) -> str:
+    """A name for an argument that may be stored on the module."""
+    name = names.local(name)
+    return name if names.is_attribute(name) else f"{name.strip('_')}_"
 
 
 def _axis_columns(drafts: list[Draft]) -> list[tuple[str, list[Any]]]:

@@ -45,7 +45,9 @@ def _fluent(chain: str, indent: int) -> list[str]:
     cuts = _dots(chain)
     if chain[: chain.index(".")].isidentifier():
         cuts = [chain.index("."), *cuts]
-    return [part for start, end in zip([0, *cuts], [*cuts, None], strict=True) for part in fit(chain[start:end], indent)]
+    return [
+        part for start, end in zip([0, *cuts], [*cuts, None], strict=True) for part in fit(chain[start:end], indent)
+    ]
 
 
 def _apart(body: str, indent: int) -> list[str]:

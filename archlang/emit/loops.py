@@ -228,17 +228,11 @@ def _hold(body: "Forward", loop: Loop, results: list[str], lists: dict[int, str]
             last = i == len(loop.calls) - 1
             code = (
                 results[tensor]
-                if last and (tensor not in lists or _own_name(node, output) == results[tensor])
+                if last and (tensor not in lists or of.index(tensor) == output)
                 else f"{lists[tensor]}[{i}]"
             )
             body.hold((node.id, output), Term(code, order), pending=not code.isidentifier(), uses=uses)
     body.scope.release(lists.values())
-
-
-def _own_name(node: Node, output: int) -> str | None:
-    assert isinstance(node.op, Call)
-    name: str | None = node.op.graph.outputs[output][0]
-    return name
 
 
 def sequence(codes: list[str], lists: Mapping[str, int]) -> str:

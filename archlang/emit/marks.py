@@ -34,6 +34,20 @@ def plain(value: Any) -> Any:
     return tuple(plain(item) for item in value) if isinstance(value, list | tuple) else value
 
 
+def alike(values: list[Any]) -> list[Any]:
+    """The values as floats where one of them is a float, also in tuples."""
+
+    def has_float(value: Any) -> bool:
+        return any(map(has_float, value)) if isinstance(value, tuple) else isinstance(value, float)
+
+    def floated(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(floated, value))
+        return float(value) if type(value) is int else value
+
+    return list(map(floated, values)) if any(map(has_float, values)) else values
+
+
 def literal(value: Any) -> str:
     """The Python text of a constant."""
     if isinstance(value, tuple):
