@@ -118,6 +118,7 @@ CODES: dict[str, str] = {
     "A710": "a layer that leaves the loop in which it is made",
     "A711": "unnamed layers that are told apart by numbers",
     "A713": "a form that this version does not have",
+    "A714": "a name that weights cannot have",
     # ---- limits
     "A801": "a file is too long",
     "A802": "code nests too deeply",

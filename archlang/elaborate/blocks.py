@@ -215,7 +215,7 @@ def makes_weights(cx: Context, target: BlockDef) -> bool:
             for hyper in target.syntax.hypers
             if hyper.kind and _base(hyper.kind).name in ("layer", "position")
         }
-        cx.session.made[target] = any(_makes(cx, target, name, recipes) for name in _mentioned(target.syntax.body))
+        cx.session.made[target] = any(_makes(cx, target, name, recipes) for name in mentioned(target.syntax.body))
     return cx.session.made[target]
 
 
@@ -235,7 +235,7 @@ def _makes(cx: Context, target: BlockDef, name: str, recipes: set[str]) -> bool:
     return cls is not None and issubclass(cls, Primitive) and cls.params is not Primitive.params
 
 
-def _mentioned(node: Any) -> set[str]:
+def mentioned(node: Any) -> set[str]:
     """All names in a piece of syntax, and `param` and `buffer` for declarations."""
     found: set[str] = set()
     stack = [node]

@@ -66,6 +66,8 @@ class Frame:
 
     def claim_name(self, name: str, span: Span) -> str:
         """A label that must be free."""
+        if name == "training":
+            raise error("A714", "weights cannot be called `training`: `nn.Module` keeps a flag there", span)
         if (other := self.labels.get(name)) is not None:
             raise error(
                 "A702", f"two layers are called `{name}`", Label(span, "the second"), Label(other, "the first"),

@@ -156,7 +156,7 @@ def _require(cx: Context, statement: syntax.Require) -> None:
 
 def _values(cx: Context, condition: syntax.Expr) -> str:
     """The sizes and numbers that a failed condition mentions."""
-    names = sorted(blocks._mentioned(condition))
+    names = sorted(blocks.mentioned(condition))
     known = [f"{name} = {show(b.value)}" for name in names if (b := cx.scope.find(name)) and is_number(b.value)]
     return ", ".join(known)
 
@@ -219,7 +219,7 @@ def _iteration(cx: Context, inner: Context, statement: Any, label: str, name: st
     names: list[str] = []
 
     def body(here: Context, given: dict[str, Given]) -> Any:
-        here.frame.wishes = _called(inner.scope)
+        here.frame.wishes = _called(inner.scope, blocks.mentioned(statement.body))
         _body(here, statement)
         changed = _exported(cx.scope, inner.scope, here.frame)
         names.extend(n for n, b in changed.items() for _ in _tensors(b.value, here.frame))
@@ -251,12 +251,12 @@ def _visible_numbers(scope: Scope | None, index: str | None) -> dict[str, Any]:
     return {name: value for numbers in reversed(chain) for name, value in numbers.items() if name != index}
 
 
-def _called(scope: Scope | None) -> dict[Value, str]:
-    """What the names in scope call tensors, the innermost first."""
+def _called(scope: Scope | None, mentioned: set[str]) -> dict[Value, str]:
+    """What the names that a body mentions call tensors, the innermost first."""
     found: dict[Value, str] = {}
     while scope is not None:
         for name, binding in scope.names.items():
-            if isinstance(binding.value, Value):
+            if isinstance(binding.value, Value) and name in mentioned:
                 found.setdefault(binding.value, name)
         scope = scope.parent
     return found

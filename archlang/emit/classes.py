@@ -76,10 +76,10 @@ class Arguments:
         self._chosen: dict[str, list[Any]] = {}
         self._taken = set(drafts[0].labels) | set(drafts[0].declarations)
         hypers = [(name, [marks.plain(d.graph.hypers.get(name)) for d in drafts]) for name in drafts[0].graph.hypers]
-        claimed = {_field(name) for name, column in hypers if column in varying}
+        claimed = {names.field(name) for name, column in hypers if column in varying}
         axes = [(name, column) for name, column in _axis_columns(drafts) if name not in claimed]
-        self._known = [(_field(name), column) for name, column in [*hypers, *axes]]
-        self._bases = [(_field(name), column) for name, column in [*axes, *hypers]]
+        self._known = [(names.field(name), column) for name, column in [*hypers, *axes]]
+        self._bases = [(names.field(name), column) for name, column in [*axes, *hypers]]
 
     def ordered(self) -> list[tuple[str, list[Any]]]:
         """Sizes of axes first, then hyper-parameters as the block has them, then the rest."""
@@ -95,7 +95,7 @@ class Arguments:
             if (text := _multiple(column, known)) and self._usable(name, known):
                 return text.format(self._choose(name, known))
         hint = f"{hint}s" if isinstance(column[0], tuple) and not hint.endswith("s") else hint
-        return self._choose(names.numbered(_field(hint), lambda n: self._usable(n, column)), column)
+        return self._choose(names.numbered(names.field(hint), lambda n: self._usable(n, column)), column)
 
     def _usable(self, name: str, column: list[Any]) -> bool:
         return name not in self._taken and self._chosen.get(name, column) == column
@@ -103,12 +103,6 @@ class Arguments:
     def _choose(self, name: str, column: list[Any]) -> str:
         self._chosen.setdefault(name, column)
         return name
-
-
-def _field(name: str) -> str:
-    """A name for an argument that may be stored on the module."""
-    name = names.local(name)
-    return name if names.is_attribute(name) else f"{name.strip('_')}_"
 
 
 def _axis_columns(drafts: list[Draft]) -> list[tuple[str, list[Any]]]:

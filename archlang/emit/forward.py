@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
+from archlang import helpers
 from archlang.emit import calls, checks, layout, loops, names
 from archlang.emit.calls import Port
 from archlang.emit.draft import Declaration, Draft
@@ -33,7 +34,7 @@ class Forward:
     ) -> None:
         self.graph, self.called, self.root, self.conditions = graph, called, root is not None, root or ()
         self.draft = Draft(graph)
-        self.scope = Scope([])
+        self.scope = Scope(helpers.known())  # a variable of that name would hide a helper
         self.held: dict[tuple[int, int], Held] = {}
         self.lines: list[str] = []
         self.witnesses: dict[str, tuple[str, str]] = {}  # attribute to (variable, the line that reads it)

@@ -4,89 +4,18 @@ import re
 from collections.abc import Callable
 from keyword import iskeyword
 
-# Names that emitted code itself reads.
-_USED = frozenset(
-    [
-        "self",
-        "torch",
-        "nn",
-        "F",
-        "math",
-        "super",
-        "range",
-        "zip",
-        "tuple",
-        "list",
-        "dict",
-        "len",
-        "int",
-        "float",
-        "bool",
-        "str",
-        "min",
-        "max",
-        "enumerate",
-        "ValueError",
-    ]
-)
+# Names that emitted code itself reads, in `forward` and in `__init__`.
+_USED = frozenset({"self", "torch", "nn", "F", "math", "zip", "reversed", "list", "float", "max", "min", "ValueError"})
+_USED_TO_MAKE = frozenset({"super", "range"})
 # Attributes of every `nn.Module` (a test compares with torch): a submodule of that name would hide one.
 _MODULE = frozenset(
-    [
-        "T_destination",
-        "add_module",
-        "apply",
-        "bfloat16",
-        "buffers",
-        "call_super_init",
-        "children",
-        "compile",
-        "cpu",
-        "cuda",
-        "double",
-        "dump_patches",
-        "eval",
-        "extra_repr",
-        "float",
-        "forward",
-        "get_buffer",
-        "get_extra_state",
-        "get_parameter",
-        "get_submodule",
-        "half",
-        "ipu",
-        "load_state_dict",
-        "modules",
-        "mtia",
-        "named_buffers",
-        "named_children",
-        "named_modules",
-        "named_parameters",
-        "parameters",
-        "register_backward_hook",
-        "register_buffer",
-        "register_forward_hook",
-        "register_forward_pre_hook",
-        "register_full_backward_hook",
-        "register_full_backward_pre_hook",
-        "register_load_state_dict_post_hook",
-        "register_load_state_dict_pre_hook",
-        "register_module",
-        "register_parameter",
-        "register_state_dict_post_hook",
-        "register_state_dict_pre_hook",
-        "requires_grad_",
-        "set_extra_state",
-        "set_submodule",
-        "share_memory",
-        "state_dict",
-        "to",
-        "to_empty",
-        "train",
-        "training",
-        "type",
-        "xpu",
-        "zero_grad",
-    ]
+    """T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double dump_patches eval
+    extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu load_state_dict modules
+    mtia named_buffers named_children named_modules named_parameters parameters register_backward_hook register_buffer
+    register_forward_hook register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook
+    register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter
+    register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule
+    share_memory state_dict to to_empty train training type xpu zero_grad""".split()  # noqa: SIM905
 )
 _IRREGULAR = {"axes": "axis", "indices": "index", "matrices": "matrix", "series": "series"}
 
@@ -94,6 +23,12 @@ _IRREGULAR = {"axes": "axis", "indices": "index", "matrices": "matrix", "series"
 def local(name: str) -> str:
     """A name for a variable or argument: `name`, or `name_` where Python or the emitted code has another use for it."""
     return f"{name}_" if iskeyword(name) or name in _USED else name
+
+
+def field(name: str) -> str:
+    """A name for an argument of `__init__` that may be stored on the module."""
+    name = local(name)
+    return name if is_attribute(name) and name not in _USED_TO_MAKE else f"{name.strip('_')}_"
 
 
 def is_attribute(label: str) -> bool:
