@@ -152,7 +152,7 @@ class Printer:
         item = doc.items[doc.done]
         if doc.done + 1 < len(doc.items):
             self.stack.append((indent, False, replace(doc, done=doc.done + 1)))
-        if doc.done and (doc.done in doc.starts or not self.fits([" ", item])):
+        if doc.done and (doc.done in doc.starts or breaks(item) or not self.fits([" ", item])):
             self.newline(indent)
         elif doc.done:
             self.lines[-1] += " "
