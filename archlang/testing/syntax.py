@@ -1,4 +1,4 @@
-"""Hypothesis strategies for programs: text that the grammar accepts, with comments and line breaks in the places for them."""
+"""Hypothesis strategies for programs: text that the grammar accepts, with comments and line breaks where they may be."""
 
 from functools import cache
 
@@ -17,7 +17,9 @@ blanks = st.sampled_from(["", " ", "\t"])
 ends = st.one_of(st.just("\n"), st.just("\n\n\n"), comments.map(lambda text: f"  {text}\n"))
 gaps = st.one_of(blanks, blanks, st.just("\n  "), comments.map(lambda text: f" {text}\n "))  # inside brackets
 arrows = st.one_of(st.just(" -> "), st.just("\n    -> "), comments.map(lambda text: f"  {text}\n  -> "))
-operators = st.sampled_from(["or", "and", "in", "==", "!=", "<=", ">=", "<", ">", "~", "|", "&", "+", "-", "*", "/", "//", "%", "**"])
+operators = st.sampled_from(
+    ["or", "and", "in", "==", "!=", "<=", ">=", "<", ">", "~", "|", "&", "+", "-", "*", "/", "//", "%", "**"]
+)
 
 
 def form(template: str, *parts: Text) -> Text:
