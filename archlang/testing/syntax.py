@@ -1,4 +1,4 @@
-"""Hypothesis strategies for programs: text that the grammar accepts, with comments and line breaks where they may be."""
+"""Hypothesis strategies for programs: text of the grammar, with comments and line breaks where they may stand."""
 
 from functools import cache
 
