@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
-from typing import Annotated, Any, ClassVar, Protocol, TypeAlias
+from typing import Annotated, Any, ClassVar, Protocol, TypeAlias, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
@@ -120,6 +120,12 @@ def need_axes(type_: TensorType, names: Iterable[str], about: str = "x") -> None
             raise OpError("A205", f"there is no axis `{name}` in {type_}", about)
 
 
+def _kind(annotation: Any, metadata: Iterable[Any]) -> str:
+    """The word of an annotated type, or of one in a union: `Axes | None` is read as `axes`."""
+    inner = (m for part in get_args(annotation) for m in getattr(part, "__metadata__", ()))
+    return next((m.word for m in (*metadata, *inner) if isinstance(m, Kind)), "value")
+
+
 class Construct(BaseModel):
     """A call in the language that makes a compile-time value: an operation, a domain, an initialisation."""
 
@@ -132,10 +138,7 @@ class Construct(BaseModel):
     @cache
     def kinds(cls) -> dict[str, str]:
         """How each field reads its argument, in order: `axes`, `units` or `value`."""
-        words = {
-            name: [m.word for m in info.metadata if isinstance(m, Kind)] for name, info in cls.model_fields.items()
-        }
-        return {name: (word or ["value"])[0] for name, word in words.items()}
+        return {name: _kind(info.annotation, info.metadata) for name, info in cls.model_fields.items()}
 
     def __str__(self) -> str:
         changed = {n: v for n, v in self if n not in type(self).model_fields or v != type(self).model_fields[n].default}

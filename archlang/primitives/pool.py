@@ -69,7 +69,7 @@ def _within(found: tuple[Window, ...]) -> bool:
 class MaxPool(_Pool):
     """y[.., o] = max over k < kernel of x[.., o stride + k dilation - left], which is -inf outside of x.
 
-    `stride` is `kernel` unless given.     Padding is that of `conv`: with stride = kernel none, 3 at stride 2 pads 1.
+    `stride` is `kernel` unless given. Padding is that of `conv`: with stride = kernel none, 3 at stride 2 pads 1.
     """
 
     name: ClassVar[str] = "max_pool"
