@@ -1,27 +1,174 @@
-"""The documentation is true: its code compiles, its links lead somewhere."""
+"""The documentation is true: its code compiles, what it says is printed is printed, its links lead somewhere.
 
+Code stands in fences. `arch` is a whole program, or statements of a model with the inputs of docs/operations.md; it may
+use the blocks of fences before it, and its errors are those in the `text` behind it. `console` and `pycon` are run, and
+`python emitted` is part of what the network before it becomes. `pytest tests/test_docs.py --update-golden` writes what
+the compiler says into `text` and `console`.
+"""
+
+import doctest
+import os
 import re
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from docs import make_operations
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-CODE = [
-    (page, i, text)
-    for page in PAGES
-    for i, text in enumerate(re.findall(r"```arch\n(.*?)```", page.read_text("utf-8"), re.DOTALL))
-]
+FENCE = re.compile(r"^```(?P<kind>\w+)(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+WHOLE = re.compile(r"^(use|block|model|foreign) ", re.MULTILINE)
+SECONDS = re.compile(r"\d+\.\d\d s$", re.MULTILINE)
 
 
-@pytest.mark.parametrize(("page", "text"), [(p, t) for p, _, t in CODE], ids=[f"{p.stem}{i}" for p, i, _ in CODE])
-def test_code_compiles(page: Path, text: str) -> None:
+@dataclass(frozen=True)
+class Fence:
+    """One piece of code of a page; `before` are those that stand before it."""
+
+    page: Path
+    number: int
+    kind: str
+    info: str
+    text: str
+    before: "tuple[Fence, ...]"
+
+    @property
+    def id(self) -> str:
+        return f"{self.page.stem}-{self.number}"
+
+    @property
+    def file(self) -> str:
+        return self.info or "net.arch"
+
+    def blocks(self) -> str:
+        """The fences before it that define a block which it mentions."""
+        texts = [f.text for f in self.before if f.kind == "arch" and "model " not in f.text and WHOLE.search(f.text)]
+        return "".join(
+            t for t in texts if any(re.search(rf"\b{n}\b", self.text) for n in re.findall(r"block (\w+)", t))
+        )
+
+    def program(self) -> str:
+        """The text as a whole program."""
+        if WHOLE.search(self.text):
+            return self.text
+        output = "" if "output " in self.text else "output result = x\n"
+        inputs = "" if "input " in self.text else f"{make_operations.INPUTS}\n"
+        return f"{self.blocks()}model fragment {{\n{inputs}{self.text}{output}}}\n"
+
+
+def fences(page: Path) -> list[Fence]:
+    found: list[Fence] = []
+    for number, m in enumerate(FENCE.finditer(page.read_text("utf-8"))):
+        found.append(Fence(page, number, m["kind"], m["info"].strip(), m["text"], tuple(found)))
+    return found
+
+
+def of_kind(kind: str, info: str = "") -> list[Fence]:
+    return [f for page in PAGES for f in fences(page) if f.kind == kind and info in f.info]
+
+
+def cases(found: list[Fence]) -> list[object]:
+    return [pytest.param(fence, id=fence.id) for fence in found]
+
+
+def expect(fence: Fence, said: str, request: pytest.FixtureRequest) -> None:
+    """The fence holds what is said, or is made to with --update-golden."""
+    if request.config.getoption("--update-golden"):
+        page = fence.page.read_text("utf-8")
+        fence.page.write_text(page.replace(fence.text, said), "utf-8")
+    else:
+        assert said == fence.text
+
+
+def diagnostics(fence: Fence) -> str:
+    import archlang
+    from archlang.diagnostics import render
+
+    try:
+        found = archlang.loads(fence.program(), fence.file).check()
+    except archlang.ArchError as failure:
+        found = list(failure.diagnostics)
+    return "\n\n".join(map(render, found))
+
+
+@pytest.mark.parametrize("fence", cases(of_kind("arch")))
+def test_programs_compile(fence: Fence, request: pytest.FixtureRequest) -> None:
+    said = diagnostics(fence)
+    behind = fences(fence.page)[fence.number + 1 : fence.number + 2]
+    if behind and behind[0].kind == "text" and re.match(r"(error|warning)\[", behind[0].text):
+        expect(behind[0], f"{said}\n", request)
+    else:
+        assert said == ""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with the examples."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("fence", cases([f for f in of_kind("console") if f.page.parent.name == "docs"]))
+def test_commands_print_this(fence: Fence, folder: Path, request: pytest.FixtureRequest) -> None:
+    for other in fence.before:
+        if other.kind == "arch" and other.info:
+            (folder / other.info).write_text(other.text, "utf-8")
+    expect(fence, "".join(printed(line) for line in fence.text.splitlines() if line.startswith("$ ")), request)
+
+
+def printed(line: str) -> str:
+    """A command line and what it prints; how long it took is not compared."""
+    command = [sys.executable, "-m", "archlang", *line.removeprefix("$ archlang ").split()]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    return f"{line}\n{SECONDS.sub('0.30 s', done.stdout + done.stderr.rstrip() + chr(10) * bool(done.stderr))}"
+
+
+@pytest.mark.parametrize("page", sorted({f.page for f in of_kind("pycon")}), ids=lambda page: page.stem)
+def test_sessions_go_like_this(page: Path, folder: Path) -> None:
+    for fence in fences(page):
+        if fence.kind == "arch" and fence.info:
+            (folder / fence.info).write_text(fence.text, "utf-8")
+    session = "\n".join(fence.text for fence in fences(page) if fence.kind == "pycon")
+    test = doctest.DocTestParser().get_doctest(session, {}, page.name, str(page), 0)
+    said: list[str] = []
+    failed, ran = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=said.append, clear_globs=False)
+    assert (failed, ran > 0) == (0, True), "".join(said)
+
+
+@pytest.mark.parametrize("fence", cases(of_kind("python", "emitted")))
+def test_networks_become_this(fence: Fence) -> None:
     import archlang
 
-    assert [d.title for d in archlang.loads(text).check()] == []
+    made = next(f for f in reversed(fence.before) if f.kind == "arch" and "model " in f.text)
+    assert fence.text in archlang.loads(made.text, made.file).architecture().source()
+
+
+def test_operations_are_up_to_date(request: pytest.FixtureRequest) -> None:
+    page = make_operations.page()
+    if request.config.getoption("--update-golden"):
+        make_operations.PAGE.write_text(page, "utf-8")
+    assert make_operations.PAGE.read_text("utf-8") == page, "run `python -m docs.make_operations`"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_links_lead_somewhere(page: Path) -> None:
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", page.read_text("utf-8")) if not re.match(r"https?:|#", link)]
-    assert [link for link in links if not (page.parent / link.partition("#")[0]).exists()] == []
+    links = re.findall(r"\]\(([^)]+)\)", page.read_text("utf-8"))
+    places = [link.partition("#") for link in links if not re.match(r"https?:", link)]
+    lost = [
+        f"{file}#{anchor}"
+        for file, _, anchor in places
+        if not (target := page.parent / file if file else page).exists() or (anchor and anchor not in anchors(target))
+    ]
+    assert lost == []
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub calls the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -1,0 +1,374 @@
+"""Writes docs/operations.md from what the compiler knows: `python -m docs.make_operations`."""
+
+import inspect
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+import archlang
+from archlang import syntax
+from archlang.analysis.cost import cost
+from archlang.ir import Graph
+from archlang.parser import parse
+from archlang.primitive import Construct, Primitive, describe
+from archlang.primitives import CONSTRUCTS, FAMILIES
+from archlang.source import Source
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs/operations.md"
+INTRO = """\
+# Operations
+
+`python -m docs.make_operations` writes this page from the compiler itself, and a test holds it up to date.
+[language.md](language.md#layers-are-values) says how calls are written.
+
+An operation is shown as `name(hyper-parameters)(inputs)`. `?` marks what may be left out, `*` any number of tensors;
+`a` and `b` are tensors or numbers. A hyper-parameter of kind `sizes` is an int for every axis, or an axis map
+`[h = 1, w = 7]`; `units` is an int, or the axes to make; `axes` are names of axes or roles: `c`, `[h, w]`, `space`.
+`NAME = ..` stands for keywords that name axes.
+
+The examples are compiled for the inputs below. *Mixes* are the axes along which a result depends on several positions,
+*weights* what the `state_dict` holds.
+
+```arch
+INPUTS
+```
+"""
+INPUTS = """\
+input x: [b, n = 16, c = 64]
+input image: [b, h = 32, w = 32, c = 3]
+input text: [b, t, c = 64]
+input q: [b, n = 16, heads = 4, c = 16]
+input ids: int[b, k = 4]"""
+TITLES = {
+    "linear": "Linear maps and contractions",
+    "pointwise": "Operators",
+    "elementwise": "Element by element",
+    "activation": "Activations",
+    "reduction": "Reductions and sums along an axis",
+    "shape": "Axes",
+    "rearrange": "Splitting and merging axes",
+    "padding": "Borders",
+    "indexing": "Indices",
+    "conv": "Convolutions",
+    "conv_transpose": "Transposed convolutions",
+    "pool": "Pools",
+    "norm": "Norms",
+    "resample": "Resampling",
+    "unfold": "Windows as an axis",
+    "embedding": "Embeddings",
+    "noise": "Noise of training, and scale",
+    "attention": "Attention",
+    "segments": "Documents",
+    "position": "Positions",
+    "domain": "Domains",
+    "init": "Initialisations",
+}
+# Operations that are more often written as operators of the language: the first of several is computed.
+OPERATORS = {
+    "add": "+",
+    "sub": "-",
+    "mul": "*",
+    "mod": "%",
+    "div": "/",
+    "floordiv": "//",
+    "pow": "**",
+    "eq": "==",
+    "ne": "!=",
+    "lt": "<",
+    "le": "<=",
+    "gt": ">",
+    "ge": ">=",
+}
+EXAMPLES = {
+    **{name: f"x {sign} 2" for name, sign in OPERATORS.items()},
+    "linear": "x -> linear([heads = 8, c = 32])",
+    "dot": "dot(x, rename(x, n = m), on = c)",
+    "logical_and": "x > 0 and x < 1",
+    "logical_or": "x < 0 or x > 1",
+    "logical_not": "not (x > 0)",
+    "maximum": "maximum(x, 0)",
+    "minimum": "minimum(x, 0)",
+    "neg": "-x",
+    "clamp": "x -> clamp(0, 1)",
+    "cast": "x -> cast(bfloat16)",
+    "where": "where(x > 0, x, 0)",
+    "softmax": "x -> softmax(on = c)",
+    "log_softmax": "x -> log_softmax(on = c)",
+    **{name: f"x -> {name}(on = n)" for name in FAMILIES["reduction"].split()},
+    "all": "(x > 0) -> all(on = n)",
+    "any": "(x > 0) -> any(on = n)",
+    "mean": "image -> mean(on = space)",
+    "rename": "rename(x, c = n, n = c)",
+    "expand": "expand(x, heads = 8)",
+    "concat": "concat([x, x], on = c)",
+    "stack": "stack([x, x], axis = pair)",
+    "split": "x -> split([16, 48], on = c)",
+    "slice": "x[n = 0::2]",
+    "select": "x[n = -1]",
+    "rearrange": 'image -> rearrange("h -> h p, w -> w q, p q -> n", p = 8, q = 8)',
+    "pad": "image -> pad([h = [0, 1], w = 2])",
+    "roll": "image -> roll([h = 3, w = 3])",
+    "flip": "image -> flip(on = w)",
+    "gather": "x[n = ids]",
+    "scatter": "scatter(x[n = ids], n = ids, size = 16, on = k)",
+    "top_k": "x -> top_k(4, on = n)",
+    "sort": "x -> sort(on = n)",
+    "argsort": "x -> argsort(on = n)",
+    "one_hot": "ids -> one_hot(axis = c, size = 10)",
+    "index": "index(n = 16)",
+    "conv": "image -> conv(8, stride = 2)",
+    "depthwise": "image -> depthwise(kernel = [h = 1, w = 7])",
+    "conv_transpose": "image -> conv_transpose(8, kernel = 2, stride = 2)",
+    "max_pool": "image -> max_pool(2)",
+    "avg_pool": "image -> avg_pool(3, stride = 2)",
+    "adaptive_avg_pool": "image -> adaptive_avg_pool([h = 7, w = 1])",
+    "adaptive_max_pool": "image -> adaptive_max_pool(7)",
+    "batch_norm": "image -> batch_norm",
+    "group_norm": "x -> group_norm(8)",
+    "resize": "image -> resize(scale = 2)",
+    "space_to_depth": "image -> space_to_depth",
+    "pixel_unshuffle": "image -> pixel_unshuffle",
+    "depth_to_space": "image -> conv(12) -> depth_to_space",
+    "pixel_shuffle": "image -> conv(12) -> pixel_shuffle",
+    "unfold": "image -> unfold(3)",
+    "fold": "image -> unfold(3) -> fold([h = 32, w = 32], kernel = 3)",
+    "embedding": "ids -> embedding(1000, 64)",
+    "dropout": "x -> dropout(0.1)",
+    "drop_path": "x -> drop_path(0.1)",
+    "stochastic_depth": "x -> stochastic_depth(0.1)",
+    "attend": "attend(q, q, q, position = relative)",
+    "same_segment": "same_segment(ids, on = k)",
+    "relative": "relative(q, q)",
+    "alibi": "alibi(q, q)",
+    "rope": "q -> rope(on = n)",
+    "sinusoid": "sinusoid(x, on = n)",
+    # the standard library
+    "self_attention": "x -> self_attention(heads = 8)",
+    "causal_attention": "text -> causal_attention(heads = 8, kv_heads = 2)",
+    "cross_attention": "x -> cross_attention(heads = 8, memory = text)",
+    "mlp": "x -> mlp",
+    "glu_mlp": "x -> glu_mlp(128)",
+    "swiglu": "x -> swiglu(128)",
+    "pre_norm_layer": "x -> pre_norm_layer(self_attention(8), mlp(4))",
+    "post_norm_layer": "x -> post_norm_layer(self_attention(8), mlp(4))",
+    "mixed_norm_layer": "text -> mixed_norm_layer(causal_attention(8), swiglu(128))",
+    "conv_bn": "image -> conv_bn(8)",
+    "conv_stem": "image -> conv_stem(64)",
+    "squeeze_excite": "x -> squeeze_excite(16)",
+    "mbconv": "image -> mbconv(32, stride = 2)",
+    "inverted_residual": "image -> inverted_residual(16)",
+    "convnext_block": "image -> convnext_block",
+    "double_conv": "image -> double_conv(16)",
+    "unet_down": "image -> unet_down(16)",
+    "unet_up": "unet_up(image -> max_pool(2), image, dim = 16)",
+    "patch_embed": "image -> patch_embed(96)",
+    "patchify": "image -> patchify(64, patch = 8)",
+    "patch_merge": "image -> patch_merge",
+    "residual": "x -> residual(layer_norm -> linear(64))",
+}
+KINDS = {
+    "_whole": "int",
+    "_number": "float",
+    "_per_axis": "sizes",
+    "_units": "units",
+    "_axis_name": "axis",
+    "bool": "bool",
+    "str": "str",
+    "Domain": "domain",
+}  # by the validator, or the type, of a field
+BY_NAME = {
+    "position": "position",
+    "init": "init",
+    "init_bias": "init",
+    "softplus_inverse.start": "init",
+    "dtype": "dtype",
+    "mode": "str",
+    "score": "score",
+    "padding": "str or sizes",
+    "parts": "int or list[int]",
+    "scale": "float",
+    "amounts": "sizes",
+    "shift": "sizes",
+    "size": "sizes",
+}
+
+
+def page() -> str:
+    """The text of docs/operations.md."""
+    used = {block.name: file for file, blocks in library().items() for block in blocks}
+    graphs = examples(used)
+    parts = [INTRO.replace("INPUTS", INPUTS)]
+    parts += [family(name, graphs) for name in TITLES]
+    parts += ["## The standard library\n", "Each is used by name: `use std.attention: self_attention`.\n"]
+    parts += [standard(file, blocks, graphs) for file, blocks in library().items()]
+    return "\n".join(parts)
+
+
+# ---- the examples, compiled
+def examples(used: dict[str, str]) -> dict[str, Graph]:
+    """A network for the example of every operation and block, by name."""
+    names = [name for name in [*CONSTRUCTS, *used] if is_layer(name)]
+    uses = [f"use std.{file}: {name}" for name, file in used.items()]
+    models = [f"model {name}_example {{\n{INPUTS}\n{outputs(name)}\n}}" for name in names]
+    program = archlang.loads("\n".join([*uses, *models]), "operations.arch")
+    return {name: program.architecture(f"{name}_example").graph for name in names}
+
+
+def outputs(name: str) -> str:
+    if name in ("split", "top_k"):
+        return f"first, second = {example(name)}\noutput made = first\noutput more = second"
+    return f"output made = {example(name)}"
+
+
+def is_layer(name: str) -> bool:
+    return name not in CONSTRUCTS or issubclass(CONSTRUCTS[name], Primitive)
+
+
+def example(name: str) -> str:
+    """The example of an operation; a call without arguments needs none."""
+    return EXAMPLES.get(name, f"x -> {name}")
+
+
+def facts(graph: Graph) -> str:
+    """What an example makes, mixes and weighs."""
+    node = graph.producer(graph.outputs[0][1])
+    said = [makes(graph)]
+    if mixed := sorted(node.op.mixes(*graph.input_types(node))):
+        said.append(f"mixes {', '.join(map(code, mixed))}")
+    if weights := graph.params(node):
+        said.append(
+            "weights " + ", ".join(code(f"{leaf} [{', '.join(map(str, p.shape))}]") for leaf, p in weights.items())
+        )
+    return "; ".join(said)
+
+
+def makes(graph: Graph) -> str:
+    return ", ".join(code(str(value.type)) for _, value in graph.outputs)
+
+
+# ---- operations
+def family(name: str, graphs: dict[str, Graph]) -> str:
+    """A table of the operations of a family, and what more there is to say about each."""
+    classes = [CONSTRUCTS[word] for word in FAMILIES[name].split()]
+    layers = issubclass(classes[0], Primitive)
+    head = "| operation | is | for example |\n|---|---|---|" if layers else f"| {name} | is |\n|---|---|"
+    rows = [row(cls, graphs) for cls in classes]
+    notes = [f"**`{cls.name}`.** {rest}\n" for cls in classes if (rest := doc(cls)[1])]
+    return "\n".join([f"## {TITLES[name]}\n", head, *rows, "", *notes])
+
+
+def row(cls: type[Construct], graphs: dict[str, Graph]) -> str:
+    cells = [code(signature(cls)), doc(cls)[0]]
+    if issubclass(cls, Primitive):
+        cells.append(f"{code(example(cls.name))}: {facts(graphs[cls.name])}")
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def doc(cls: type[Construct]) -> tuple[str, str]:
+    """The formula on one line, and the paragraphs behind it."""
+    first, _, rest = (inspect.getdoc(cls) or "").partition("\n\n")
+    return " ".join(first.split()), rest
+
+
+def signature(cls: type[Construct]) -> str:
+    hypers = ", ".join(hyper(cls))
+    inputs = cls.inputs if issubclass(cls, Primitive) else ()
+    ports = f"({', '.join(port.replace('a?', 'a').replace('b?', 'b') for port in inputs)})" if inputs else ""
+    return f"{cls.name}{f'({hypers})' if hypers else ''}{ports}"
+
+
+def hyper(cls: type[Construct]) -> Iterator[str]:
+    """The hyper-parameters as the language declares them: `kernel: sizes = 3`."""
+    for name, info in cls.model_fields.items():
+        if name in ("left", "right"):  # an operand that is a number
+            continue
+        if (keyword := KEYWORDS.get((cls.name, name), KEYWORDS.get(("", name)))) is not None:
+            yield from keyword
+            continue
+        default = "" if info.is_required() or info.default is None else f" = {value(info.default)}"
+        optional = "?" if info.default is None else ""
+        yield f"{name}: {kind_of(cls, name, info)}{optional}{default}"
+
+
+KEYWORDS = {
+    ("gather", "axis"): ["NAME = index"],
+    ("scatter", "axis"): ["NAME = index"],
+    ("index", "axis"): ["NAME = size"],
+    ("index", "size"): [],
+    ("", "sizes"): ["NAME = size"],
+    ("", "names"): ["NAME = new, .."],
+}
+
+
+def kind_of(cls: type[Construct], name: str, info: FieldInfo) -> str:
+    """The kind of a hyper-parameter, in the words of the language."""
+    words = [word(item) for item in parts(info.annotation, info.metadata)]
+    if cls.kinds()[name] == "axes":
+        return "axis" if "_axis_name" in words else "axes"
+    found = [KINDS[w] for w in words if w in KINDS]
+    return BY_NAME.get(f"{cls.name}.{name}") or next(iter(found), "") or BY_NAME.get(name, "value")
+
+
+def parts(annotation: Any, metadata: Iterable[Any]) -> Iterator[Any]:
+    """The pieces of an annotation: `Whole | None` has the validator of `Whole` inside."""
+    yield from metadata
+    yield annotation
+    if get_origin(annotation) is Literal:
+        yield str
+    for part in get_args(annotation):
+        yield from parts(part, getattr(part, "__metadata__", ()))
+
+
+def word(item: Any) -> str:
+    return getattr(getattr(item, "func", item), "__name__", "")
+
+
+def value(default: Any) -> str:
+    """A default as the language writes it."""
+    if isinstance(default, tuple):
+        return default[0] if len(default) == 1 else f"[{', '.join(default)}]"
+    if isinstance(default, str) and default in ("c", "softmax", "taps"):
+        return default
+    return f"{default:g}" if isinstance(default, float) else describe(default)
+
+
+def code(text: str) -> str:
+    return f"`{text}`"
+
+
+# ---- the standard library
+def library() -> dict[str, list[syntax.Block]]:
+    """The blocks of each file of the standard library."""
+    texts = {path.stem: path.read_text("utf-8") for path in sorted((ROOT / "stdlib").glob("*.arch"))}
+    return {
+        file: [item for item in parse(Source(f"std.{file}", text)).items if isinstance(item, syntax.Block)]
+        for file, text in texts.items()
+    }
+
+
+def standard(file: str, blocks: list[syntax.Block], graphs: dict[str, Graph]) -> str:
+    about = parse(Source(file, (ROOT / f"stdlib/{file}.arch").read_text("utf-8"))).doc or ""
+    return "\n".join(
+        [
+            f"### std.{file}\n",
+            f"{' '.join(about.split())}\n",
+            *(entry(block, graphs[block.name]) for block in blocks),
+            "",
+        ]
+    )
+
+
+def entry(block: syntax.Block, graph: Graph) -> str:
+    text = block.span.source.text[block.name_span.start : block.signature.span.end]
+    said = [code(" ".join(text.split()).replace(") (", ")("))]
+    if block.doc:
+        said.append(" ".join(block.doc.split()))
+    said.append(f"For example {code(example(block.name))}: {makes(graph)}; {cost(graph).params:,} parameters.")
+    return f"- {'<br>'.join(said)}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf-8")
