@@ -29,8 +29,7 @@ class Class:
 
     def values(self, draft: Draft) -> tuple[tuple[str, Any], ...]:
         """The arguments of one instance."""
-        at = next(i for i, own in enumerate(self.drafts) if own is draft)
-        return tuple((name, column[at]) for name, column in self.arguments)
+        return tuple((name, column[draft.place]) for name, column in self.arguments)
 
     def init_lines(self) -> list[str]:
         return self._written([*(f"self.{name} = {name}" for name in self.stored()), *self.init], prefix="")
@@ -56,6 +55,8 @@ class Class:
 
 def unify(name: str, drafts: list[Draft]) -> Class:
     """One class for drafts with equal skeletons: what differs between them becomes arguments."""
+    for place, draft in enumerate(drafts):
+        draft.place = place
     columns = {mark: [draft.values[mark] for draft in drafts] for mark in range(len(drafts[0].values))}
     hints = dict(enumerate(drafts[0].hints))
     runs.settle(columns)

@@ -29,6 +29,7 @@ class Draft:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        self.place = 0  # among the instances of its class
         self.values: list[Any] = []
         self.hints: list[str] = []
         self.declarations: dict[str, Declaration] = {}

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from archlang import helpers
 from archlang.emit import calls, checks, layout, loops, names
@@ -43,18 +43,29 @@ class Forward:
         self.orders = {port: value.type.names if self.root else orders[port] for port, value in graph.inputs.items()}
         self.places = self._places()
         self.sizes = LocalSizes(self.places)
+        self._operands: dict[int, list[tuple[str, Value]]] = {}
         self.uses = self._count()
         self.lists: dict[str, int] = {}  # lists of tensors and their lengths
         self.loops = {call.id: loop for loop in loops.find(graph, called, self.uses) for call in loop.calls}
 
     # ---- what the graph says
+    def operands(self, node: Node) -> list[tuple[str, Value]]:
+        """(argument, value) pairs of a node, read from the graph once."""
+        if node.id not in self._operands:
+            self._operands[node.id] = self.graph.operands(node)
+        return self._operands[node.id]
+
+    def types(self, node: Node) -> list[Any]:
+        """The types of the operands as operations take them."""
+        return Graph.arguments(node.op, [(argument, value.type) for argument, value in self.operands(node)])
+
     def _count(self) -> Counter[tuple[int, int]]:
         """How often each value is read by what the outputs need."""
         uses = Counter((value.node, value.output) for _, value in self.graph.outputs)
         alive = {node for node, _ in uses}
         for node in reversed(list(self.graph)):
             if node.id in alive:
-                for _, value in self.graph.operands(node):
+                for _, value in self.operands(node):
                     uses[value.node, value.output] += 1
                     alive.add(value.node)
         return uses
@@ -92,8 +103,8 @@ class Forward:
     def _declare_only(self, node: Node) -> None:
         """A layer whose result nothing reads still has its weights."""
         before = len(self.lines)
-        operands = [(name, Term("_", value.type.names)) for name, value in self.graph.operands(node)]
-        self.emit(node, Writer(self, node, self.graph.input_types(node)), operands)
+        operands = [(name, Term("_", value.type.names)) for name, value in self.operands(node)]
+        self.emit(node, Writer(self, node, self.types(node)), operands)
         self.settle()
         del self.lines[before:]
 
@@ -105,10 +116,10 @@ class Forward:
     def write(self, node: Node) -> None:
         """Emit a node: statements that it needs, then its results, bound to names or kept to be written in place."""
         start = len(self.lines)
-        operands = self.graph.operands(node)
+        operands = self.operands(node)
         slots = [Term(f"\ue002{i}\ue003", term.order) if self.inline(value) else term
                  for i, (_, value) in enumerate(operands) for term in [self.held[value.node, value.output].term]]  # fmt: skip
-        writer = Writer(self, node, self.graph.input_types(node))
+        writer = Writer(self, node, self.types(node))
         results = self.emit(node, writer, list(zip([name for name, _ in operands], slots, strict=True)))
         results = [writer.views.get((term.code, term.order), term) for term in results]
         codes = self.fill(start, [value for _, value in operands], [term.code for term in results], self._wanted(node))
@@ -164,7 +175,7 @@ class Forward:
 
     def witness(self, node: Node, attribute: str, floating: bool) -> str | None:
         """`x.dtype` or `x.device`: of a named operand, else of an input (read at the top), else of a weight."""
-        for _, value in self.graph.operands(node) if node.id >= 0 else ():
+        for _, value in self.operands(node) if node.id >= 0 else ():
             held = self.held[value.node, value.output]
             if (is_float(value.type.dtype) or not floating) and held.term.code.isidentifier():
                 return f"{held.term.code}.{attribute}"
@@ -205,28 +216,28 @@ class Forward:
         return self.sizes.text(size, lambda number: self.draft.const(number, hint))
 
     def fill(self, start: int, operands: Sequence[Value], codes: list[str], wanted: Sequence[str]) -> list[str]:
-        """Write the operands that have no name in their places; those that are read twice, or make a line too long, get one."""
+        """Write pending operands in their places; those read twice, or that make a line too long, get a name before."""
         texts = [*self.lines[start:], *codes]
         found = Counter(int(slot) for text in texts for slot in SLOT.findall(text))
-        inline = {i: self.held[operands[i].node, operands[i].output].term for i in found}
-        named: dict[int, str] = {}
-
-        def filled(text: str) -> str:
-            return place(text, lambda slot: Term(named[slot], ()) if slot in named else inline[slot])
-
-        def name(slot: int) -> None:
-            statements.append(self.baptise(operands[slot], *self.hints(operands[slot]), read=True))
-            named[slot] = statements[-1].split(" ")[0]
-
-        statements: list[str] = []
-        for slot, count in found.items():
-            if count > 1:
-                name(slot)
+        if not found:
+            return codes
+        terms = {slot: self.held[operands[slot].node, operands[slot].output].term for slot in found}
+        pending = [slot for slot, count in found.items() if count == 1]
+        statements = [self._named(operands, terms, slot) for slot, count in found.items() if count > 1]
         budget = WIDTH - INDENT - max(map(len, wanted), default=6) - 3
-        while max(width(filled(text)) for text in texts) > budget and len(named) < len(found):
-            name(max((slot for slot in found if slot not in named), key=lambda slot: width(inline[slot].code)))
-        self.lines[start:] = [*statements, *(filled(text) for text in self.lines[start:])]
-        return [filled(code) for code in codes]
+        while pending and max(width(place(text, terms.__getitem__)) for text in texts) > budget:
+            longest = max(pending, key=lambda slot: width(terms[slot].code))
+            pending.remove(longest)
+            statements.append(self._named(operands, terms, longest))
+        self.lines[start:] = [*statements, *(place(text, terms.__getitem__) for text in self.lines[start:])]
+        return [place(code, terms.__getitem__) for code in codes]
+
+    def _named(self, operands: Sequence[Value], terms: dict[int, Term], slot: int) -> str:
+        """The statement that names an operand, which its slot then shows."""
+        value = operands[slot]
+        statement = self.baptise(value, *self.hints(value))
+        terms[slot] = self.held[value.node, value.output].term
+        return statement
 
     def baptise(self, value: Value, *hints: str, read: bool = False) -> str:
         """Give a pending value a variable and return the statement; a new order of axes where its readers want `c` elsewhere.

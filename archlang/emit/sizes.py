@@ -123,7 +123,7 @@ def _spell_atom(atom: Atom, name: Callable[[str], str], number: Callable[[Ration
     if not atom.arguments:
         return name(atom.name)
     if atom.name == "floor":
-        return spell(atom.arguments[0], name, number) if denominator(atom.arguments[0]) != 1 else "int"
+        return spell(atom.arguments[0], name, number)
     texts = [spell(argument, name, number) for argument in atom.arguments]
     if atom.name == "quotient":
         return f"{_tight(texts[0])} // {_tight(texts[1])}"
