@@ -15,7 +15,8 @@ from archlang.emit.declare import init_lines
 from archlang.emit.draft import Draft
 from archlang.emit.forward import Conditions, Forward
 from archlang.emit.prose import comment, docstring
-from archlang.ir import Call, Graph
+from archlang.foreign import foreign_nodes
+from archlang.ir import Call, Foreign, Graph
 from archlang.resources import read_text
 
 
@@ -71,7 +72,9 @@ def emit(graph: Graph, *, doc: str = "", header: Header | None = None, condition
     body = [_view(made, "" if made.draft.doc == doc else made.draft.doc) for made in classes]
     code = [text for view in body for text in (*view.init, *view.forward, view.signature)]
     pasted = [helpers.helper(file) for file in files]
-    imports = _imports([line for helper in pasted for line in helper.imports], code, [helper.text for helper in pasted])
+    outside = [f"import {node.op.module}" for node in foreign_nodes(graph) if isinstance(node.op, Foreign)]
+    inherited = [*outside, *(line for helper in pasted for line in helper.imports)]
+    imports = _imports(inherited, code, [helper.text for helper in pasted])
     text: str = _template().render(
         doc=docstring(doc, ""),
         header=(header or Header()).lines,
@@ -202,9 +205,9 @@ def _pasted(classes: Sequence[Class]) -> list[str]:
 def _imports(inherited: Sequence[str], code: Sequence[str], pasted: Sequence[str]) -> list[str]:
     """Import lines, sorted as isort does: the standard library, a blank line, torch."""
     found = {"import torch", "from torch import nn", *inherited}
-    if any(re.search(r"\bF\.", text) for text in code):
+    if any(re.search(r"\bF\s*\.", text) for text in code):
         found.add("import torch.nn.functional as F")
-    if any(re.search(r"\bmath\.", text) for text in code):
+    if any(re.search(r"\bmath\s*\.", text) for text in code):
         found.add("import math")
     torch = sorted((line for line in _merged(found) if "torch" in line), key=_import_order)
     other = sorted((line for line in _merged(found) if "torch" not in line), key=_import_order)
