@@ -21,7 +21,7 @@ BLOCKS = [  # what is used, the type of x, what is made of it
     ("std.conv: conv_bn", IMAGE, "x -> conv_bn(6, stride = 2)"),
     ("std.conv: conv_stem", IMAGE, 'x -> conv_stem(6, silu, padding = "tf_same")'),
     ("std.conv: squeeze_excite", "[b, c = 4, n = 6]", "x -> squeeze_excite(2)"),
-    ("std.conv: mbconv", IMAGE, "x -> mbconv(8, stride = 2) -> mbconv(8, drop_path = 0.1) as b_"),
+    ("std.conv: mbconv", IMAGE, "x -> mbconv(4, stride = 2) -> mbconv(4, expansion = 2, drop_path = 0.1) as b_"),
     ("std.conv: inverted_residual", IMAGE, "x -> inverted_residual(4, expansion = 1) -> inverted_residual(6, 2) as b_"),
     ("std.conv: convnext_block", "[b, c = 4, n = 9]", "x -> convnext_block(scale = 0.5)"),
     ("std.ffn: mlp", TOKENS, "x -> mlp(2, relu, drop = 0.1)"),

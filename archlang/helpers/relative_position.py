@@ -9,6 +9,8 @@ from torch import Tensor, nn
 class RelativePosition(nn.Module):
     """bias[head, i, j] = weight[row of the offset from place j to place i, head]"""
 
+    index: Tensor
+
     def __init__(self, window: Sequence[int], heads: int) -> None:
         super().__init__()
         offsets = [torch.arange(size)[:, None] - torch.arange(size) + size - 1 for size in window]

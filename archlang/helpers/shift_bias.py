@@ -18,7 +18,7 @@ def shift_bias(
     """
     same = torch.ones(1, 1, 1, dtype=torch.bool, device=device)
     for size, side, step in zip(space, window, shift, strict=True):
-        wrapped = (torch.arange(size, device=device) >= size - step).unflatten(0, (-1, side))
+        wrapped = (torch.arange(size, device=device) >= size - step).reshape(-1, side)
         pairs = wrapped[:, :, None] == wrapped[:, None]
         same = same[:, None, :, None, :, None] & pairs[None, :, None, :, None]
         same = same.flatten(0, 1).flatten(1, 2).flatten(2)

@@ -217,30 +217,28 @@ def dense(
     options: Options,
 ) -> Term:
     """`F.scaled_dot_product_attention` over [batch, heads, query, c]."""
-    q, k, v = qkv
     names = {name for term in (bias, mask) if term is not None for name in term.order}
-    whole = not names and not any(domain.restricts(parts.keys, axis) for axis in parts.keys)
-    rows = [*parts.queries, *(axis for axis in parts.extra if whole and axis.role != "free")]
+    everything = not names and not any(domain.restricts(parts.keys, axis) for axis in parts.keys)
+    rows = [*parts.queries, *(axis for axis in parts.extra if everything and axis.role != "free")]
     batch = [axis for axis in parts.batch if axis not in rows]
-    heads = [axis for axis in parts.heads if axis not in parts.extra]
-    grouped = len(heads) < len(parts.heads) and not any(axis.name in names for axis in parts.heads)
-    heads = heads if grouped else list(parts.heads)
-    flags = {"enable_gqa": "True"} if grouped else {}
+    shared = [axis for axis in parts.heads if axis not in parts.extra]
+    grouped = len(shared) < len(parts.heads) and not any(axis.name in names for axis in parts.heads)
+    flags = {"dropout_p" if name == "drop" else name: text for name, text in options.items()}
+    if grouped:
+        flags = {"enable_gqa": "True", **flags}
     if not names and _is_causal(domain, parts):
-        flags["is_causal"] = "True"
-    elif not whole:
+        flags = {"is_causal": "True", **flags}
+    elif not everything:
         flags = {"attn_mask": _attn_mask(code, domain, parts, batch, bias, mask), **flags}
-    flags |= {"dropout_p" if name == "drop" else name: text for name, text in options.items()}
-    c = code.inputs[0]["c"], code.inputs[2]["c"]
-    laid = [arrange(code, q, {"*batch": batch, "*heads": parts.heads, "*query": rows, "c": c[:1]}).code]
-    laid += [
-        arrange(code, x, {"*batch": batch, "*heads": heads, "*key": parts.keys, "c": [a]}).code
-        for x, a in ((k, c[0]), (v, c[1]))
-    ]
+    laid = []
+    for x, type_, heads, places in zip(
+        qkv, code.inputs, (parts.heads, shared, shared), (rows, parts.keys, parts.keys), strict=False
+    ):
+        groups = {"*batch": batch, "*heads": heads if grouped else parts.heads, "*places": places, "c": [type_["c"]]}
+        laid.append(arrange(code, x, groups).code)
     call = f"F.scaled_dot_product_attention({', '.join([*laid, *(f'{name}={text}' for name, text in flags.items())])})"
-    return _apart(
-        code, Term(call, ("*batch", "*heads", "*query", "c")), {"*query": rows, "*heads": parts.heads, "*batch": batch}
-    )
+    out = Term(call, ("*batch", "*heads", "*query", "c"))
+    return _apart(code, out, {"*query": rows, "*heads": parts.heads, "*batch": batch})
 
 
 def _apart(code: Emission, term: Term, groups: Mapping[str, Sequence[Axis]]) -> Term:
