@@ -9,6 +9,7 @@ module = network.module(seed=0)
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -16,14 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from archlang import __version__, resources
 from archlang.checkpoint import load_weights, save_weights
-from archlang.diagnostics import ArchError, Collector, Diagnostic, error, suggest
+from archlang.diagnostics import ArchError, Collector, Diagnostic, Label, error, suggest
 from archlang.elaborate.files import Files, Module
 from archlang.elaborate.models import Elaborated, Text, elaborate, variants
+from archlang.elaborate.names import check_names
 from archlang.ir import Graph
 from archlang.lexer import read
 from archlang.shapes import TensorType
 from archlang.sizes import Condition, Size
 from archlang.source import Source, Span
+from archlang.syntax import Variant
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,29 +38,32 @@ __all__ = ["Architecture", "Program", "check", "format_text", "load", "load_weig
 
 def load(path: str | Path) -> "Program":
     """The program in a file. Raises `ArchError` with every mistake in it and in the files that it uses."""
-    return _program(_read(Path(path)), Path(path).parent)
+    return _program(_read(Path(path)), Path(path).parent).checked()
 
 
 def loads(text: str, name: str = "<string>") -> "Program":
     """The program in a text. It can use the standard library, but no other files."""
-    return _program(read(text.encode("utf-8", "surrogatepass"), name), None)
+    return _program(read(text.encode("utf-8", "surrogatepass"), name), None).checked()
 
 
 def _program(source: Source, root: Path | None) -> "Program":
     collector = Collector()
     with deep_recursion():
-        module = Files(Finder(root), collector).read(source)
-    collector.check()
-    return Program(module)
+        files = Files(Finder(root), collector)
+        module = files.read(source)
+        collector.check()
+        for used in files.modules.values():
+            for failure in check_names(used) if not used.source.name.startswith("std.") else ():
+                collector.add(*failure.diagnostics)
+    return Program(module, collector)
 
 
 def check(path: str | Path) -> list[Diagnostic]:
     """Every error and warning of a file: of all models with all variants, and of what they `expect`."""
     try:
-        program = load(path)
+        return _program(_read(Path(path)), Path(path).parent).check()
     except ArchError as failure:
         return list(failure.diagnostics)
-    return program.check()
 
 
 def format_text(text: str, name: str = "<string>") -> str:
@@ -104,6 +110,8 @@ class Finder:
             )
         if real.suffix != ".arch":
             raise error("A401", f"`{path}` is not an .arch file", span)
+        if real.is_dir():
+            raise error("A401", f"`{path}` is a folder", span)
         if not real.is_file():
             raise error(
                 "A401",
@@ -143,9 +151,15 @@ def deep_recursion() -> Iterator[None]:
 class Program:
     """A checked file. Its models are attributes: `program.maxvit(variant="tiny", classes=10)` is an `Architecture`."""
 
-    def __init__(self, module: Module) -> None:
+    def __init__(self, module: Module, found: Collector) -> None:
         self._module = module
+        self._found = found
         self.models = module.models
+
+    def checked(self) -> "Program":
+        """The program itself; raises `ArchError` where its text alone shows a mistake."""
+        self._found.check()
+        return self
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name not in self.models:
@@ -181,15 +195,19 @@ class Program:
         """Elaborate every model with every variant and verify what they expect."""
         from archlang.analysis.expectations import expectations
 
-        collector = Collector()
+        collector = Collector(list(self._found.found))
         for model in self.models.values():
-            for variant in [None, *variants(model)]:
+            for variant in [None, *variants(model).values()]:
+                known = len(collector.found)
                 with collector.catch():
-                    network = self.architecture(model.name, variant)
+                    network = self.architecture(model.name, variant.name if variant else None)
                     collector.add(*network.elaborated.warnings)
                     collector.add(*expectations(network, self.architecture))
                     for name in network.maps:
-                        network.map(name)
+                        with collector.catch():
+                            network.map(name)
+                if variant is not None:
+                    collector.found[known:] = [_in_variant(found, variant) for found in collector.found[known:]]
         return collector.found
 
     def _model(self, name: str | None) -> Any:
@@ -206,6 +224,13 @@ class Program:
                 help=suggest(name, self.models) or f"it has {known}",
             )
         return self.models[name]
+
+
+def _in_variant(found: Diagnostic, variant: Variant) -> Diagnostic:
+    """What only a variant shows says so."""
+    if f"`{variant.name}`" in found.title or any(label.span in variant.span for label in found.labels):
+        return found
+    return replace(found, labels=(*found.labels, Label(variant.span, "with this variant")))
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -29,8 +29,9 @@ class Diagnostic:
 
     @property
     def key(self) -> tuple[object, ...]:
-        place = [(label.span.source.name, label.span.start) for label in self.labels[:1]]
-        return (self.code, self.title, *place)
+        """Findings with one key are one: the same words at one place, or about one unknown name of a file."""
+        start = [] if self.code == "A101" else [label.span.start for label in self.labels[:1]]
+        return (self.code, self.title, *(label.span.source.name for label in self.labels[:1]), *start)
 
 
 class ArchError(Exception):

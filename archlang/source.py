@@ -44,6 +44,9 @@ class Span:
     def position(self) -> tuple[int, int]:
         return self.source.position(self.start)
 
+    def __contains__(self, other: "Span") -> bool:
+        return self.source is other.source and self.start <= other.start and other.end <= self.end
+
     def to(self, other: "Span") -> "Span":
         """From the start of this span to the end of `other`."""
         return Span(self.source, self.start, other.end)

@@ -1,6 +1,6 @@
 """Every error message, word for word. A case is `source`, then `--- message`, then what archlang says about it.
 
-More files of a case stand under `--- file NAME`. `pytest tests/test_errors.py --update-golden` writes the messages.
+More files of a case stand under `--- file NAME`, links as `--- link NAME -> TARGET`. `pytest tests/test_errors.py --update-golden` writes the messages.
 """
 
 import re
@@ -16,11 +16,12 @@ from archlang.parser import parse
 ROOT = Path(__file__).parent.parent
 CASES = Path(__file__).parent / "cases"
 MARK = re.compile(r"^--- (message|file (?P<name>\S+))\n", re.MULTILINE)
+LINK = re.compile(r"^--- link (\S+) -> (\S+)\n", re.MULTILINE)
 
 
 def parts(case: Path) -> tuple[dict[str, str], str]:
     """The files of a case and the message that it expects."""
-    text = case.read_text("utf-8")
+    text = LINK.sub("", case.read_text("utf-8"))
     marks = list(MARK.finditer(text))
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
     files = {f"{case.stem}.arch": text[: marks[0].start()]}
@@ -33,6 +34,8 @@ def found(case: Path, files: dict[str, str]) -> list[Diagnostic]:
     for name, text in files.items():
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(text, "utf-8", newline="")
+    for name, target in LINK.findall(case.read_text("utf-8")):
+        Path(name).symlink_to(target)
     main = Path(next(iter(files)))
     if case.parent.name != "syntax":
         from archlang import check

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 from archlang import syntax
@@ -54,7 +55,7 @@ class Arguments:
         values: list[Given] = []
         for place in places:
             kind = self.kinds[fields[0]] if fields else "value"
-            given = Given(read(cx, kind, place.value), place.span)
+            given = read(cx, kind, place.value)
             values.append(given)
             if not self._input(ports, given, values):
                 self._hyper(fields, given)
@@ -114,7 +115,7 @@ class Arguments:
 
     # ---- by name
     def keyword(self, cx: Context, argument: syntax.Argument) -> None:
-        name, place = argument.name, argument.value.span
+        name = argument.name
         assert name is not None
         bare = [port.strip("*?") for port in self.ports]
         if name in self.inputs or name in self.hypers:
@@ -122,13 +123,13 @@ class Arguments:
         if name not in self.kinds and name not in bare:
             self._extra(cx, argument, bare)
             return
-        value = read(cx, self.kinds.get(name, "value"), argument.value)
-        if is_number(value) and NUMBERS.get(name) in self.kinds:
-            self.hypers[NUMBERS[name]] = Given(value, place)
-        elif name not in bare or (name in self.kinds and not is_tensor(value)):
-            self.hypers[name] = Given(value, place)
-        elif value is not None:
-            self.inputs[name] = Given(value, place)
+        given = read(cx, self.kinds.get(name, "value"), argument.value)
+        if is_number(given.value) and NUMBERS.get(name) in self.kinds:
+            self.hypers[NUMBERS[name]] = given
+        elif name not in bare or (name in self.kinds and not is_tensor(given.value)):
+            self.hypers[name] = given
+        elif given.value is not None:
+            self.inputs[name] = given
 
     def _extra(self, cx: Context, argument: syntax.Argument, ports: list[str]) -> None:
         """A keyword that names an axis: `rearrange(..., p = 7)`, `expand(x, n = 1)`, `scatter(x, n = index)`."""
@@ -178,8 +179,13 @@ def count(number: int, what: str) -> str:
     return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
 
 
-def read(cx: Context, kind: str, expr: syntax.Expr) -> Any:
+def read(cx: Context, kind: str, expr: syntax.Expr) -> Given:
     """An argument, read as what takes it wants it."""
+    value = _read(cx, kind, expr)
+    return Given(value, expr.span, expressions.made_of(cx, expr) if isinstance(value, Fraction) else "")
+
+
+def _read(cx: Context, kind: str, expr: syntax.Expr) -> Any:
     if kind in ("axes", "axis") and expressions.names_axes(cx, expr):
         names = expressions.axes(cx, expr)
         return names if kind == "axes" else AxisName(names[0])

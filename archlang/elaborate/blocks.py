@@ -1,15 +1,16 @@
 """Blocks: a call elaborates the body for the types at hand, into a graph of its own where the block has weights, else in place."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from archlang import syntax
-from archlang.diagnostics import error
+from archlang.diagnostics import Label, error
 from archlang.elaborate import calls, signatures, statements
 from archlang.elaborate.arguments import read
 from archlang.elaborate.context import Context
-from archlang.elaborate.files import Module
+from archlang.elaborate.files import Module, refuse_taken
 from archlang.elaborate.frame import Frame
 from archlang.elaborate.hypers import check_kind
 from archlang.elaborate.limits import MAX_DEPTH, too_deep
@@ -21,6 +22,7 @@ from archlang.primitives import CONSTRUCTS
 from archlang.sizes import Condition
 from archlang.source import Span
 
+TARGET = re.compile(r"[A-Za-z]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)  # of a foreign operation
 Body = Callable[[Context, dict[str, Given]], Any]
 
 
@@ -49,7 +51,8 @@ def apply_block(cx: Context, layer: Layer, inputs: dict[str, Given], span: Span)
             return _run(here.inner(scope=Scope()), target, layer.hypers, given, span)
 
     if layer.label is None and layer.weights is None and not makes_weights(cx, target):
-        return body(inside.inner(loop=cx.loop), inputs)
+        with cx.session.budget.inline(span, outermost=not cx.inlined):
+            return body(inside.inner(loop=cx.loop, inlined=True), inputs)
     return _nest(cx, inside, layer, inputs, body, span, _memo_key(target, layer, inputs))
 
 
@@ -88,11 +91,12 @@ def _run(cx: Context, target: BlockDef, hypers: dict[str, Given], inputs: dict[s
 
 
 def _bind_hyper(cx: Context, hyper: syntax.Hyper, given: dict[str, Given], owner: str, span: Span) -> None:
-    if cx.scope.find(hyper.name) is not None:
-        raise error("A102", f"`{hyper.name}` is declared twice", hyper.span)
+    if (known := cx.scope.find(hyper.name)) is not None:
+        raise error("A102", f"`{hyper.name}` is declared twice", hyper.span, Label(known.span, "first here"))
+    refuse_taken(cx.module, hyper.name, hyper.span)
     if hyper.name in given:
         argument = given[hyper.name]
-        value = check_kind(argument.value, hyper.kind, hyper.name, argument.span)
+        value = check_kind(argument.value, hyper.kind, hyper.name, argument.span, argument.note)
         cx.scope.define(hyper.name, value, hyper.span, "hyper-parameter")
     elif hyper.default is not None:
         default = hyper.default
@@ -102,13 +106,13 @@ def _bind_hyper(cx: Context, hyper: syntax.Hyper, given: dict[str, Given], owner
     elif hyper.kind is not None and hyper.kind.optional:
         cx.scope.define(hyper.name, None, hyper.span, "hyper-parameter")
     else:
-        raise error("A301", f"`{owner}` needs `{hyper.name}`", span, hyper.span)
+        raise error("A301", f"`{owner}` needs `{hyper.name}`", span, Label(hyper.span, "declared here"))
 
 
 def hyper_default(cx: Context, hyper: syntax.Hyper, default: syntax.Expr) -> Any:
     """The default of a hyper-parameter, which may mention input axes and other hyper-parameters."""
-    value = read(cx, hyper.kind.name if hyper.kind else "value", default)
-    return check_kind(value, hyper.kind, hyper.name, default.span)
+    given = read(cx, hyper.kind.name if hyper.kind else "value", default)
+    return check_kind(given.value, hyper.kind, hyper.name, default.span, given.note)
 
 
 def _apply_foreign(cx: Context, module: Module, declared: syntax.Foreign, inputs: dict[str, Given], span: Span) -> Any:
@@ -118,8 +122,11 @@ def _apply_foreign(cx: Context, module: Module, declared: syntax.Foreign, inputs
         raise error(
             "A405", "a foreign operation states its result", declared.span, help="write `-> [..]` after its inputs"
         )
+    if declared.language != "python" or not TARGET.fullmatch(declared.target):
+        wanted = 'foreign NAME from python "package.module:function"'
+        raise error("A405", f"`{declared.target}` does not name a function", declared.span, help=f"write `{wanted}`")
     types = tuple(signatures.result_type(here, port.type, found) for port in declared.signature.results)
-    ports = tuple(port.name for port in declared.signature.inputs)
+    ports = {port.name: signatures.order(port.type, found) for port in declared.signature.inputs if port.name in inputs}
     op = Foreign(symbol=declared.name, target=declared.target, ports=ports, types=types)
     values = calls.add(cx, op, [(name, given.value) for name, given in inputs.items()], span, {})
     return values if len(values) > 1 else values[0]
@@ -151,7 +158,7 @@ def nest(cx: Context, inside: Context, name: str, span: Span, inputs: dict[str, 
     frame = Frame(Graph(name, span), cx.frame)
     before = set(cx.session.facts.conditions)
     given = {port: Given(_enter(frame, port, g.value, g.span), g.span) for port, g in inputs.items()}
-    value = body(inside.inner(frame=frame), given)
+    value = body(inside.inner(frame=frame, inlined=False), given)
     value = _leave(frame, value, span)
     frame.graph.outputs = [("", leaf) for leaf in leaves(value)]
     conditions = {c: message for c, message in cx.session.facts.conditions.items() if c not in before}

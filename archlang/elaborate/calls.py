@@ -1,6 +1,6 @@
 """Calls: arguments to layers, layers to tensors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,16 +12,17 @@ from archlang.elaborate import blocks, expressions
 from archlang.elaborate.arguments import NUMBERS, PER_NAME, bind, missing, slots
 from archlang.elaborate.context import Context
 from archlang.elaborate.frame import Frame
+from archlang.elaborate.limits import MAX_SIZE
 from archlang.elaborate.operators import BUILTINS, builtin
-from archlang.elaborate.values import BlockDef, Given, Layer, Weights, is_number, kind_of, leaves, show
-from archlang.ir import Value, WeightOf
+from archlang.elaborate.values import AxisName, BlockDef, Given, Layer, Weights, is_number, kind_of, leaves, show
+from archlang.ir import Node, Value, WeightOf
 from archlang.primitive import Construct, OpError, Param, Primitive
 from archlang.primitives import CONSTRUCTS
 from archlang.primitives.init import Init, Positions
 from archlang.primitives.init import apply as apply_init
 from archlang.shapes import TensorType, axis
 from archlang.sizes import Poly
-from archlang.source import Span
+from archlang.source import BUILTIN, Span
 
 As = tuple[str, Span] | None  # the label of `as`
 
@@ -39,7 +40,7 @@ def call(cx: Context, expr: syntax.Call, label: As = None) -> Any:
         return make(cx, target, expr.arguments, expr.span, label)
     if isinstance(target, Layer):
         return _more(cx, target.fresh(), expr, label)
-    raise error("A108", f"a {kind_of(target)} cannot be called", expr.function.span)
+    raise error("A108", f"`{expr.function.span.text}` is a {kind_of(target)} and cannot be called", expr.function.span)
 
 
 def _compile_time(cx: Context, name: str, expr: syntax.Call) -> tuple[bool, Any]:
@@ -104,7 +105,8 @@ def _more(cx: Context, layer: Layer, expr: syntax.Call, label: As) -> Any:
     bound = bind(cx, layer.target, expr.arguments, layer.inputs)
     if bound.hypers and layer.weights is not None:
         (name, given), *_ = bound.hypers.items()
-        raise error("A707", f"`{layer.weights.name}` is one layer with weights: `{name}` cannot change", given.span)
+        title = f"`{layer.weights.name}` is one layer with weights: `{name}` cannot change"
+        raise error("A707", title, given.span, Label(layer.span, "made here"))
     merged = replace(layer, hypers={**layer.hypers, **bound.hypers}, inputs=bound.inputs)
     if label is not None:
         merged = labelled(merged, *label)
@@ -147,8 +149,14 @@ def _refused(cls: type[Construct], item: dict[str, Any], hypers: dict[str, Given
     field = str(item["loc"][0]) if item["loc"] else ""
     if item["type"] == "missing":
         return error("A301", f"`{cls.name}` needs `{field}`", span)
-    place = hypers[field].span if field in hypers else span
+    given = hypers.get(field, Given(None, span))
+    place, value = given.span, given.value
     said = str(item["msg"]).removeprefix("Value error, ")
+    if said.startswith("must be a whole number") and is_number(value):
+        title = f"`{place.text}` is {value}{given.note}, and `{field}` must be a whole number"
+        return error("A207", title, place)
+    if ", and is " in said and isinstance(value, Value | Layer | tuple | AxisName):
+        said = f"{said.partition(', and is ')[0]}, and is a {kind_of(value)}: {show(value)}"
     if item["type"] == "literal_error":
         return error("A303", f"`{field}` must be {item['ctx']['expected']}, and is {show(item['input'])}", place)
     if item["type"] != "value_error":
@@ -165,15 +173,15 @@ WORDS = {
 
 
 # ---- application
-def pipe(cx: Context, value: Any, layer: Layer, span: Span) -> Any:
-    """`value -> layer`: a tensor is given to the layer, two layers are composed."""
+def pipe(cx: Context, value: Any, layer: Layer, span: Span, left: Span | None = None) -> Any:
+    """`value -> layer`: a tensor is given to the layer, two layers are composed. `left` is where the value stands."""
     if isinstance(value, Layer):
         before = value.stages if _plain_chain(value) else (value,)
         after = layer.stages if _plain_chain(layer) else (layer,)
         return Layer(None, span, stages=(*before, *after), loop=cx.loop)
     if layer.target is None:
         return blocks.apply_chain(cx, layer, value, span)
-    given = {_free_port(layer, value, span): Given(value, span)}
+    given = {_free_port(layer, value, left or span): Given(value, span)}
     if lacks := missing(layer.target, {**layer.inputs, **given}):
         raise error("A301", f"`{layer.name}` also needs {', '.join(f'`{name}`' for name in lacks)}", layer.span)
     return apply(cx, layer, given, span)
@@ -184,10 +192,11 @@ def _free_port(layer: Layer, value: Any, span: Span) -> str:
     taken = {*layer.inputs, *(port for port, field in NUMBERS.items() if field in layer.hypers)}
     port = next((port for port in slots(layer.target)[1] if port.strip("*?") not in taken), None)
     if port is None:
-        raise error("A705", f"`{layer.name}` has all its inputs", span)
+        raise error("A705", f"`{layer.name}` has all its inputs", layer.span)
     if isinstance(value, tuple) and not port.startswith("*"):
         title = f"`->` gives one value, and these are {len(value)}"
-        raise error("A705", title, span, help="bind them to names first: `a, b = ...`")
+        help = "give them names, `a, b = ...`, or make one of them: `concat([...], on = c)`"
+        raise error("A705", title, span, help=help)
     if not isinstance(value, Value | tuple):
         raise error("A705", f"`->` takes a tensor or a layer on its left, and this is a {kind_of(value)}", span)
     return port.strip("*?")
@@ -208,7 +217,8 @@ def apply(cx: Context, layer: Layer, more: dict[str, Given], span: Span) -> Any:
         inputs = _positioned(cx, layer.target, hypers, inputs, span)
     op = construct(layer.target, hypers, layer.span)
     pairs = [pair for name, given in inputs.items() for pair in _operands(name, given, layer.target)]
-    values = add(cx, op, pairs, span, {name: given.span for name, given in {**hypers, **inputs}.items()})
+    places = {name: given.span for name, given in {**hypers, **inputs}.items()}
+    values = add(cx, op, pairs, span, places, made=span if layer.span in span else layer.span)
     if params := cx.frame.graph.params(cx.frame.graph.producer(values[0])):
         cx.frame.graph.label(values[0], weights_label(cx, layer, params, span))
     return values if len(values) > 1 else values[0]
@@ -261,56 +271,110 @@ def operation(
     pairs: Sequence[tuple[str, Value]],
     fields: dict[str, Any],
     span: Span,
-    places: Sequence[Span] = (),
+    places: Mapping[str, Span] | None = None,
 ) -> Any:
-    """A primitive by its name in the registry, for the operators and subscripts of the language."""
+    """A primitive by its name in the registry, for the operators and subscripts of the language. `places` are where its
+    arguments stand; under "" the sign of an operator.
+    """
     cls = CONSTRUCTS[name]
     assert issubclass(cls, Primitive)
     hypers = {field: Given(value, span) for field, value in fields.items()}
     op = construct(cls, hypers, span)
-    spans = (
-        {argument: place for (argument, _), place in zip(pairs, places, strict=False)}
-        if len(pairs) == len(places)
-        else {}
-    )
-    values = add(cx, op, pairs, span, spans)
+    values = add(cx, op, pairs, span, places or {})
     return values if len(values) > 1 else values[0]
 
 
 def add(
-    cx: Context, op: Primitive, pairs: Sequence[tuple[str, Value]], span: Span, places: dict[str, Span]
+    cx: Context,
+    op: Primitive,
+    pairs: Sequence[tuple[str, Value]],
+    span: Span,
+    places: Mapping[str, Span],
+    made: Span | None = None,
 ) -> tuple[Value, ...]:
-    """Add a node; what the operation refuses is an error with the places of its arguments."""
+    """Add a node; what the operation refuses is an error with the places of its arguments. `made` is where to say that
+    its values come from.
+    """
     cx.session.budget.node(span)
     if cx.session.cuts:
         from archlang.elaborate.segments import honour
 
         pairs = honour(cx, op, pairs, span)
+    operands = [(argument, cx.frame.capture(value)) for argument, value in pairs]
     try:
-        return cx.frame.graph.add(
-            op, [(argument, cx.frame.capture(value)) for argument, value in pairs], facts=cx.session.facts, span=span
-        )
+        values = cx.frame.graph.add(op, operands, facts=cx.session.facts, span=made or span)
+        for value in values:
+            _check_sizes(op, value.type)
     except OpError as failure:
-        raise explain(failure, op, pairs, span, places) from None
+        raise explain(failure, operands, span, places) from None
+    return values
+
+
+def _check_sizes(op: Primitive, type_: TensorType) -> None:
+    """Every size is at least 1, and one that a machine can count."""
+    for axis in type_:
+        if isinstance(axis.size, int) and not 1 <= axis.size <= MAX_SIZE:
+            if axis.size < 1:
+                raise OpError("A216", f"`{op.name}` makes an axis `{axis.name}` of size {axis.size}")
+            raise OpError("A815", f"`{op.name}` makes an axis `{axis.name}` of more than {MAX_SIZE:,} positions")
 
 
 def explain(
-    failure: OpError, op: Primitive, pairs: Sequence[tuple[str, Value]], span: Span, places: dict[str, Span]
+    failure: OpError, operands: Sequence[tuple[str, Value]], span: Span, places: Mapping[str, Span]
 ) -> ArchError:
-    """The diagnostic of a refused operation: the place to blame first, then where each tensor was made."""
-    labels = [Label(places.get(failure.about or "", span))]
-    for argument, value in pairs:
-        place = value.graph.node(value.node).span
-        if place.source.name == "<archlang>" or any(label.span == place for label in labels):
-            continue
-        labels.append(Label(place, _origin(failure, argument, value.type)))
+    """The diagnostic of a refused operation: the place to blame first, then where what it says was made."""
+    about = failure.about or ""
+    what = {"A210": _role, "A214": _dtype}.get(failure.code) or (
+        _size if any(about in value.type for _, value in operands) else _type
+    )
+    whole = what not in (_role, _size)  # about all of a value, not one of its axes
+    named = [(_called(argument, value, places), value) for argument, value in operands if whole or about in value.type]
+    labels = [Label(places.get(about) or places.get("", span), "" if whole else _compared(named, about, what))]
+    for name, value in named:
+        made = value.graph.producer(value) if whole else _maker(value, about)
+        if made.span != BUILTIN and all(label.span != made.span for label in labels):
+            labels.append(Label(made.span, f"{f'`{name}` is ' if whole else ''}{what(value, about)} here"))
     return error(failure.code, str(failure), *labels, help=failure.help)
 
 
-def _origin(failure: OpError, argument: str, type_: TensorType) -> str:
-    if failure.about and failure.about in type_:
-        return f"{failure.about} = {type_.size(failure.about)} here"
-    return f"`{argument.partition('.')[0]}` is {type_} here"
+def _size(value: Value, axis: str) -> str:
+    return f"{axis} = {value.type.size(axis)}"
+
+
+def _role(value: Value, axis: str) -> str:
+    return f"{axis}: {value.type[axis].role}"
+
+
+def _type(value: Value, axis: str) -> str:
+    return str(value.type)
+
+
+def _dtype(value: Value, axis: str) -> str:
+    return value.type.dtype
+
+
+def _compared(named: Sequence[tuple[str, Value]], axis: str, what: Callable[[Value, str], str]) -> str:
+    """What two operands that do not agree have: `x` has c = 64, `y` has c = 96."""
+    said = {what(value, axis): f"`{name}` has {what(value, axis)}" for name, value in reversed(named)}
+    return ", ".join(reversed(said.values())) if len(said) > 1 else ""
+
+
+def _called(argument: str, value: Value, places: Mapping[str, Span]) -> str:
+    """An operand in the user's words: its name, or its text where that is short."""
+    text = places[argument].text if argument in places else ""
+    if text.isidentifier() or (argument in ("a", "b") and 0 < len(text) <= 40 and "\n" not in text):
+        return text
+    return value.graph.name_of(value) or argument.partition(".")[0]
+
+
+def _maker(value: Value, axis: str) -> Node:
+    """The operation that gave an axis its size and role: what came after it only passed them on."""
+    node = value.graph.producer(value)
+    while True:
+        passed = [v for _, v in value.graph.operands(node) if axis in v.type and v.type[axis] == value.type[axis]]
+        if not passed:
+            return node
+        node = value.graph.producer(passed[0])
 
 
 # ---- weights
@@ -334,9 +398,10 @@ def weights_label(cx: Context, layer: Layer, params: dict[str, Param], span: Spa
     elif dict(shared.params) != dict(params):
         raise error(
             "A704",
-            f"`{shared.name}` is one layer, and its inputs here need other weights: {_shapes(params)}, not {_shapes(dict(shared.params))}",
-            span,
-            layer.span,
+            f"`{shared.name}` is one layer, and its inputs here need other weights",
+            Label(span, f"needs {_shapes(params)}"),
+            Label(layer.span, f"has {_shapes(dict(shared.params))}"),
+            help="write the layer again for weights of its own",
         )
     return cx.frame.reach(shared)
 

@@ -1,11 +1,12 @@
 """Where elaboration stands: the session, and the place in it."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from archlang.diagnostics import ArchError, Collector
+from archlang.diagnostics import ArchError, Collector, Diagnostic, Label
 from archlang.elaborate.frame import Frame
 from archlang.elaborate.limits import Budget
 from archlang.elaborate.scope import Scope
@@ -16,6 +17,9 @@ from archlang.source import Span
 
 if TYPE_CHECKING:
     from archlang.elaborate.files import Module
+
+IN_CALL = "in this call"
+OF_ARGUMENTS = re.compile(r"A2(?!13|18)|A3(?!04|15|18)")  # what another call might not run into
 
 
 @dataclass
@@ -39,6 +43,7 @@ class Context:
     scope: Scope
     frame: Frame
     loop: Span | None = None  # the innermost loop without a label
+    inlined: bool = False  # inside a block without weights, which is elaborated in place
     starting: bool = False  # inside the start of a weight, where `index(n)` is one too
     calls: tuple[tuple[BlockDef, Span], ...] = ()  # the blocks around, outermost first, and where each was called
 
@@ -47,22 +52,23 @@ class Context:
 
     @contextmanager
     def blame(self) -> Iterator[None]:
-        """Errors inside a block of another file point at the call first."""
+        """Errors inside a block show the call."""
         try:
             yield
         except ArchError as failure:
             raise ArchError(*(self.blamed(d) for d in failure.diagnostics)) from None
 
-    def blamed(self, diagnostic: Any) -> Any:
-        """The diagnostic with the outermost call out of the user's own file as its first label, where it lies in another file."""
-        from archlang.diagnostics import Label
-
-        if not diagnostic.labels or not self.calls:
+    def blamed(self, diagnostic: Diagnostic) -> Diagnostic:
+        """The diagnostic with the call that led to it: the first place where the code is of the standard library, else
+        the last."""
+        labels = diagnostic.labels
+        calls = [span for _, span in self.calls if not span.source.name.startswith("std.")]
+        if not labels or not calls or any(label.text == IN_CALL for label in labels):
             return diagnostic
-        home = self.calls[0][1].source
-        if any(label.span.source is home for label in diagnostic.labels[:1]):
+        said = [label for label in labels if label.span == calls[-1]]
+        if labels[0].span.source.name.startswith("std."):
+            first = said[0] if said else Label(calls[-1], IN_CALL)
+            return replace(diagnostic, labels=(first, *(label for label in labels if label is not first)))
+        if any(label.span in calls[-1] for label in labels) or not OF_ARGUMENTS.match(diagnostic.code):
             return diagnostic
-        call = next((span for _, span in reversed(self.calls) if span.source is home), None)
-        if call is None or any(label.span == call for label in diagnostic.labels):
-            return diagnostic
-        return replace(diagnostic, labels=(Label(call, "in this call"), *diagnostic.labels))
+        return replace(diagnostic, labels=(*labels, Label(calls[-1], IN_CALL)))

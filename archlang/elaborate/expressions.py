@@ -2,23 +2,39 @@
 
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 from archlang import syntax
 from archlang.diagnostics import ArchError, Label, error, suggest
 from archlang.elaborate import calls
 from archlang.elaborate.context import Context
+from archlang.elaborate.files import refuse_taken
+from archlang.elaborate.hints import hint
 from archlang.elaborate.limits import check_length
 from archlang.elaborate.operators import BUILTINS, CONSTANTS, arithmetic, both, compare
 from archlang.elaborate.scope import Scope
-from archlang.elaborate.values import UNKNOWN, AxisName, BlockDef, Conditions, Layer, fresh, is_number, kind_of, show
+from archlang.elaborate.values import (
+    UNKNOWN,
+    AxisName,
+    BlockDef,
+    Conditions,
+    Layer,
+    Unknown,
+    fresh,
+    is_number,
+    kind_of,
+    leaves,
+    show,
+    weigh,
+)
 from archlang.ir import Value
 from archlang.primitive import AxisMap, Construct
 from archlang.primitives import CONSTRUCTS
 from archlang.primitives.init import Init
 from archlang.primitives.init import combine as combine_init
-from archlang.shapes import axis
-from archlang.sizes import Poly, denominator
+from archlang.shapes import TensorType, axis
+from archlang.sizes import Poly, fraction
 from archlang.source import Span
 
 
@@ -46,32 +62,31 @@ def as_whole(cx: Context, value: Any, expr: syntax.Expr) -> Any:
     if not is_number(value):
         raise error("A303", f"a whole number is needed, and this is a {kind_of(value)}: {show(value)}", expr.span)
     if isinstance(value, Poly):
-        if (scale := denominator(value)) != 1 and not cx.session.facts.divides(scale, value * scale):
+        above, below = fraction(value)
+        if below != 1 and not cx.session.facts.divides(below, above):
             raise error("A207", f"`{expr.span.text}` is {value}, which is not whole", expr.span)
         return value
     if isinstance(value, float) or Fraction(value).denominator != 1:
-        raise error("A207", f"`{expr.span.text}` is {_sum(cx, expr)}, which is not a whole number", expr.span)
+        title = f"`{expr.span.text}` is {show(value)}{made_of(cx, expr)}, which is not a whole number"
+        raise error("A207", title, expr.span)
     return int(value)
 
 
-def _sum(cx: Context, expr: syntax.Expr) -> str:
-    """The arithmetic with its values: `c / 3` with c = 64."""
-    names = dict.fromkeys(node.id for node in _names(expr))
-    known = [
-        f"{name} = {show(binding.value)}"
-        for name in names
-        if (binding := cx.scope.find(name)) and is_number(binding.value)
-    ]
-    value = show(evaluate(cx, expr))
-    return f"{value} (with {', '.join(known)})" if known else value
+def made_of(cx: Context, expr: syntax.Expr) -> str:
+    """The numbers in an expression with their values: ` (with c = 64)` for `c / 3`."""
+    known = {part.span.text: evaluate(cx, part) for part in _parts(cx, expr)}
+    shown = ", ".join(f"{text} = {value}" for text, value in known.items() if str(value) != text)
+    return f" (with {shown})" if shown else ""
 
 
-def _names(expr: Any) -> list[syntax.Name]:
+def _parts(cx: Context, expr: Any) -> list[syntax.Expr]:
     if isinstance(expr, syntax.Name):
-        return [expr]
+        return [expr] if (binding := cx.scope.find(expr.id)) and is_number(binding.value) else []
+    if isinstance(expr, syntax.Attribute):
+        return [expr] if isinstance(expr.value, syntax.Name) else []
     if isinstance(expr, syntax.Binary):
-        return _names(expr.left) + _names(expr.right)
-    return _names(expr.operand) if isinstance(expr, syntax.Unary) else []
+        return _parts(cx, expr.left) + _parts(cx, expr.right)
+    return _parts(cx, expr.operand) if isinstance(expr, syntax.Unary) else []
 
 
 def truth(cx: Context, expr: syntax.Expr) -> bool:
@@ -85,7 +100,8 @@ def truth(cx: Context, expr: syntax.Expr) -> bool:
             help="give the axis a size, or state it with `require`",
         )
     if not isinstance(value, bool):
-        raise error("A303", f"a condition is true or false, and this is a {kind_of(value)}", expr.span)
+        help = "`where(condition, a, b)` chooses for each element" if isinstance(value, Value) else None
+        raise error("A303", f"a condition is true or false, and this is a {kind_of(value)}", expr.span, help=help)
     return value
 
 
@@ -120,7 +136,7 @@ def lookup(cx: Context, name: str, span: Span) -> Any:
         raise error("A106", f"`{name}` is a function and needs its arguments", span)
     if name in cx.module.places:
         raise ArchError()
-    raise error("A101", f"there is no `{name}` here", span, help=suggest(name, known_names(cx)))
+    raise error("A101", f"there is no `{name}` here", span, help=hint(name, known_names(cx)))
 
 
 def known_names(cx: Context) -> list[str]:
@@ -131,8 +147,9 @@ def known_names(cx: Context) -> list[str]:
 def _list(cx: Context, expr: syntax.List) -> Any:
     if any(item.name is not None for item in expr.items):
         return AxisMap(tuple(_axis_item(cx, item) for item in expr.items))
-    check_length(len(expr.items), expr.span)
-    return tuple(evaluate(cx, item.value) for item in expr.items)
+    values = tuple(evaluate(cx, item.value) for item in expr.items)
+    check_length(weigh(values), expr.span)
+    return values
 
 
 def _axis_item(cx: Context, item: syntax.Argument) -> tuple[str, Any]:
@@ -150,6 +167,7 @@ def _comprehension(cx: Context, expr: syntax.Comprehension) -> Any:
         inner = cx.inner(scope=Scope(cx.scope))
         unpack(inner, expr.targets, item)
         values.append(evaluate(inner, expr.value))
+    check_length(weigh(tuple(values)), expr.span)
     return tuple(values)
 
 
@@ -157,12 +175,8 @@ def items(cx: Context, expr: syntax.Expr) -> tuple[Any, ...]:
     """The items of a list that a loop runs over."""
     value = evaluate(cx, expr)
     if not isinstance(value, tuple):
-        raise error(
-            "A303",
-            f"a loop runs over a list, and this is a {kind_of(value)}",
-            expr.span,
-            help="write `range(n)` to count",
-        )
+        help = f"write `range({expr.span.text})` to count" if is_number(value) else None
+        raise error("A303", f"a loop runs over a list, and this is a {kind_of(value)}", expr.span, help=help)
     return value
 
 
@@ -182,6 +196,7 @@ def _define(cx: Context, item: syntax.Name | syntax.Pattern, value: Any) -> None
     if isinstance(item, syntax.Pattern):
         unpack(cx, item, value)
     else:
+        refuse_taken(cx.module, item.id, item.span)
         cx.scope.define(item.id, value, item.span, "loop variable")
 
 
@@ -229,12 +244,13 @@ def _number_binary(expr: syntax.Binary, left: Any, right: Any) -> Any:
 
 def _other_binary(expr: syntax.Binary, left: Any, right: Any) -> Any:
     if expr.op == "+" and isinstance(left, tuple) and isinstance(right, tuple):
-        check_length(len(left) + len(right), expr.span)
+        check_length(weigh(left) + weigh(right), expr.span)
         return left + right
     if expr.op == "*" and isinstance(left, tuple) and isinstance(right, int):
-        check_length(len(left) * right, expr.span)
+        check_length(weigh(left) * right, expr.span)
         return left * right
     if expr.op == "+" and isinstance(left, str) and isinstance(right, str):
+        check_length(len(left) + len(right), expr.span)
         return left + right
     if expr.op == "in" and isinstance(right, tuple):
         return left in right
@@ -255,7 +271,15 @@ def _tensor_binary(cx: Context, expr: syntax.Binary, left: Any, right: Any) -> A
         return _other_binary(expr, left, right)
     fields = {side: value for side, value in (("left", left), ("right", right)) if not isinstance(value, Value)}
     pairs = [(port, value) for port, value in (("a", left), ("b", right)) if isinstance(value, Value)]
-    return calls.operation(cx, name, pairs, fields, expr.span, (expr.left.span, expr.right.span))
+    return calls.operation(cx, name, pairs, fields, expr.span, _places(expr))
+
+
+def _places(expr: syntax.Binary) -> dict[str, Span]:
+    """Where the operands and the sign of an operator stand."""
+    left, right = expr.left.span, expr.right.span
+    sign = left.source.text.find(expr.op, left.end, right.start)
+    at = Span(left.source, sign, sign + len(expr.op)) if sign >= 0 else expr.span
+    return {"a": left, "b": right, "": at}
 
 
 def _logic(cx: Context, expr: syntax.Binary) -> Any:
@@ -265,7 +289,7 @@ def _logic(cx: Context, expr: syntax.Binary) -> Any:
     right = evaluate(cx, expr.right)
     if isinstance(left, Value) and isinstance(right, Value):
         pairs = [("a", left), ("b", right)]
-        return calls.operation(cx, f"logical_{expr.op}", pairs, {}, expr.span, (expr.left.span, expr.right.span))
+        return calls.operation(cx, f"logical_{expr.op}", pairs, {}, expr.span, _places(expr))
     if isinstance(left, Conditions) or isinstance(right, Conditions):
         if expr.op == "and" or right is True:
             return both(left, right, expr.span) if expr.op == "and" else True
@@ -296,7 +320,7 @@ def _match(cx: Context, expr: syntax.Match) -> Any:
 # ---- layers
 def _pipe(cx: Context, expr: syntax.Pipe) -> Any:
     value = evaluate(cx, expr.stages[0])
-    for stage in expr.stages[1:]:
+    for before, stage in pairwise(expr.stages):
         layer = evaluate(cx, stage)
         if not isinstance(layer, Layer):
             what = f"a {kind_of(layer)}"
@@ -306,7 +330,7 @@ def _pipe(cx: Context, expr: syntax.Pipe) -> Any:
                 else None
             )
             raise error("A705", f"`->` needs a layer on its right, and this is {what}", stage.span, help=help)
-        value = calls.pipe(cx, value, layer, expr.stages[0].span.to(stage.span))
+        value = calls.pipe(cx, value, layer, before.span.to(stage.span), before.span)
     return value
 
 
@@ -375,6 +399,11 @@ def _of_list(cx: Context, value: tuple[Any, ...], subscript: syntax.Subscript) -
     return fresh(value[at])
 
 
+def _first_axis(type_: TensorType) -> str:
+    """The axis that an index most likely means."""
+    return next((axis.name for axis in type_ if axis.role != "batch"), "b")
+
+
 def _slice(cx: Context, part: syntax.Slice) -> slice:
     bounds = [None if bound is None else whole(cx, bound) for bound in (part.start, part.stop, part.step)]
     if bounds[2] == 0:
@@ -388,7 +417,7 @@ def _on_axis(cx: Context, value: Value, subscript: syntax.Subscript) -> Any:
             "A211",
             "axes are found by name",
             subscript.span,
-            help=f"write `x[{value.type.names[0] if value.type.names else 'n'} = ...]`",
+            help=f"write `[{_first_axis(value.type)} = {subscript.span.text}]`",
         )
     if subscript.axis not in value.type:
         raise error(
@@ -444,7 +473,7 @@ def names_axes(cx: Context, expr: syntax.Expr) -> bool:
     if not isinstance(expr, syntax.Name):
         return False
     binding = cx.scope.find(expr.id)
-    return binding is None or not (binding.value is UNKNOWN or isinstance(binding.value, Value | Layer))
+    return binding is None or not any(isinstance(leaf, Unknown | Value | Layer) for leaf in leaves(binding.value))
 
 
 def _scan(cx: Context, expr: syntax.Scan) -> Any:

@@ -29,8 +29,8 @@ KINDS = (
 )
 
 
-def check_kind(value: Any, kind: syntax.Kind | None, name: str, span: Span) -> Any:
-    """The argument as its kind wants it; raises A303."""
+def check_kind(value: Any, kind: syntax.Kind | None, name: str, span: Span, note: str = "") -> Any:
+    """The argument as its kind wants it; raises A303. `note` says what numbers made it."""
     if kind is None:
         return value
     if kind.name not in KINDS:
@@ -45,12 +45,12 @@ def check_kind(value: Any, kind: syntax.Kind | None, name: str, span: Span) -> A
     if kind.name == "list":
         if not isinstance(value, tuple):
             raise error("A303", f"`{name}` is a list, and this is a {kind_of(value)}: {show(value)}", span)
-        return tuple(check_kind(item, kind.item, f"an item of {name}", span) for item in value)
+        return tuple(check_kind(item, kind.item, f"{name}[{i}]", span) for i, item in enumerate(value))
+    if kind.name == "int" and is_number(value) and not _fits(value, "int"):
+        raise error("A207", f"`{span.text}` is {show(value)}{note}, and `{name}` must be a whole number", span)
     if not _fits(value, kind.name):
-        detail = (
-            f", which is not whole: {show(value)}" if kind.name == "int" and is_number(value) else f": {show(value)}"
-        )
-        raise error("A303", f"`{name}` is of kind {kind.name}, and this is a {kind_of(value)}{detail}", span)
+        said = f"a {kind_of(value)}{'' if value is None else f': {show(value)}'}"
+        raise error("A303", f"`{name}` is of kind {kind.name}, and this is {said}", span)
     return value
 
 

@@ -1,28 +1,45 @@
 """Elaboration is total: every file ends within these bounds or with an error that has a place."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from archlang.diagnostics import ArchError, error
 from archlang.source import Span
 
-MAX_STEPS = 20_000_000
+FREE_STEPS = 200_000
+STEPS_PER_NODE = 100
 MAX_NODES = 1_000_000
+MAX_INLINED = 2_000
 MAX_DEPTH = 64
 MAX_LIST = 1_000_000
+MAX_SIZE = 2**40
 MAX_BITS = 4_096
 
 
 @dataclass
 class Budget:
-    """What one elaboration has used."""
+    """What one elaboration has used: steps of compile-time code in proportion to the operations that they make."""
 
     steps: int = 0
     nodes: int = 0
+    inlined: int = 0  # blocks without weights in the outermost one of these
 
     def step(self, span: Span) -> None:
         self.steps += 1
-        if self.steps > MAX_STEPS:
-            raise error("A811", f"the file takes more than {MAX_STEPS:,} steps to read", span)
+        if self.steps > FREE_STEPS + STEPS_PER_NODE * self.nodes:
+            raise error("A811", f"more than {self.steps - 1:,} steps of computing for {self.nodes:,} operations", span)
+
+    @contextmanager
+    def inline(self, span: Span, outermost: bool) -> Iterator[None]:
+        """Elaborate a block in place; one that calls others twice, which do so again, would never end."""
+        before = self.inlined
+        self.inlined = 1 if outermost else before + 1
+        if self.inlined > MAX_INLINED:
+            raise error("A814", f"a block without weights calls more than {MAX_INLINED:,} others", span)
+        yield
+        if outermost:
+            self.inlined = before
 
     def node(self, span: Span) -> None:
         self.nodes += 1
@@ -33,7 +50,7 @@ class Budget:
 def check_length(length: object, span: Span) -> None:
     """Refuse lists and loops that are too long."""
     if isinstance(length, int) and length > MAX_LIST:
-        raise error("A813", f"more than {MAX_LIST:,} items", span)
+        raise error("A813", f"a list or loop of more than {MAX_LIST:,} items", span)
 
 
 def too_deep(span: Span) -> ArchError:

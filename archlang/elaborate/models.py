@@ -3,18 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import isfinite
 from typing import Any
 
 from archlang import syntax
-from archlang.diagnostics import Collector, Diagnostic, Label, error, suggest
+from archlang.diagnostics import ArchError, Collector, Diagnostic, Label, error, suggest
 from archlang.elaborate import blocks, calls, expressions, signatures, statements
 from archlang.elaborate.arguments import read
 from archlang.elaborate.context import Context, Session
-from archlang.elaborate.files import Module
+from archlang.elaborate.files import Module, refuse_taken
 from archlang.elaborate.frame import Frame
 from archlang.elaborate.hypers import check_kind
 from archlang.elaborate.scope import Binding, Scope
-from archlang.elaborate.values import Given, kind_of
+from archlang.elaborate.values import Given, kind_of, show
 from archlang.ir import Arrange, Graph, Value
 from archlang.parser import parse_expression
 from archlang.sizes import Condition
@@ -123,10 +124,17 @@ def _settings(model: syntax.Model, variant: str | None) -> list[syntax.Setting]:
                 help=suggest(name, known) or f"it has {', '.join(known) or 'none'}",
             )
         if known[name] in chain:
-            raise error("A504", f"variant `{name}` starts from itself", known[name].span)
+            raise _circle(known, chain[chain.index(known[name]) :])
         chain.append(known[name])
         place, name = known[name].span, known[name].base
     return [setting for item in reversed(chain) for setting in item.settings]
+
+
+def _circle(known: Mapping[str, syntax.Variant], circle: list[syntax.Variant]) -> ArchError:
+    """The same words whichever variant of the circle was asked for."""
+    first = min(circle, key=list(known.values()).index)
+    others = [Label(item.span, "in the circle") for item in circle if item is not first]
+    return error("A504", f"variant `{first.name}` starts from itself", first.span, *others)
 
 
 def outside(name: str, value: Any) -> Given:
@@ -148,7 +156,9 @@ def _from_python(name: str, value: Any) -> Any:
     if isinstance(value, bool | int | str | Fraction) or value is None:
         return value
     if isinstance(value, float):
-        exact = Fraction(str(value)) if value == value and abs(value) != float("inf") else Fraction(0)
+        if not isfinite(value):
+            raise error("A306", f"the setting `{name}` is not a finite number: {value}")
+        exact = Fraction(str(value))
         return int(exact) if exact.denominator == 1 else exact
     if isinstance(value, list | tuple):
         return tuple(_from_python(name, item) for item in value)
@@ -158,12 +168,9 @@ def _from_python(name: str, value: Any) -> Any:
 
 
 def _define(cx: Context, hyper: syntax.Hyper, given: Given | None) -> None:
-    if hyper.name in cx.scope.names:
-        raise error("A102", f"`{hyper.name}` is declared twice", hyper.span)
-    if hyper.name in cx.module.names:
-        raise error(
-            "A104", f"`{hyper.name}` is already the name of a block", hyper.span, cx.module.places[hyper.name][0]
-        )
+    if (known := cx.scope.names.get(hyper.name)) is not None:
+        raise error("A102", f"`{hyper.name}` is declared twice", hyper.span, Label(known.span, "first here"))
+    refuse_taken(cx.module, hyper.name, hyper.span)
     if given is None:
         if hyper.default is None and not (hyper.kind and hyper.kind.optional):
             raise error(
@@ -176,18 +183,14 @@ def _define(cx: Context, hyper: syntax.Hyper, given: Given | None) -> None:
         make = (lambda: blocks.hyper_default(cx, hyper, default)) if default is not None else None
         cx.scope.names[hyper.name] = Binding(None, hyper.span, "hyper-parameter", make)
         return
-    value = (
-        read(cx, hyper.kind.name if hyper.kind else "value", given.value)
-        if isinstance(given.value, syntax.Expr)
-        else given.value
-    )
-    value = check_kind(value, hyper.kind, hyper.name, given.span)
+    if isinstance(given.value, syntax.Expr):
+        given = read(cx, hyper.kind.name if hyper.kind else "value", given.value)
+    value = check_kind(given.value, hyper.kind, hyper.name, given.span, given.note)
     if hyper.kind is None and hyper.default is not None:
         like = expressions.evaluate(cx, hyper.default)
         if like is not None and kind_of(like) != kind_of(value):
-            raise error(
-                "A303", f"`{hyper.name}` is a {kind_of(like)}, and this is a {kind_of(value)}", given.span, hyper.span
-            )
+            title = f"`{hyper.name}` is a {kind_of(like)}, and this is a {kind_of(value)}: {show(value)}"
+            raise error("A303", title, given.span, Label(hyper.span, "declared here"))
     cx.scope.define(hyper.name, value, hyper.span, "hyper-parameter")
 
 
@@ -205,6 +208,7 @@ def _input(cx: Context, statement: syntax.Input) -> None:
         raise error(
             "A102", f"`{port.name}` is defined twice", Label(port.span), Label(known.span, f"{known.word} here")
         )
+    refuse_taken(cx.module, port.name, port.span)
     type_ = signatures.declare(cx, port.type, "input")
     value = cx.frame.graph.add_input(port.name, type_, port.span)
     cx.scope.define(port.name, value, port.span, "input")
@@ -218,8 +222,6 @@ def _output(cx: Context, statement: syntax.Output) -> None:
     value = expressions.evaluate(cx, statement.value)
     if not isinstance(value, Value):
         raise error("A303", f"an output is a tensor, and this is a {kind_of(value)}", statement.value.span)
-    if any(name == statement.name for name, _ in cx.frame.graph.outputs):
-        raise error("A102", f"the output `{statement.name}` is defined twice", statement.span)
     if statement.type is not None:
         signatures.match(
             cx, statement.type, value.type, statement.value.span, f"`{statement.name}`", signatures.Match()

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 from archlang import sizes
-from archlang.diagnostics import ArchError, error
+from archlang.diagnostics import ArchError, Label, error
 from archlang.elaborate.limits import MAX_BITS, check_length, check_number
 from archlang.elaborate.values import Conditions, Number, is_number, kind_of, show
 from archlang.sizes import Condition, Poly, decide, equation
@@ -87,8 +88,8 @@ def builtin(name: str, arguments: list[Any], span: Span) -> Any:
     """A compile-time function; raises A301 for a wrong count of arguments and A303 for a wrong kind."""
     try:
         return plain(BUILTINS[name](*arguments))
-    except ArchError:
-        raise
+    except ArchError as failure:
+        raise ArchError(*(replace(d, labels=(Label(span),)) for d in failure.diagnostics)) from None
     except ZeroDivisionError:
         raise error("A306", f"division by zero: `{span.text}`", span) from None
     except OverflowError:

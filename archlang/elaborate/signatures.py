@@ -7,6 +7,7 @@ from archlang import syntax
 from archlang.diagnostics import Label, error, suggest
 from archlang.elaborate import expressions
 from archlang.elaborate.context import Context
+from archlang.elaborate.files import refuse_taken
 from archlang.elaborate.values import Given, kind_of, show
 from archlang.ir import Value
 from archlang.shapes import ROLES, Axis, Role, TensorType, axis, is_float
@@ -18,9 +19,10 @@ Packs = dict[str, tuple[Axis, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The packs that one signature has bound so far, and where each size of an axis name came from."""
+    """The packs and sizes that one signature has bound so far, with where each came from."""
 
     packs: dict[str, tuple[tuple[Axis, ...], Span]] = field(default_factory=dict)
+    sizes: dict[str, Label] = field(default_factory=dict)
 
 
 def role_of(declared: syntax.Axis) -> Role | None:
@@ -87,7 +89,7 @@ def match(
         _match_pack(cx, packs[0], rest, place, what, found)
     for a in named:
         _match_role(a, actual[a.name], place)
-        _match_size(cx, a, actual.size(a.name), place, what, word)
+        _match_size(cx, a, actual.size(a.name), Label(place, f"{what} has {a.name} = {actual.size(a.name)}"), found, word)
 
 
 def _match_pack(cx: Context, pack: syntax.Pack, rest: tuple[Axis, ...], place: Span, what: str, found: Match) -> None:
@@ -122,21 +124,19 @@ def _match_role(declared: syntax.Axis, actual: Axis, place: Span) -> None:
         )
 
 
-def _match_size(cx: Context, declared: syntax.Axis, actual: Size, place: Span, what: str, word: str) -> None:
+def _match_size(cx: Context, declared: syntax.Axis, actual: Size, has: Label, found: Match, word: str) -> None:
     name = unknown(cx, declared)
     if name is not None:
         cx.scope.define(name, actual, declared.span, word)
+        found.sizes[name] = has
         return
     want = declared_size(cx, declared)
     if not cx.session.facts.equal(want, actual):
-        source = cx.scope.find(declared.name) if declared.size is None else None
-        origin = source.span if source is not None else declared.span
-        raise error(
-            "A204",
-            "axis sizes do not agree",
-            Label(place, f"{what} has {declared.name} = {actual}"),
-            Label(origin, f"{declared.name} = {want} here"),
-        )
+        origins = [Label(declared.span, f"{declared.name} = {want} here")]
+        if isinstance(declared.size, syntax.Name | None):
+            name = declared.size.id if declared.size else declared.name
+            origins = [found.sizes[name], *origins] if name in found.sizes else origins
+        raise error("A204", "axis sizes do not agree", has, *(o for o in origins if o.span != has.span))
 
 
 def unknown(cx: Context, declared: syntax.Axis) -> str | None:
@@ -169,7 +169,7 @@ def declare(cx: Context, declared: syntax.Type, word: str) -> TensorType:
     axes: list[Axis] = []
     for a in declared.axes:
         if isinstance(a, syntax.Pack):
-            raise error("A217", f"a {word} needs all of its axes", a.span)
+            raise error("A217", f"{'an' if word == 'input' else 'a'} {word} names all of its axes", a.span)
         if any(other.name == a.name for other in axes):
             raise error("A218", f"axis `{a.name}` stands twice in one type", a.span)
         role = role_of(a)
@@ -215,6 +215,7 @@ def bind_inputs(cx: Context, signature: syntax.Signature, given: dict[str, Given
                 Label(port.span),
                 Label(other.span, f"{other.word} here"),
             )
+        refuse_taken(cx.module, port.name, port.span)
         cx.scope.define(port.name, value, port.span, "input")
     return found
 
@@ -254,3 +255,11 @@ def result_type(cx: Context, declared: syntax.Type, found: Match) -> TensorType:
         else:
             axes.append(axis(a.name, declared_size(cx, a), role_of(a)))
     return TensorType(tuple(axes), declared.dtype or "float")
+
+
+def order(declared: syntax.Type, found: Match) -> tuple[str, ...]:
+    """The axes of a declared type in the order that is written, packs spelled out."""
+    names: list[str] = []
+    for a in declared.axes:
+        names += [a.name] if isinstance(a, syntax.Axis) else [other.name for other in found.packs[a.name][0]]
+    return tuple(names)

@@ -8,6 +8,7 @@ from archlang import syntax
 from archlang.diagnostics import ArchError, Label, error
 from archlang.elaborate import blocks, calls, expressions, signatures
 from archlang.elaborate.context import Context
+from archlang.elaborate.files import refuse_taken
 from archlang.elaborate.frame import Frame
 from archlang.elaborate.limits import check_length
 from archlang.elaborate.scope import Binding, Scope
@@ -88,10 +89,7 @@ def _bind(cx: Context, statement: syntax.Bind) -> None:
 
 def bind_name(cx: Context, name: str, value: Any, span: Span) -> None:
     """`name = value`; a layer gets weights of that name."""
-    if name in cx.module.names and cx.scope.find(name) is None:
-        raise error(
-            "A104", f"`{name}` is already the name of a block", Label(span), Label(cx.module.places[name][0], "here")
-        )
+    refuse_taken(cx.module, name, span)
     value = calls.share(value, name, cx.frame)
     if isinstance(value, Value) and value.graph is cx.frame.graph:
         cx.frame.graph.rename(value, name)
@@ -171,7 +169,9 @@ def _repeat(cx: Context, statement: syntax.Repeat) -> None:
     count = expressions.whole(cx, statement.count)
     if not isinstance(count, int) or count < 0:
         raise error(
-            "A317", f"`repeat` needs a count that is known and not negative, and this is {count}", statement.count.span
+            "A317",
+            f"`repeat` needs a count that is known and not negative, and this is {count}{expressions.made_of(cx, statement.count)}",
+            statement.count.span,
         )
     check_length(count, statement.count.span)
     _loop(cx, statement, count, lambda inner, i: None)

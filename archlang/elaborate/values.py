@@ -63,10 +63,11 @@ class BlockDef:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """An argument: its value and where it stands."""
+    """An argument: its value, where it stands, and the numbers that made it where it is not whole."""
 
     value: Any
     span: Span
+    note: str = ""
 
 
 Target: TypeAlias = type[Primitive] | BlockDef
@@ -129,6 +130,11 @@ def leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
+def weigh(value: Any) -> int:
+    """The number of values in a list of lists."""
+    return sum(map(weigh, value)) + 1 if isinstance(value, tuple) else 1
+
+
 def is_number(value: Any) -> bool:
     return isinstance(value, int | Fraction | float | Poly) and not isinstance(value, bool)
 
@@ -154,9 +160,11 @@ def show(value: Any) -> str:
     if value is None:
         return "none"
     if isinstance(value, str):
-        return f'"{value}"'
+        return f'"{value if len(value) <= 60 else value[:60] + "..."}"'
     if isinstance(value, Value):
         return str(value.type)
+    if isinstance(value, Layer):
+        return f"`{value}`"
     if isinstance(value, tuple):
         shown = ", ".join(show(item) for item in value[:8])
         return f"[{shown}{', ...' if len(value) > 8 else ''}]"
