@@ -205,9 +205,10 @@ def _pasted(classes: Sequence[Class]) -> list[str]:
 def _imports(inherited: Sequence[str], code: Sequence[str], pasted: Sequence[str]) -> list[str]:
     """Import lines, sorted as isort does: the standard library, a blank line, torch."""
     found = {"import torch", "from torch import nn", *inherited}
-    if any(re.search(r"\bF\s*\.", text) for text in code):
+    text = "\n".join(code)  # a chain may break its line after the first name
+    if re.search(r"\bF\s*\.", text):
         found.add("import torch.nn.functional as F")
-    if any(re.search(r"\bmath\s*\.", text) for text in code):
+    if re.search(r"\bmath\s*\.", text):
         found.add("import math")
     torch = sorted((line for line in _merged(found) if "torch" in line), key=_import_order)
     other = sorted((line for line in _merged(found) if "torch" not in line), key=_import_order)
