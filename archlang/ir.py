@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib import import_module
 from typing import Any, ClassVar
 
 import networkx as nx
@@ -90,11 +91,30 @@ class Foreign(Primitive):
 
     symbol: str
     target: str
-    ports: tuple[str, ...]
-    types: tuple[TensorType, ...]
+    ports: dict[str, tuple[str, ...]]  # the inputs, with the order of axes in which the function takes them
+    types: tuple[InstanceOf[TensorType], ...]
+
+    @property
+    def module(self) -> str:
+        """The Python module that it comes from."""
+        return self.target.partition(":")[0]
 
     def infer(self, facts: Facts, *inputs: TensorType) -> tuple[TensorType, ...]:
         return self.types
+
+    def emit(self, code: Emission, *inputs: Term) -> Term | tuple[Term, ...]:
+        given = [code.permute(term, order).code for term, order in zip(inputs, self.ports.values(), strict=True)]
+        text = f"{self.target.replace(':', '.')}({', '.join(given)})"
+        if len(self.types) == 1:
+            return Term(text, self.types[0].names)
+        return code.unpack(text, *(type_.names for type_ in self.types))
+
+    def reference(self, types: Types, *inputs: Named) -> Named | tuple[Named, ...]:
+        function = getattr(import_module(self.module), self.target.partition(":")[2])
+        made = function(*(given.to(order) for given, order in zip(inputs, self.ports.values(), strict=True)))
+        if len(self.types) == 1:
+            return Named(made, self.types[0].names)
+        return tuple(Named(tensor, type_.names) for tensor, type_ in zip(made, self.types, strict=True))
 
     def mixes(self, *inputs: TensorType) -> frozenset[str]:
         """Anything may happen in it."""
