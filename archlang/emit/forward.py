@@ -12,7 +12,7 @@ from archlang.emit.scope import SLOT, Held, Scope, is_atom, place
 from archlang.emit.sizes import LocalSizes, Place
 from archlang.emit.switches import width
 from archlang.emit.writer import Writer
-from archlang.ir import Call, Graph, Input, Node, Parameter, Value, WeightOf
+from archlang.ir import Call, Foreign, Graph, Input, Node, Parameter, Value, WeightOf
 from archlang.primitive import Term
 from archlang.shapes import is_float
 from archlang.sizes import Condition, Poly
@@ -34,7 +34,8 @@ class Forward:
     ) -> None:
         self.graph, self.called, self.root, self.conditions = graph, called, root is not None, root or ()
         self.draft = Draft(graph)
-        self.scope = Scope(helpers.known())  # a variable of that name would hide a helper
+        outside = {node.op.module.partition(".")[0] for node in graph if isinstance(node.op, Foreign)}
+        self.scope = Scope({*helpers.known(), *outside})  # a variable of that name would hide it
         self.held: dict[tuple[int, int], Held] = {}
         self.lines: list[str] = []
         self.witnesses: dict[str, tuple[str, str]] = {}  # attribute to (variable, the line that reads it)

@@ -2,6 +2,7 @@
 
 import builtins
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -203,16 +204,16 @@ def _pasted(classes: Sequence[Class]) -> list[str]:
 
 
 def _imports(inherited: Sequence[str], code: Sequence[str], pasted: Sequence[str]) -> list[str]:
-    """Import lines, sorted as isort does: the standard library, a blank line, torch."""
+    """Import lines, sorted as isort does: the standard library, a blank line, torch and others."""
     found = {"import torch", "from torch import nn", *inherited}
     text = "\n".join(code)  # a chain may break its line after the first name
     if re.search(r"\bF\s*\.", text):
         found.add("import torch.nn.functional as F")
     if re.search(r"\bmath\s*\.", text):
         found.add("import math")
-    torch = sorted((line for line in _merged(found) if "torch" in line), key=_import_order)
-    other = sorted((line for line in _merged(found) if "torch" not in line), key=_import_order)
-    return [*other, *([""] if other else []), *torch]
+    standard = [line for line in _merged(found) if line.split()[1].partition(".")[0] in sys.stdlib_module_names]
+    others = [line for line in _merged(found) if line not in standard]
+    return [*sorted(standard, key=_import_order), *([""] if standard else []), *sorted(others, key=_import_order)]
 
 
 def _merged(lines: Iterable[str]) -> Iterator[str]:
