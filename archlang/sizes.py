@@ -29,8 +29,8 @@ class Atom:
         if not self.arguments:
             return self.name
         if self.name == "floor":
-            scale = denominator(self.arguments[0])
-            return f"{_wrap(self.arguments[0] * scale)} // {scale}"
+            above, below = fraction(self.arguments[0])
+            return f"{_wrap(above)} // {_wrap(below)}"
         return f"{self.name}({', '.join(map(str, self.arguments))})"
 
 
@@ -130,11 +130,15 @@ def symbols(size: Size) -> frozenset[str]:
 
 def symbol(name: str) -> Poly:
     """The free size `name`."""
-    return Poly(((((Atom(name), 1),), 1),))
+    return _atom(Atom(name))
 
 
 def _opaque(name: str, *arguments: Size) -> Poly:
-    return Poly(((((Atom(name, arguments), 1),), 1),))
+    return _atom(Atom(name, arguments))
+
+
+def _atom(atom: Atom) -> Poly:
+    return Poly(((((atom, 1),), 1),))
 
 
 def _terms(size: Size) -> tuple[tuple[Monomial, Rational], ...]:
@@ -162,7 +166,11 @@ def _sum(terms: Iterable[tuple[Monomial, Rational]]) -> Size:
     if len(kept) == 1 and not kept[0][0]:
         return kept[0][1]
     # highest power first, then by name
-    return Poly(tuple(sorted(kept, key=lambda term: (-sum(p for _, p in term[0]), str([str(a) for a, _ in term[0]])))))
+    return Poly(tuple(sorted(kept, key=_rank)))
+
+
+def _rank(term: tuple[Monomial, Rational]) -> tuple[int, list[tuple[str, int]]]:
+    return -sum(power for _, power in term[0]), [(str(atom), -power) for atom, power in term[0]]
 
 
 def product(sizes: Iterable[Size]) -> Size:
@@ -175,10 +183,32 @@ def denominator(size: Size) -> int:
     return lcm(*(Fraction(coefficient).denominator for _, coefficient in _terms(size)))
 
 
-def divide(a: Size, b: Size) -> Size:
-    """The exact quotient; where a monomial does not divide, the floor of it (callers that need exactness ask
-    `divides`).
+def fraction(size: Size) -> tuple[Size, Size]:
+    """Numerator and denominator, without quotients in either; the denominator is a number where no size is divided
+    by.
     """
+    scale = denominator(size)
+    above: Size = 0
+    below: Size = 1
+    for monomial, coefficient in _terms(size * scale):
+        top: Size = coefficient
+        bottom: Size = 1
+        for atom, power in monomial:
+            over, under = _fraction(atom)
+            top, bottom = top * over**power, bottom * under**power
+        above, below = (above + top, below) if bottom == below else (above * bottom + top * below, below * bottom)
+    return above, below * scale
+
+
+def _fraction(atom: Atom) -> tuple[Size, Size]:
+    if atom.name != "quotient":
+        return _atom(atom), 1
+    (a, b), (c, d) = map(fraction, atom.arguments)
+    return a * d, b * c
+
+
+def divide(a: Size, b: Size) -> Size:
+    """The exact quotient."""
     if not isinstance(b, Poly):
         if b == 0:
             raise ZeroDivisionError("division by zero")
@@ -210,17 +240,25 @@ def floor(size: Size) -> Size:
         return size.__floor__()
     whole: list[tuple[Monomial, Rational]] = []
     rest: list[tuple[Monomial, Rational]] = []
-    scale = denominator(size)
     for monomial, coefficient in size.terms:
         if not monomial:
             whole.append((monomial, coefficient.__floor__()))
             rest.append((monomial, coefficient - coefficient.__floor__()))
         else:
-            (whole if Fraction(coefficient).denominator == 1 else rest).append((monomial, coefficient))
+            exact = Fraction(coefficient).denominator == 1 and not _divided(monomial)
+            (whole if exact else rest).append((monomial, coefficient))
     remainder = _sum(rest)
-    if scale == 1 or not isinstance(remainder, Poly):
+    if not isinstance(remainder, Poly):
         return _sum(whole)
+    above, below = fraction(remainder)
+    if isinstance(below, Poly):
+        return _sum([*whole, *_terms(_opaque("floor", _opaque("quotient", above, below)))])
     return _sum([*whole, *_terms(_merge_floor(remainder))])
+
+
+def _divided(monomial: Monomial) -> bool:
+    """Whether a size divides in it, so that it may not be whole."""
+    return any(atom.name == "quotient" for atom, _ in monomial)
 
 
 def _merge_floor(size: Poly) -> Size:
@@ -238,8 +276,8 @@ def _merge_floor(size: Poly) -> Size:
 
 def ceil(size: Size) -> Size:
     """The least integer not below `size`."""
-    scale = denominator(size)
-    return floor(size + Fraction(scale - 1, scale))
+    _, scale = fraction(size)
+    return floor(size * -1) * -1 if isinstance(scale, Poly) else floor(size + Fraction(scale - 1, int(scale)))
 
 
 def maximum(a: Size, b: Size) -> Size:
@@ -254,7 +292,8 @@ def _extreme(name: str, pick: Callable[[Rational, Rational], Rational], a: Size,
     if isinstance(a, Poly) or isinstance(b, Poly):
         if (sign := compare(a, b)) is not None:
             return a if (sign >= 0) == (name == "max") else b
-        return _opaque(name, a, b)
+        scale = lcm(denominator(a), denominator(b))  # an opaque size is whole where the sizes in it are
+        return divide(_opaque(name, a * scale, b * scale), scale)
     return pick(a, b)
 
 
@@ -263,22 +302,34 @@ def lower_bound(size: Size) -> Rational | None:
     """A number that `size` is never below, given that free sizes are at least 1; None where none is known."""
     total: Rational = 0
     for monomial, coefficient in _terms(size):
-        if monomial and coefficient < 0:
+        bound = _product_bound(monomial)
+        if bound is None or (monomial and coefficient < 0):
             return None
-        bounds = [_atom_bound(atom) ** power for atom, power in monomial]
-        total += coefficient * prod(bounds)
+        total += coefficient * bound
     return total
 
 
-def _atom_bound(atom: Atom) -> Rational:
+def _product_bound(monomial: Monomial) -> Rational | None:
+    """Bounds multiply where none is negative."""
+    bounds = [(_atom_bound(atom), power) for atom, power in monomial]
+    if len(bounds) == 1 and bounds[0][1] == 1:
+        return bounds[0][0]
+    known = [bound**power for bound, power in bounds if bound is not None and bound >= 0]
+    return prod(known) if len(known) == len(bounds) else None
+
+
+def _atom_bound(atom: Atom) -> Rational | None:
     if not atom.arguments:
         return 1
-    known = [bound for argument in atom.arguments if (bound := lower_bound(argument)) is not None]
-    if atom.name == "floor" and known:
-        return max(0, known[0].__floor__())
+    bounds = [lower_bound(argument) for argument in atom.arguments]
+    known = [bound for bound in bounds if bound is not None]
     if atom.name == "max" and known:
-        return max(0, *known)
-    return 0
+        return max(known)
+    if len(known) < len(bounds):
+        return None
+    if atom.name == "quotient":
+        return 0 if known[0] >= 0 and known[1] >= 0 else None
+    return min(known).__floor__() if atom.name == "floor" else min(known)
 
 
 def compare(a: Size, b: Size) -> int | None:
@@ -356,7 +407,7 @@ def inequality(op: str, left: Size, right: Size) -> Condition:
     gap = right - left - (1 if op == "<" else 0)
     constant = dict(_terms(gap)).get((), 0)
     rest = gap - constant
-    if not isinstance(rest, Poly) or len(rest.terms) != 1 or denominator(gap) != 1:
+    if not isinstance(rest, Poly) or len(rest.terms) != 1 or fraction(gap)[1] != 1:
         return Condition(op, left, right)
     ((monomial, coefficient),) = rest.terms
     size = _product(monomial, 1)
@@ -364,11 +415,9 @@ def inequality(op: str, left: Size, right: Size) -> Condition:
         return Condition("<=", size, floor(Fraction(constant) / -coefficient))
     least = ceil(Fraction(-constant) / coefficient)
     if len(monomial) == 1 and monomial[0][0].name == "floor" and monomial[0][1] == 1:
-        return inequality(
-            "<=",
-            least * denominator(monomial[0][0].arguments[0]),
-            monomial[0][0].arguments[0] * denominator(monomial[0][0].arguments[0]),
-        )
+        above, below = fraction(monomial[0][0].arguments[0])
+        if not isinstance(below, Poly):
+            return inequality("<=", least * below, above)
     return Condition("<=", least, size)
 
 
@@ -466,16 +515,17 @@ class Facts:
         left, right = self.simplify(condition.left), self.simplify(condition.right)
         if condition.op == "==":
             return equation(left, right)
-        return (
-            inequality(condition.op, left, right)
-            if condition.op in ("<", "<=")
-            else Condition(condition.op, left, right)
-        )
+        if condition.op == "%":
+            above, below = fraction(left)
+            return Condition("%", above, right * below)
+        return Condition("!=", left, right) if condition.op == "!=" else inequality(condition.op, left, right)
 
     def _atom(self, atom: Atom) -> Size:
         if atom.name != "floor":
             return _replace(atom, {}) if atom.arguments else symbol(atom.name)
         inside = self.simplify(atom.arguments[0])
+        if isinstance(fraction(inside)[1], Poly):
+            return floor(inside)
         constant = Fraction(dict(_terms(inside)).get((), 0))
         scaled = (inside - constant) * denominator(inside)
         if self._divides(denominator(inside), scaled):
