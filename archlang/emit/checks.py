@@ -46,7 +46,8 @@ def agreements(
     for place in places:
         at = types[place.port].names.index(place.axis.name)
         assert isinstance(place.axis.size, Poly)
-        if place not in sizes.defining and (text := sizes.text(place.axis.size, str)) != place.name:
+        if place not in sizes.defining:
+            text = sizes.solved(place.axis.size, str)
             actual = f"{variables[place.port]}.shape[{at}]"
             about = (
                 quoted(f"axis {place.axis.name} of {place.port} must be {place.axis.size}")

@@ -111,9 +111,9 @@ def _axis_columns(drafts: list[Draft]) -> list[tuple[str, list[Any]]]:
     found = []
     for place, port in enumerate(drafts[0].graph.inputs):
         types = [list(draft.graph.inputs.values())[place].type for draft in drafts]
-        for i, axis in enumerate(types[0]):
-            column = [type_.axes[i].size for type_ in types]
-            if not any(isinstance(size, Poly) for size in column):
+        for axis in types[0]:
+            column = [type_.size(axis.name) if axis.name in type_ else None for type_ in types]
+            if all(isinstance(size, int) for size in column):
                 word = _AXIS_WORDS.get(axis.name, axis.name)
                 found += [(word, column), (f"in_{word}" if place == 0 else f"{port}_{word}", column)]
     return found

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from archlang.shapes import Axis
-from archlang.sizes import Atom, Monomial, Poly, Rational, Size, denominator, divide, floor, maximum, minimum, symbol
+from archlang.sizes import (
+    Atom, Monomial, Poly, Rational, Size, denominator, divide, floor, maximum, minimum, product, symbol, symbols,
+)  # fmt: skip
 
 _FUNCTIONS: dict[str, Callable[..., Size]] = {"floor": floor, "max": maximum, "min": minimum, "quotient": divide}
 
@@ -24,33 +27,36 @@ class LocalSizes:
     def __init__(self, places: Iterable[Place]) -> None:
         self.used: set[str] = set()  # variables that the code reads
         self.extra: dict[str, str] = {}  # free sizes that no input tells: arguments of forward
-        self.defining: set[Place] = set()  # the axes that free sizes are solved from
-        self._exact: dict[Size, str] = {}
+        self._places = [place for place in places if isinstance(place.axis.size, Poly)]
         self._known: dict[Atom, Size] = {}
-        waiting = [place for place in places if isinstance(place.axis.size, Poly)]
-        for place in waiting:
-            self._exact.setdefault(place.axis.size, place.name)
-        for _ in waiting:
-            waiting = [place for place in waiting if not self._learn(place)]
+
+    @cached_property
+    def _exact(self) -> dict[Size, str]:
+        """What the inputs say outright."""
+        return {place.axis.size: place.name for place in reversed(self._places)}
+
+    @cached_property
+    def defining(self) -> set[Place]:
+        """The axes that free sizes are solved from."""
+        waiting, found = self._places, set()
+        for _ in self._places:
+            found |= (learnt := {place for place in waiting if self._learn(place)})
+            waiting = [place for place in waiting if place not in learnt]
+        return found
 
     def _learn(self, place: Place) -> bool:
         """Solve the size of an axis for its one unknown atom, where it is linear in it."""
         size = self._local(place.axis.size)
-        assert isinstance(size, Poly)
-        unknown = {
-            atom for term, _ in size.terms for atom, _ in term if not atom.name.startswith("$") and not _is_local(atom)
-        }
-        if len(unknown) != 1:
-            return not unknown
-        (atom,) = unknown
-        with_atom = [(term, factor) for term, factor in size.terms if atom in dict(term)]
-        if len(with_atom) != 1 or dict(with_atom[0][0])[atom] != 1:
+        terms = size.terms if isinstance(size, Poly) else ()
+        unknown = {atom for term, _ in terms for atom, _ in term if not _is_local(atom)}
+        holding = [(term, factor) for term, factor in terms if unknown & set(dict(term))]
+        if len(unknown) != 1 or len(holding) != 1:
             return False
-        ((term, factor),) = with_atom
-        others: Size = Poly(((tuple(item for item in term if item[0] != atom), factor),)) if len(term) > 1 else factor
-        rest = size - Poly((with_atom[0],))
-        self.defining.add(place)
-        self._known[atom] = divide(symbol("$" + place.name) - rest, others)
+        (atom,), ((term, factor),) = unknown, holding
+        if dict(term)[atom] != 1:
+            return False
+        others = product([factor, *(_power_of(item) for item in term if item[0] != atom)])
+        self._known[atom] = divide(symbol("$" + place.name) - (size - _power_of((atom, 1)) * others), others)
         return True
 
     def _local(self, size: Size) -> Size:
@@ -65,6 +71,7 @@ class LocalSizes:
         return total
 
     def _atom(self, atom: Atom) -> Size:
+        """What an atom is in local sizes, as far as it is known."""
         if atom in self._known:
             return self._known[atom]
         if not atom.arguments:
@@ -79,7 +86,7 @@ class LocalSizes:
             ratio = divide(size, known)
             if not isinstance(ratio, Poly):
                 return self._read(symbol("$" + name) * ratio)
-        return self._read(self._local(size))
+        return self._read(self._local(size) if self.defining else size)
 
     def _read(self, size: Size) -> Size:
         for name in size.symbols if isinstance(size, Poly) else ():
@@ -89,15 +96,30 @@ class LocalSizes:
                 self.extra.setdefault(name, f"{name}_size")
         return size
 
+    def solved(self, size: Poly, number: Callable[[Rational], str]) -> str:
+        """Python for the size, from the axes that free sizes are solved from."""
+        local = self._read(self._local(size)) if self.defining else size
+        return spell(local, self._variable, number)
+
+    def _variable(self, name: str) -> str:
+        return name[1:] if name.startswith("$") else self.extra[name]
+
     def text(self, size: Poly, number: Callable[[Rational], str]) -> str:
         """Python for the size."""
-        return spell(self.express(size), lambda name: name[1:] if name.startswith("$") else self.extra[name], number)
+        return spell(self.express(size), self._variable, number)
 
 
 def _is_local(atom: Atom) -> bool:
-    return bool(atom.arguments) and all(
-        name.startswith("$") for a in atom.arguments if isinstance(a, Poly) for name in a.symbols
-    )
+    """Whether an atom is made of sizes of the inputs at hand."""
+    return atom.name.startswith("$") or (bool(atom.arguments) and all(_all_local(size) for size in atom.arguments))
+
+
+def _all_local(size: Size) -> bool:
+    return all(name.startswith("$") for name in symbols(size))
+
+
+def _power_of(item: tuple[Atom, int]) -> Poly:
+    return Poly((((item,), 1),))
 
 
 def spell(size: Size, name: Callable[[str], str], number: Callable[[Rational], str] = str) -> str:
@@ -112,7 +134,7 @@ def spell(size: Size, name: Callable[[str], str], number: Callable[[Rational], s
         sign = ("-" if i == 0 else " - ") if factor < 0 else ("" if i == 0 else " + ")
         factors = [_power(_spell_atom(atom, name, number), power) for atom, power in term]
         if abs(factor) != 1 or not factors:
-            factors.insert(0, number(abs(factor)))
+            factors.insert(0, number(factor if factor > 0 else -factor))
         if len(factors) > 1 or sign.strip():
             factors = [f"({text})" if " // " in text else text for text in factors]
         text += sign + " * ".join(factors)
@@ -131,7 +153,7 @@ def _spell_atom(atom: Atom, name: Callable[[str], str], number: Callable[[Ration
 
 
 def _tight(text: str) -> str:
-    return f"({text})" if " " in text and not (text.startswith("max(") or text.startswith("min(")) else text
+    return f"({text})" if " " in text and not (text.startswith(("max(", "min("))) else text
 
 
 def _power(text: str, power: int) -> str:
