@@ -89,24 +89,22 @@ def build(
 ) -> None:
     """Write networks as PyTorch modules that need torch and nothing else."""
     start = time.perf_counter()
-    built = [
-        (network := _architecture(target, settings), network.source())
-        for target in console.progress(targets, "building")
-    ]
-    places = _places(output, [network for network, _ in built], force)
-    for place, (_, text) in zip(places, built, strict=True):
+    networks = [_architecture(target, settings) for target in console.progress(targets, "building")]
+    texts = [network.source() for network in networks]
+    places = _places(output, networks, force)
+    for place, text in zip(places, texts, strict=True):
         _write(place, text)
     seconds = round(time.perf_counter() - start, 3)
     facts = [
-        _facts(network) | {"output": str(place or "-"), "lines": text.count("\n")}
-        for place, (network, text) in zip(places, built, strict=True)
+        {**_facts(network), "output": str(place or "-"), "lines": text.count("\n")}
+        for network, place, text in zip(networks, places, texts, strict=True)
     ]
     if format is Format.json:
         console.document({"ok": True, "built": facts, "seconds": seconds}, err=output == "-")
-    elif not quiet:
-        for network, fact in zip(built, facts, strict=True):
-            wrote = f"{fact['output']}, {fact['lines']} lines, {seconds:.2f} s"
-            console.table([("built", fact["name"]), *_costs(network[0]), ("wrote", wrote)], err=output == "-")
+        return
+    for network, fact in zip(networks, facts, strict=True) if not quiet else ():
+        wrote = f"{fact['output']}, {fact['lines']} lines, {seconds:.2f} s"
+        console.table([("built", fact["name"]), *_costs(network), ("wrote", wrote)], err=output == "-")
 
 
 @app.command()

@@ -14,10 +14,12 @@ ROOT = Path(__file__).parent.parent
 if "PYTEST_XDIST_WORKER" in os.environ:  # one worker a core: more threads only fight
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-if importlib.util.find_spec("torchvision") is None:  # timm and transformers import names from it
-    stub = str(ROOT / "tests/peers/torchvision_stub")
-    sys.path.insert(0, stub)
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [stub, os.environ.get("PYTHONPATH")]))
+# Tests that start processes find archlang without an install, and what timm and transformers import of torchvision.
+paths = [str(ROOT)]
+if importlib.util.find_spec("torchvision") is None:
+    paths.append(str(ROOT / "tests/peers/torchvision_stub"))
+sys.path += paths
+os.environ["PYTHONPATH"] = os.pathsep.join([*paths, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 # The default run is the same everywhere; the slow run looks at new cases each time (`--hypothesis-seed` repeats one).
 settings.register_profile("default", deadline=None, derandomize=True, database=None)
