@@ -296,6 +296,9 @@ class _Compiler:
             for _, adapter, span in [self.found[key]]
             if adapter is not None
         }
+        for failure in _used_twice(reads):
+            collector.add(*failure.diagnostics)
+        collector.check()
         own = frozenset(key for key, (_, adapter, _) in self.found.items() if adapter is None)
         return WeightMap(declared.name, reads, tuple(self.without), own)
 
@@ -320,7 +323,8 @@ class _Compiler:
                 "A602",
                 f"no weight is called `{entry.ours.span.text}`",
                 entry.ours.span,
-                help=suggest(last, {part for key in self.weights for part in key.split(".")}),
+                help=suggest(last, {part for key in self.weights for part in key.split(".")})
+                or "`none if ... else ...` maps what only some variants have",
             )
 
     def claim(self, key: str, entry: syntax.Entry, length: int, adapter: Adapter | None) -> None:
@@ -408,6 +412,32 @@ class _Compiler:
         if not isinstance(value, int | str) or isinstance(value, bool):
             raise error("A607", f"`{{{text}}}` is neither a whole number nor a string", span)
         return str(value)
+
+
+def _used_twice(reads: Mapping[str, tuple[Adapter, Span]]) -> Iterator[ArchError]:
+    """Tensors of theirs, or rows of them, that two weights of ours would be saved as."""
+    known: dict[tuple[str, int], tuple[str, Span]] = {}
+    said: set[Span] = set()
+    for ours, (adapter, span) in reads.items():
+        for part in _parts(adapter):
+            first, place = known.setdefault(part, (ours, span))
+            if first != ours and span not in said:
+                said.add(span)
+                places = [Label(span, f"for `{ours}`"), *([Label(place, f"for `{first}`")] if place != span else [])]
+                yield error("A603", f"`{part[0]}` of the checkpoint is mapped twice", *places)
+
+
+def _parts(adapter: Adapter) -> Iterator[tuple[str, int]]:
+    """The tensors that an adapter writes, each with the number of its part."""
+    if isinstance(adapter, Key):
+        yield adapter.key, 0
+    elif isinstance(adapter, Rows):
+        yield from ((key, adapter.part) for key in adapter.names())
+    elif isinstance(adapter, Concat):
+        for inner in adapter.inner:
+            yield from _parts(inner)
+    else:
+        yield from _parts(adapter.inner)
 
 
 def _ints(values: Any) -> tuple[int, ...]:

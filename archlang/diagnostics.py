@@ -80,11 +80,25 @@ class Collector:
 
 
 def suggest(word: str, known: Iterable[str]) -> str | None:
-    """`did you mean ...?` for the nearest known word, or None."""
+    """`did you mean ...?` for the nearest known word, or None. Underscores and case do not count; `epsilon` is near to
+    `eps`.
+    """
     from difflib import get_close_matches
 
-    close = get_close_matches(word, sorted(set(known)), n=1, cutoff=0.6)
-    return f"did you mean `{close[0]}`?" if close else None
+    plain = {_plain(name): name for name in sorted(set(known), reverse=True)}
+    near = get_close_matches(_plain(word), plain, n=1, cutoff=0.7)
+    found = [plain[name] for name in near or _begins(_plain(word), plain) if plain[name] != word]
+    return f"did you mean `{found[0]}`?" if found else None
+
+
+def _begins(word: str, known: Iterable[str]) -> list[str]:
+    """The words that begin a word or that it begins, the longest first."""
+    found = [name for name in known if min(len(word), len(name)) > 2]
+    return sorted((name for name in found if name.startswith(word) or word.startswith(name)), key=len, reverse=True)
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()
 
 
 # ---- as data

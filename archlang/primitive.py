@@ -117,7 +117,8 @@ def need_axes(type_: TensorType, names: Iterable[str], about: str = "x") -> None
     """Refuse a type that lacks one of the axes."""
     for name in names:
         if not axes_of((name,), type_):
-            raise OpError("A205", f"there is no axis `{name}` in {type_}", about)
+            what = f"axis of role {name}" if name in ROLES else f"axis `{name}`"
+            raise OpError("A205", f"there is no {what} in {type_}", about)
 
 
 def _kind(annotation: Any, metadata: Iterable[Any]) -> str:

@@ -67,8 +67,7 @@ def expectations(network: Network, again: Callable[..., Network]) -> list[Diagno
 
 def _check(network: Network, fact: syntax.Fact, again: Callable[..., Network]) -> None:
     cx = _context(network)
-    at = {item.name: expressions.evaluate(cx, item.value) for item in fact.settings if item.name is not None}
-    hypers = {name: value for name, value in at.items() if name in network.elaborated.settings}
+    hypers, sizes = _settings(network, fact, cx)
     if hypers:
         network = again(network.name, network.variant, hypers)
     condition = fact.condition
@@ -81,7 +80,23 @@ def _check(network: Network, fact: syntax.Fact, again: Callable[..., Network]) -
         return
     if not isinstance(condition, syntax.Binary) or not isinstance(condition.left, syntax.Name):
         raise error("A509", "an expectation is `params ~ 31M`, `macs <= 6G` or `causal(t)`", condition.span)
-    _compare(network, condition, {"b": 1, **{name: value for name, value in at.items() if name not in hypers}}, cx)
+    _compare(network, condition, {"b": 1, **sizes}, cx)
+
+
+def _settings(network: Network, fact: syntax.Fact, cx: Context) -> tuple[dict[str, Any], dict[str, Size]]:
+    """`at [width = 64, t = 1k]`: hyper-parameters, and sizes that are free."""
+    free = {name for type_ in network.inputs.values() for axis in type_ for name in symbols(axis.size)} | {"b"}
+    known = network.elaborated.settings
+    hypers, sizes = {}, {}
+    for item in fact.settings:
+        if item.name in known:
+            hypers[item.name] = expressions.evaluate(cx, item.value)
+        elif item.name in free:
+            sizes[item.name] = expressions.whole(cx, item.value)
+        else:
+            title = f"`{network.name}` has no hyper-parameter or free size `{item.name or item.span.text}`"
+            raise error("A502", title, item.span, help=suggest(item.name or "", [*known, *free]))
+    return hypers, sizes
 
 
 def _context(network: Network) -> Context:
@@ -93,7 +108,9 @@ def _context(network: Network) -> Context:
 
 def _causal(network: Network, condition: syntax.Call, cx: Context) -> None:
     """Nothing that looks ahead along time elaborates, so it is enough that the axis is there and is time."""
-    (axis,) = expressions.axes(cx, condition.arguments[0].value) if len(condition.arguments) == 1 else ("",)
+    if len(condition.arguments) != 1 or not isinstance(condition.arguments[0].value, syntax.Name):
+        raise error("A509", "`causal` takes one axis", condition.span, help="`expect causal(t)`")
+    axis = condition.arguments[0].value.id
     if not any(axis in type_ and type_[axis].role == "time" for type_ in network.inputs.values()):
         raise error("A508", f"no input has the time axis `{axis}`", condition.span)
 
@@ -117,7 +134,7 @@ def _compare(network: Network, condition: syntax.Binary, sizes: Mapping[str, Siz
             "A509",
             f"`{name}` depends on {free}",
             condition.span,
-            help=f"say at which: `at [{free.partition(',')[0]} = ...]`",
+            help=f"say at which: `at [{free.replace(',', ' = ...,')} = ...]`",
         )
     wanted = expressions.number(cx, condition.right)
     if not _holds(condition.op, actual, wanted, condition.right):

@@ -329,7 +329,8 @@ def explain(
     )
     whole = what not in (_role, _size)  # about all of a value, not one of its axes
     named = [(_called(argument, value, places), value) for argument, value in operands if whole or about in value.type]
-    labels = [Label(places.get(about) or places.get("", span), "" if whole else _compared(named, about, what))]
+    place = places.get("on" if failure.code == "A205" and "on" in places else about) or places.get("", span)
+    labels = [Label(place, "" if whole else _compared(named, about, what))]
     for name, value in named:
         made = value.graph.producer(value) if whole else _maker(value, about)
         if made.span != BUILTIN and all(label.span != made.span for label in labels):

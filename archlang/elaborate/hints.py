@@ -30,7 +30,7 @@ def hint(name: str, known: Iterable[str]) -> str | None:
 
 def _families() -> dict[str, str]:
     """The blocks of the standard library and where they are."""
-    found = {}
+    found: dict[str, str] = {}
     for file in resources.folder("stdlib").iterdir():
         family, _, kind = file.name.partition(".")
         if kind == "arch":

@@ -4,7 +4,7 @@ It reads every block and branch, called or not. Where a bare name may be that of
 nothing: elaboration knows.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,18 +43,18 @@ def _twice(model: syntax.Model) -> Iterator[ArchError]:
     kinds = (("output", syntax.Output), ("variant", syntax.Variant), ("checkpoint map", syntax.Checkpoint))
     for word, kind in kinds:
         items = [(item.name, item.span) for item in model.body if isinstance(item, kind)]
-        yield from _repeated(items, lambda name, word=word: f"the {word} `{name}` is defined twice", "A102")
+        yield from _repeated(items, f"the {word} `{{}}` is defined twice", "A102")
     for item in model.body:
         if isinstance(item, syntax.Variant):
             settings = [(setting.name, setting.span) for setting in item.settings]
-            yield from _repeated(settings, lambda name: f"`{name}` is given twice", "A313")
+            yield from _repeated(settings, "`{}` is given twice", "A313")
 
 
-def _repeated(items: Iterable[tuple[str, Span]], title: Callable[[str], str], code: str) -> Iterator[ArchError]:
+def _repeated(items: Iterable[tuple[str, Span]], title: str, code: str) -> Iterator[ArchError]:
     first: dict[str, Span] = {}
     for name, span in items:
         if name in first:
-            yield error(code, title(name), Label(span, "again here"), Label(first[name], "first here"))
+            yield error(code, title.format(name), Label(span, "again here"), Label(first[name], "first here"))
         first.setdefault(name, span)
 
 
@@ -112,11 +112,11 @@ class _Reader:
         for statement in body:
             self.statement(statement)
 
-    def inside(self, body: tuple[syntax.Statement, ...], *names: str) -> None:
-        """A body in braces: what it binds first ends with it."""
+    def inside(self, body: tuple[syntax.Statement, ...], *names: str) -> set[str]:
+        """A body in braces, and what it binds: that of a loop ends with it, that of a branch does not."""
         self.scopes.append(set(names))
         self.body(body)
-        self.scopes.pop()
+        return self.scopes.pop()
 
     def statement(self, s: Any) -> None:
         match s:
@@ -131,8 +131,7 @@ class _Reader:
                 self.inside(s.body, *_index(s.label), *_names(s.targets))
             case syntax.If():
                 self.read(s.condition)
-                self.inside(s.then)
-                self.inside(s.otherwise)
+                self.bind(*(name for branch in (s.then, s.otherwise) for name in self.inside(branch)))
             case syntax.Return():
                 self.read_all(s.values)
             case syntax.Require():

@@ -162,7 +162,7 @@ def _values(cx: Context, condition: syntax.Expr) -> str:
 # ---- control
 def _if(cx: Context, statement: syntax.If) -> Returned | None:
     chosen = statement.then if expressions.truth(cx, statement.condition) else statement.otherwise
-    return run(cx.inner(scope=Scope(cx.scope)), chosen)
+    return run(cx, chosen)
 
 
 def _repeat(cx: Context, statement: syntax.Repeat) -> None:

@@ -57,9 +57,9 @@ class Attend(Primitive):
         for name, type_ in (("q", q), ("k", k), ("v", v)):
             need_axes(type_, ("c",), name)
             if not is_float(type_.dtype):
-                raise OpError("A207", f"attention takes float tensors, and `{name}` is {type_}", name)
+                raise OpError("A214", f"attention takes float tensors, and `{name}` is {type_}", name)
         if not 0 <= self.drop < 1:
-            raise OpError("A305", f"`drop` must be at least 0 and below 1, and is {self.drop}", "drop")
+            raise OpError("A319", f"`drop` must be at least 0 and below 1, and is {self.drop}", "drop")
         parts = layout(self.on, q, k, v)
         if not parts.keys:
             raise OpError("A205", f"`k` has no axis to attend over: {k}", "k", help="name it: `on = [..]`")
@@ -97,7 +97,7 @@ class Attend(Primitive):
         if extra is None:
             return
         if name == "mask" and extra.dtype != "bool":
-            raise OpError("A207", f"`mask` must be bool, and is {extra}", name)
+            raise OpError("A214", f"`mask` must be bool, and is {extra}", name)
         known = {a.name: a.size for a in (*parts.keys, *parts.lead, *parts.extra, *parts.queries)}
         if name != "scale":
             known |= dict(zip(parts.places, (a.size for a in parts.keys), strict=True)) | self._cell(parts)
@@ -107,7 +107,7 @@ class Attend(Primitive):
         names = form(extra.names, parts) if name != "scale" else "none"
         if cells_of(self.domain(parts)) and not is_whole(self.domain(parts), parts.keys) and names in ("pair", "key"):
             help_ = "make it a bias over the axes `query` and `key` of a window"
-            raise OpError("A305", f"`{name}` does not go with `{self.domain(parts)}`", name, help=help_)
+            raise OpError("A319", f"`{name}` does not go with `{self.domain(parts)}`", name, help=help_)
 
     def _cell(self, parts: Layout) -> dict[str, Size]:
         count = product(extents(self.domain(parts), parts.keys))

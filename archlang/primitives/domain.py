@@ -74,7 +74,7 @@ class Meet(Domain):
             isinstance(cell, Grid) and isinstance(part, Sliding) for cell in cells for part in parts
         ):
             raise OpError(
-                "A305", f"`{self}` is not a domain: a partition meets `causal` or, inside windows, `sliding`", "over"
+                "A319", f"`{self}` is not a domain: a partition meets `causal` or, inside windows, `sliding`", "over"
             )
 
     def sees(self, axes: Axes, axis: Axis, i: Any, j: Any) -> Any:
@@ -111,7 +111,7 @@ class Causal(Domain):
     def check(self, facts: Facts, axes: Axes) -> None:
         if len(axes) > 1 and not any(axis.role == "time" for axis in axes):
             names = ", ".join(axis.name for axis in axes)
-            raise OpError("A305", f"`causal` needs a time axis or a single axis, not {names}", "over")
+            raise OpError("A319", f"`causal` needs a time axis or a single axis, not {names}", "over")
 
     def sees(self, axes: Axes, axis: Axis, i: Any, j: Any) -> Any:
         return i >= j if self.restricts(axes, axis) else (i == i) & (j == j)
@@ -219,7 +219,7 @@ class Windows(Cells):
             moved = self.moved(axis)
             if (isinstance(moved, int) and moved < 0) or not facts.require(Condition("<", moved, self.extent(axis))):
                 raise OpError(
-                    "A305",
+                    "A319",
                     f"`shift` must be at least 0 and less than the window of {self.extent(axis)}, and is {moved}",
                     "over",
                 )
@@ -271,7 +271,7 @@ def _check_sizes(value: Any, axes: Axes, about: str) -> None:
     for size in (per_axis(value, axis) for axis in axes):
         if not isinstance(size, int) or size >= 1:
             continue
-        raise OpError("A305", f"`{about}` must be at least 1, and is {size}", about)
+        raise OpError("A319", f"`{about}` must be at least 1, and is {size}", about)
 
 
 def cells_of(domain: Domain) -> Cells | None:

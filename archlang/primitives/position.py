@@ -83,7 +83,7 @@ class Relative(Bias):
         for size in self.extents(q, k):
             if not isinstance(size, int):
                 raise OpError(
-                    "A305", f"a table of relative positions needs a size known at compile time, not {size}", "over"
+                    "A319", f"a table of relative positions needs a size known at compile time, not {size}", "over"
                 )
         return super().infer(facts, q, k)
 
@@ -125,10 +125,10 @@ class Alibi(Bias):
     def infer(self, facts: Facts, q: TensorType, k: TensorType) -> TensorType:
         if len(self.extents(q, k)) != 1:
             raise OpError(
-                "A305", f"`alibi` is along one axis, and {k} has {', '.join(axes_of(self.on, k)) or 'none'}", "on"
+                "A319", f"`alibi` is along one axis, and {k} has {', '.join(axes_of(self.on, k)) or 'none'}", "on"
             )
         if not isinstance(self._count(q), int):
-            raise OpError("A305", f"`alibi` needs to know the number of heads, {self._count(q)}", "q")
+            raise OpError("A319", f"`alibi` needs to know the number of heads, {self._count(q)}", "q")
         return super().infer(facts, q, k)
 
     def _count(self, q: TensorType) -> Size:
@@ -179,10 +179,10 @@ class Rope(Position):
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
         need_axes(x, ("c",))
         if not is_float(x.dtype):
-            raise OpError("A207", f"`rope` takes a float tensor, not {x}", "x")
+            raise OpError("A214", f"`rope` takes a float tensor, not {x}", "x")
         if len(self.along(x)) != 1:
             raise OpError(
-                "A305",
+                "A319",
                 f"`rope` turns along one axis, and {x} has {', '.join(self.along(x)) or 'none'}",
                 "on",
                 help="name it: `on = t`",
@@ -190,10 +190,10 @@ class Rope(Position):
         dim = self.turned(x)
         if not isinstance(dim, int) or dim < 2 or dim % 2 or not facts.require(Condition("<=", dim, x.size("c"))):
             raise OpError(
-                "A305", f"`rope` turns pairs of channels: an even number of at most {x.size('c')}, not {dim}", "dim"
+                "A319", f"`rope` turns pairs of channels: an even number of at most {x.size('c')}, not {dim}", "dim"
             )
         if self.base <= 0:
-            raise OpError("A305", f"`base` must be positive, and is {self.base}", "base")
+            raise OpError("A319", f"`base` must be positive, and is {self.base}", "base")
         return x
 
     def mixes(self, x: TensorType) -> frozenset[str]:
@@ -249,7 +249,7 @@ class Sinusoid(Primitive):
         need_axes(x, ("c",))
         if len(self.along(x)) != 1:
             raise OpError(
-                "A305",
+                "A319",
                 f"`sinusoid` is along one axis, and {x} has {', '.join(self.along(x)) or 'none'}",
                 "on",
                 help="name it: `on = t`",

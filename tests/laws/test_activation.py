@@ -97,7 +97,7 @@ def test_refusals() -> None:
         op("glu").infer(Facts(), tensor(c=5))
     with pytest.raises(OpError, match="no axis `n`"):
         op("softmax", on=("n",)).infer(Facts(), tensor(c=5))
-    with pytest.raises(OpError, match="no axis `space`"):
+    with pytest.raises(OpError, match="no axis of role space"):
         op("softmax", on=("space",)).infer(Facts(), tensor(c=5))
     with pytest.raises(OpError, match="one axis"):
         op("glu", on=("space",)).infer(Facts(), tensor(h=4, w=4))

@@ -65,7 +65,7 @@ def test_refusals() -> None:
     for name, fields, x, words in (
         ("dropout", {"rate": 1}, tensor(b=2), "below 1"),
         ("drop_path", {"rate": -0.1}, tensor(b=2), "from 0"),
-        ("drop_path", {"rate": 0.1}, tensor(c=2), "no axis `batch`"),
+        ("drop_path", {"rate": 0.1}, tensor(c=2), "no axis of role batch"),
         ("dropout", {"rate": 0.1}, tensor("int", b=2), "takes a `float`"),
     ):
         with pytest.raises(OpError, match=words):
