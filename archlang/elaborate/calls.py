@@ -208,7 +208,8 @@ def _plain_chain(layer: Layer) -> bool:
 
 def apply(cx: Context, layer: Layer, more: dict[str, Given], span: Span) -> Any:
     """Give a layer its tensors."""
-    inputs = {**layer.inputs, **more}
+    given = {**layer.inputs, **more}
+    inputs = {name: given[name] for port in slots(layer.target)[1] if (name := port.strip("*?")) in given}
     if isinstance(layer.target, BlockDef):
         return blocks.apply_block(cx, layer, inputs, span)
     assert layer.target is not None
