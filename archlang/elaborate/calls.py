@@ -97,6 +97,7 @@ def make(cx: Context, target: Any, arguments: Sequence[syntax.Argument], span: S
 
 def _more(cx: Context, layer: Layer, expr: syntax.Call, label: As) -> Any:
     """More arguments for a layer: its tensors, or what its recipe left open."""
+    label = None if shared_from_outside(cx, layer, expr.function) else label
     if layer.target is None:
         values = [expressions.evaluate(cx, argument.value) for argument in expr.arguments]
         if len(values) != 1 or not isinstance(values[0], Value):
@@ -111,6 +112,12 @@ def _more(cx: Context, layer: Layer, expr: syntax.Call, label: As) -> Any:
     if label is not None:
         merged = labelled(merged, *label)
     return apply(cx, merged, {}, expr.span) if complete(merged) else merged
+
+
+def shared_from_outside(cx: Context, layer: Layer, expr: syntax.Expr) -> bool:
+    """Whether a block was given a layer that is shared by name: its weights keep that name, whatever the block says."""
+    binding = cx.scope.find(expr.id) if isinstance(expr, syntax.Name) else None
+    return layer.weights is not None and binding is not None and binding.word == "hyper-parameter"
 
 
 def labelled(layer: Layer, label: str, span: Span) -> Layer:

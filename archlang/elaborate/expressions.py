@@ -346,6 +346,8 @@ def _named(cx: Context, expr: syntax.Named) -> Any:
             expr.span,
             help=f"bind it with `{expr.label} = ...`",
         )
+    if calls.shared_from_outside(cx, layer, expr.value):
+        return layer
     return calls.labelled(layer, expr.label, expr.span)
 
 

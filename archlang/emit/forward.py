@@ -45,9 +45,11 @@ class Forward:
         self.places = self._places()
         self.sizes = LocalSizes(self.places)
         self._operands: dict[int, list[tuple[str, Value]]] = {}
-        self.uses = self._count()
+        self.uses: Counter[tuple[int, int]] = Counter()  # how often each value is read by what the outputs need
+        needed = self._count()
         self.lists: dict[str, int] = {}  # lists of tensors and their lengths
-        self.loops = {call.id: loop for loop in loops.find(graph, called, self.uses) for call in loop.calls}
+        found = loops.find(graph, called, self.uses)
+        self.loops = {call.id: loop for loop in found if loop.calls[0].id in needed for call in loop.calls}
 
     # ---- what the graph says
     def operands(self, node: Node) -> list[tuple[str, Value]]:
@@ -60,16 +62,19 @@ class Forward:
         """The types of the operands as operations take them."""
         return Graph.arguments(node.op, [(argument, value.type) for argument, value in self.operands(node)])
 
-    def _count(self) -> Counter[tuple[int, int]]:
-        """How often each value is read by what the outputs need."""
-        uses = Counter((value.node, value.output) for _, value in self.graph.outputs)
-        alive = {node for node, _ in uses}
-        for node in reversed(list(self.graph)):
-            if node.id in alive:
-                for _, value in self.operands(node):
-                    uses[value.node, value.output] += 1
-                    alive.add(value.node)
-        return uses
+    def _count(self) -> set[int]:
+        """Count the uses of values and return the nodes that the outputs need; the calls of a loop run together."""
+        runs = loops.runs(self.graph)
+        together = {call.id: [other.id for other in run] for run in runs.values() for call in run}
+        self.uses.update((value.node, value.output) for _, value in self.graph.outputs)
+        waiting, needed = [node for node, _ in self.uses], set[int]()
+        while waiting:
+            if (id := waiting.pop()) not in needed:
+                needed.add(id)
+                values = [value for _, value in self.operands(self.graph.node(id))]
+                self.uses.update((value.node, value.output) for value in values)
+                waiting += [*together.get(id, []), *(value.node for value in values)]
+        return needed
 
     def _places(self) -> list[Place]:
         """The axes of the inputs whose sizes are not known, with a name for each."""

@@ -32,15 +32,19 @@ class Loop:
     kept: list[int]  # returned tensors that are read later, not only those of the last call
 
 
+def runs(graph: Graph) -> dict[str, list[Node]]:
+    """The calls of each list of modules, in order."""
+    found: dict[str, list[Node]] = {}
+    for node in graph:
+        if isinstance(node.op, Call) and node.label and "." in node.label and not node.label.startswith("@"):
+            found.setdefault(node.label.split(".")[0], []).append(node)
+    return found
+
+
 def find(graph: Graph, called: Mapping[str, Port], uses: Counter[Key]) -> Iterator[Loop]:
     """The runs of a graph that can be written as loops."""
-    runs: dict[str, list[Node]] = {}
-    place: dict[int, int] = {}
-    for i, node in enumerate(graph):
-        place[node.id] = i
-        if isinstance(node.op, Call) and node.label and "." in node.label and not node.label.startswith("@"):
-            runs.setdefault(node.label.split(".")[0], []).append(node)
-    for base, nodes in runs.items():
+    place = {node.id: i for i, node in enumerate(graph)}
+    for base, nodes in runs(graph).items():
         if [node.label for node in nodes] == [f"{base}.{i}" for i in range(len(nodes))]:
             loop = _loop(
                 graph, base, nodes, [called[node.op.graph.digest] for node in nodes if isinstance(node.op, Call)], uses

@@ -1,0 +1,85 @@
+"""The law of whole networks: what is emitted computes what the graph means.
+
+    check_network(archlang.load("net.arch").architecture(), {"b": 2, "t": 7})
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from archlang.emit import load
+from archlang.testing.interpret import concrete, run
+from archlang.testing.laws import random_tensor, random_weights
+
+if TYPE_CHECKING:
+    from archlang.compile import Architecture
+
+PRECISION = 1e-10  # of the largest value, in float64
+
+
+def random_inputs(network: "Architecture", sizes: Mapping[str, int], seed: int = 0) -> dict[str, torch.Tensor]:
+    """A tensor of float64 or whole numbers for each input, with these free sizes."""
+    random = torch.Generator().manual_seed(seed)
+    return {port: random_tensor(concrete(type_, sizes), random) for port, type_ in network.inputs.items()}
+
+
+def module_of(network: "Architecture", weights: Mapping[str, torch.Tensor]) -> torch.nn.Module:
+    """The emitted module in float64 and evaluation, with these weights; their names and shapes must be its own."""
+    module: torch.nn.Module = load(network.source(), network.class_name)().double().eval()
+    mine = {path: tuple(tensor.shape) for path, tensor in module.state_dict().items()}
+    assert mine == {path: tuple(tensor.shape) for path, tensor in weights.items()}, "weights are not as declared"
+    module.load_state_dict(dict(weights))
+    return module
+
+
+def check_network(network: "Architecture", sizes: Mapping[str, int], seed: int = 0) -> torch.nn.Module:
+    """Types hold when they are worked out again; results and all gradients are those of the references; parameters
+    are counted exactly. Returns the module.
+    """
+    network.graph.verify()
+    weights = random_weights(network.graph, seed)
+    module = module_of(network, weights)
+    assert sum(p.numel() for p in module.parameters()) == network.params
+    inputs = random_inputs(network, sizes, seed + 1)
+    leaves = {port: x.requires_grad_(x.is_floating_point()) for port, x in inputs.items()}
+    parameters = dict(module.named_parameters())
+    means = {path: x.clone().requires_grad_() if path in parameters else x for path, x in weights.items()}
+    meant = run(network.graph, leaves, means)
+    made = module(*leaves.values())
+    results = [made] if isinstance(made, torch.Tensor) else list(made)
+    floats = [x for x in leaves.values() if x.requires_grad]
+    _close("results", results, list(meant.values()))
+    mine = _gradients(results, [*floats, *parameters.values()])
+    theirs = _gradients(list(meant.values()), [*floats, *(means[path] for path in parameters)])
+    _close("gradients", mine, theirs)
+    return module
+
+
+def _gradients(results: Sequence[torch.Tensor], sources: Sequence[Any]) -> list[torch.Tensor]:
+    """The gradients of one fixed random weighting of the results."""
+    random = torch.Generator().manual_seed(7)
+    total = torch.zeros((), dtype=torch.float64)
+    for result in results:
+        if result.is_floating_point():
+            total = total + (result * torch.randn(result.shape, dtype=torch.float64, generator=random)).sum()
+    if not total.requires_grad or not sources:
+        return []
+    found = torch.autograd.grad(total, list(sources), allow_unused=True)
+    return [torch.zeros_like(s) if g is None else g for s, g in zip(sources, found, strict=True)]
+
+
+def _close(what: str, made: Sequence[torch.Tensor], meant: Sequence[torch.Tensor]) -> None:
+    """Equal up to rounding: of the tensor's own largest value, or, for gradients that cancel to 0, of that of all."""
+    made, meant = [x.detach() for x in made], [x.detach() for x in meant]
+    assert len(made) == len(meant), f"{len(made)} {what}, and {len(meant)} are meant"
+    largest = max((float(x.abs().max()) for x in meant if x.numel() and x.is_floating_point()), default=0.0)
+    for i, (a, b) in enumerate(zip(made, meant, strict=True)):
+        assert a.shape == b.shape, f"{what} {i}: {tuple(a.shape)}, and {tuple(b.shape)} is meant"
+        if not a.is_floating_point() or not a.numel():
+            assert torch.equal(a, b.to(a.dtype)), f"{what} {i}"
+            continue
+        assert bool(a.isfinite().all()) and bool(b.isfinite().all()), f"{what} {i} are not finite"
+        allowed = PRECISION * float(b.abs().max()) + 1e-2 * PRECISION * largest
+        gap = float((a - b).abs().max())
+        assert gap <= allowed, f"{what} {i}: emitted and reference differ by {gap:.2g}, and {allowed:.2g} is rounding"
