@@ -30,7 +30,7 @@ class Domain(Construct):
         """Refuse axes that it cannot serve; raises `OpError`."""
 
     def sees(self, axes: Axes, axis: Axis, i: Any, j: Any) -> Any:
-        """The meaning along one axis: whether a query at `i` sees a key at `j` (tensors of positions that broadcast)."""
+        """The meaning along one axis: whether a query at `i` sees a key at `j` (positions that broadcast)."""
         raise NotImplementedError
 
     def restricts(self, axes: Axes, axis: Axis) -> bool:
