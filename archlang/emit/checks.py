@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from archlang.emit.prose import printable
+from archlang.emit.prose import fstring, printable
 from archlang.emit.sizes import LocalSizes, Place
 from archlang.shapes import TensorType
 from archlang.sizes import Condition, Poly, Size, symbol, symbols
@@ -12,8 +12,13 @@ _TURNED = {"==": "==", "!=": "!=", "<=": ">=", "<": ">"}
 
 
 def quoted(text: str) -> str:
-    """The text inside an f-string in double quotes."""
-    return printable(text.replace("\\", "\\\\")).replace('"', '\\"').replace("{", "{{").replace("}", "}}")
+    """The text as part of an f-string."""
+    return printable(text.replace("\\", "\\\\")).replace("{", "{{").replace("}", "}}")
+
+
+def refusal(test: str, message: str) -> list[str]:
+    """Raise where a test holds."""
+    return [f"if {test}:", f"    raise ValueError({fstring(message)})"]
 
 
 def shapes(types: Mapping[str, TensorType], variables: Mapping[str, str]) -> list[str]:
@@ -22,10 +27,8 @@ def shapes(types: Mapping[str, TensorType], variables: Mapping[str, str]) -> lis
     for port, type_ in types.items():
         name = variables[port]
         tests = [f"{name}.ndim != {len(type_.axes)}", *_known(name, [axis.size for axis in type_])]
-        lines += [
-            f"if {' or '.join(tests)}:",
-            f'    raise ValueError(f"{quoted(f"{port} must be {type_}")}, and is {{list({name}.shape)}}")',
-        ]
+        about = f"{quoted(f'{port} must be {type_}')}, and is {{list({name}.shape)}}"
+        lines += refusal(" or ".join(tests), about)
     return lines
 
 
@@ -49,11 +52,8 @@ def agreements(
         if place not in sizes.defining:
             text = sizes.solved(place.axis.size, str)
             actual = f"{variables[place.port]}.shape[{at}]"
-            about = (
-                quoted(f"axis {place.axis.name} of {place.port} must be {place.axis.size}")
-                + f" = {{{text}}}, and is {{{actual}}}"
-            )
-            lines += [f"if {actual} != {text}:", f'    raise ValueError(f"{about}")']
+            words = quoted(f"axis {place.axis.name} of {place.port} must be {place.axis.size}")
+            lines += refusal(f"{actual} != {text}", f"{words} = {{{text}}}, and is {{{actual}}}")
     return lines
 
 
@@ -68,7 +68,7 @@ def conditions(sizes: LocalSizes, given: Iterable[tuple[Condition, str]]) -> lis
         names = sorted(symbols(condition.left) | symbols(condition.right))
         values = ", ".join(f"{quoted(name)} = {{{_text(sizes, symbol(name))}}}" for name in names)
         about = quoted(f"{message}: {words}" if message else words)
-        lines += [f"if {test}:", f'    raise ValueError(f"{about}, and {values}")']
+        lines += refusal(test, f"{about}, and {values}")
     return lines
 
 

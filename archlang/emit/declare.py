@@ -1,5 +1,6 @@
 """`__init__`: the lines that make modules, parameters and buffers."""
 
+import re
 from itertools import groupby
 
 from archlang.emit import marks, names
@@ -18,12 +19,22 @@ def init_lines(draft: Draft) -> list[str]:
         lines += _single(base, members[""]) if "" in members else _several(draft, base, members)
         for index, declaration in members.items():
             path = draft.reach(f"{base}.{index}" if index else base)
-            lines += [f"{path}.{leaf} = nn.Parameter({code})" for leaf, code in declaration.starts]
+            lines += [f"{path}.{leaf} = nn.Parameter({_plain(code)})" for leaf, code in declaration.starts]
     return lines
 
 
+_SHAPED = re.compile(r"(torch\.(?:ones|zeros|empty|rand|randn))\(\(([^()]*?),?\)\)")
+_EXPONENT = re.compile(r"(?<=\de)([+-]?)0+(?=\d)")
+
+
+def _plain(code: str) -> str:
+    """`torch.ones((8,)) * 1e-06` as people write it: `torch.ones(8) * 1e-6`."""
+    return _EXPONENT.sub(r"\1", _SHAPED.sub(r"\1(\2)", code))
+
+
 def _single(label: str, declaration: Declaration) -> list[str]:
-    code = f"nn.Parameter({declaration.code})" if declaration.kind == "parameters" else declaration.code
+    code = _plain(declaration.code)
+    code = f"nn.Parameter({code})" if declaration.kind == "parameters" else code
     if not names.is_attribute(label):
         return [f'self._{declaration.kind}["{label}"] = {code}']
     if declaration.kind == "buffers":

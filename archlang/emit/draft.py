@@ -32,6 +32,7 @@ class Draft:
         self.place = 0  # among the instances of its class
         self.values: list[Any] = []
         self.hints: list[str] = []
+        self.lent_values: list[Any] = []  # of the marks in what layer ports hold
         self.declarations: dict[str, Declaration] = {}
         self.helpers: dict[str, None] = {}
         self.init: list[str] = []
@@ -74,6 +75,7 @@ class Draft:
 
     def renumber(self) -> None:
         """Number the marks by their places in the code, so that equal code has equal marks; those not in it are dropped."""
+        self.lent_values = self.values
         used = marks.marks([*self.init, *self.forward])
         place = {mark: i for i, mark in enumerate(used)}
         self.values, self.hints = [self.values[mark] for mark in used], [self.hints[mark] for mark in used]

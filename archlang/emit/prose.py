@@ -25,7 +25,22 @@ def docstring(text: str, indent: str) -> str:
         for line in escaped
         for part in (wrap(line, WIDTH - len(indent) - 7, break_long_words=False, break_on_hyphens=False) or [""])
     ]
+    if lines and lines[0].startswith('"'):  # formatters would move it away from the quotes
+        lines[0] = f"\\{lines[0]}"
     if len(lines) <= 1:
-        whole = "".join(lines)
-        return f'{whole[:-1]}\\"' if whole.endswith('"') and not whole.endswith('\\"') else whole
+        return _closed("".join(lines))
     return "\n".join([lines[0], *(f"{indent}{line}" if line else "" for line in lines[1:]), indent])
+
+
+def _closed(line: str) -> str:
+    """A line that the closing quotes may follow."""
+    body = line.removesuffix('"')
+    backslashes = len(body) - len(body.rstrip("\\"))
+    return f'{body}\\"' if line != body and backslashes % 2 == 0 else line
+
+
+def fstring(body: str) -> str:
+    """An f-string of code whose braces and control characters are escaped already, in the quotes that need fewer escapes."""
+    quote = "'" if body.count('"') > body.count("'") else '"'
+    escaped = body.replace(quote, f"\\{quote}")
+    return f"f{quote}{escaped}{quote}"

@@ -139,7 +139,7 @@ def _port(made: Class, draft: Draft) -> Port:
         draft.of,
         tuple(draft.extra),
         layers,
-        draft.values,
+        draft.lent_values,
     )
 
 
