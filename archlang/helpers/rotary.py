@@ -13,6 +13,7 @@ def rotary(x: Tensor, axis: int, base: float = 10000.0, dim: int | None = None, 
     angle = angle.view(-1, *(1,) * (x.ndim - axis - 2), dim // 2)
     turned = x[..., :dim]
     a, b = (turned[..., ::2], turned[..., 1::2]) if interleaved else turned.chunk(2, -1)
-    a, b = a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()
+    cos, sin = angle.cos(), angle.sin()
+    a, b = a * cos - b * sin, b * cos + a * sin
     turned = torch.stack((a, b), -1).flatten(-2) if interleaved else torch.cat((a, b), -1)
     return torch.cat((turned.to(x.dtype), x[..., dim:]), -1) if dim < x.shape[-1] else turned.to(x.dtype)
