@@ -90,6 +90,8 @@ class Poly:
             _signed(monomial, coefficient, first=i == 0) for i, (monomial, coefficient) in enumerate(ordered)
         )
 
+    __repr__ = __str__
+
     @property
     def symbols(self) -> frozenset[str]:
         """The free sizes that it is made of."""
@@ -380,6 +382,8 @@ class Condition:
             return f"{_wrap(self.left)} % {_wrap(self.right)} == 0"
         return f"{self.left} {self.op} {self.right}"
 
+    __repr__ = __str__
+
     def substitute(self, values: Mapping[str, Size]) -> "Condition":
         return Condition(self.op, substitute(self.left, values), substitute(self.right, values))
 
@@ -395,7 +399,18 @@ def equation(left: Size, right: Size) -> Condition:
                 if not isinstance(slack, Poly) and 0 <= slack < 1:
                     scale = denominator(quotient)
                     return Condition("%", quotient * scale, scale)
-    return Condition("==", left, right)
+    return _no_rest(left - right) or Condition("==", left, right)
+
+
+def _no_rest(gap: Size) -> Condition | None:
+    """`(x + c - 1) // c == x // c` says that `c` divides `x`."""
+    floors = {factor: m[0][0].arguments[0] for m, factor in _terms(gap) if len(m) == 1 and m[0][0].name == "floor"}
+    if len(_terms(gap)) == 2 and floors.keys() == {1, -1}:
+        for low, high in ((floors[1], floors[-1]), (floors[-1], floors[1])):
+            above, below = fraction(low)
+            if not isinstance(below, Poly) and high - low == 1 - Fraction(1, below):
+                return Condition("%", above, below)
+    return None
 
 
 def _product(monomial: Monomial, coefficient: Rational) -> Size:

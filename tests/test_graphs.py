@@ -244,6 +244,7 @@ class Writer:
         labelled, was = self.weights and self.draw(st.integers(0, 4)) > 0, self.weights
         label = f" as {self.fresh('loop')}[i]" if labelled else ""
         times = self.pick([1, 2, 3])
+        outside = set(self.tensors)
         lists = [name for name, items in self.lists.items() if all(item == axes for item in items)]
         if lists and self.draw(st.booleans()):
             each, item = self.pick(lists), self.fresh("item")
@@ -252,7 +253,6 @@ class Writer:
             self.tensors[item] = axes
         else:
             self.line(f"repeat {times}{label} {{")
-        outside = set(self.tensors)
         self.indent, self.weights = self.indent + 1, labelled
         for _ in range(self.draw(st.integers(0, 3))):
             self.statement()

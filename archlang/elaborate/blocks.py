@@ -13,7 +13,7 @@ from archlang.elaborate.context import Context
 from archlang.elaborate.files import Module, refuse_taken
 from archlang.elaborate.frame import Frame
 from archlang.elaborate.hypers import check_kind
-from archlang.elaborate.limits import MAX_DEPTH, too_deep
+from archlang.elaborate.limits import MAX_DEPTH, check_network, too_deep
 from archlang.elaborate.scope import Binding, Scope
 from archlang.elaborate.values import BlockDef, Given, Layer, key, kind_of, leaves
 from archlang.ir import Call, Foreign, Graph, Value
@@ -161,6 +161,7 @@ def nest(cx: Context, inside: Context, name: str, span: Span, inputs: dict[str, 
     value = body(inside.inner(frame=frame, inlined=False), given)
     value = _leave(frame, value, span)
     frame.graph.outputs = [("", leaf) for leaf in leaves(value)]
+    cx.frame.numbered += frame.numbered
     conditions = {c: message for c, message in cx.session.facts.conditions.items() if c not in before}
     return Nested(frame, value, conditions)
 
@@ -183,6 +184,8 @@ def call(cx: Context, nested: Nested, ports: list[tuple[str, Value]], label: str
     captured = [(port, value) for value, port in nested.frame.captured.items()]
     op = Call(graph=nested.frame.graph, layers=tuple(nested.frame.lent.items()))
     cx.session.budget.node(span)
+    cx.frame.size += nested.frame.size
+    check_network(cx.frame.size, span)
     pairs = [(port, cx.frame.capture(value)) for port, value in [*ports, *captured]]
     values = iter(cx.frame.graph.add(op, pairs, facts=cx.session.facts, span=span, label=label))
 

@@ -14,6 +14,7 @@ from archlang.elaborate.context import Context, Session
 from archlang.elaborate.files import Module, refuse_taken
 from archlang.elaborate.frame import Frame
 from archlang.elaborate.hypers import check_kind
+from archlang.elaborate.limits import check_ports
 from archlang.elaborate.scope import Binding, Scope
 from archlang.elaborate.values import Given, kind_of, show
 from archlang.ir import Arrange, Graph, Value
@@ -75,7 +76,7 @@ def _warnings(frame: Frame) -> list[Diagnostic]:
             "name it with `as`: numbers move when lines do",
             "warning",
         )
-        for label, span in frame.numbered
+        for label, span in dict.fromkeys(frame.numbered)
     ]
 
 
@@ -209,6 +210,7 @@ def _input(cx: Context, statement: syntax.Input) -> None:
             "A102", f"`{port.name}` is defined twice", Label(port.span), Label(known.span, f"{known.word} here")
         )
     refuse_taken(cx.module, port.name, port.span)
+    check_ports(len(cx.frame.graph.inputs) + 1, "input", port.span)
     type_ = signatures.declare(cx, port.type, "input")
     value = cx.frame.graph.add_input(port.name, type_, port.span)
     cx.scope.define(port.name, value, port.span, "input")
@@ -228,6 +230,7 @@ def _output(cx: Context, statement: syntax.Output) -> None:
         )
         value = _arranged(cx, value, statement.type, statement.span)
     value = cx.frame.capture(value)
+    check_ports(len(cx.frame.graph.outputs) + 1, "output", statement.span)
     cx.frame.graph.outputs.append((statement.name, value))
     if cx.scope.find(statement.name) is None:
         statements.bind_name(cx, statement.name, value, statement.span)
