@@ -79,6 +79,8 @@ class TensorType:
     def __str__(self) -> str:
         return f"{'' if self.dtype == 'float' else self.dtype}[{', '.join(map(str, self.axes))}]"
 
+    __repr__ = __str__
+
     def __contains__(self, name: str) -> bool:
         return any(axis.name == name for axis in self.axes)
 
