@@ -1,4 +1,4 @@
-"""Emitted code: it reads as written by hand, computes what the graph means, and nothing that a file says can break it."""
+"""Emitted code reads as written by hand, computes what the graph means, and nothing that a file says can break it."""
 
 import random
 import subprocess

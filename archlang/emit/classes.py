@@ -7,7 +7,6 @@ from typing import Any
 from archlang.emit import marks, names, runs, switches
 from archlang.emit.draft import Draft
 from archlang.emit.lines import fit
-from archlang.sizes import Poly
 
 _AXIS_WORDS = {"c": "dim", "h": "height", "w": "width", "d": "depth", "t": "length", "n": "tokens", "b": "batch"}
 
@@ -71,7 +70,7 @@ def unify(name: str, drafts: list[Draft]) -> Class:
 
 
 class Arguments:
-    """Chooses the arguments of a class: names of hyper-parameters first, then of input axes, then multiples of these."""
+    """Chooses the arguments of a class: hyper-parameters by name, then sizes of input axes, then multiples of these."""
 
     def __init__(self, drafts: list[Draft], varying: list[list[Any]]) -> None:
         self._chosen: dict[str, list[Any]] = {}

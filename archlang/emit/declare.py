@@ -44,7 +44,7 @@ def _single(label: str, declaration: Declaration) -> list[str]:
 
 
 def _several(draft: Draft, base: str, members: dict[str, Declaration]) -> list[str]:
-    """`nn.ModuleList`; runs of members that differ only in numbers are marked as one, for whoever knows which numbers differ."""
+    """`nn.ModuleList`; runs of members that differ only in numbers are marked as one."""
     if not is_list(list(members)):
         items = ", ".join(f'"{index}": {members[index].code}' for index in sorted(members, key=_place))
         return _single(base, Declaration("modules", f"nn.ModuleDict({{{items}}})"))

@@ -11,7 +11,7 @@ from archlang.ir import Graph
 
 @dataclass(slots=True)
 class Declaration:
-    """What `__init__` makes under a label: a module (with weights that start in their own way), a parameter or a buffer."""
+    """What `__init__` makes under a label: a module (whose weights may start otherwise), a parameter or a buffer."""
 
     kind: str  # modules, parameters, buffers
     code: str
@@ -74,7 +74,7 @@ class Draft:
         return f"{marks.OPEN}{len(self.values) - 1}{marks.CLOSE}"
 
     def renumber(self) -> None:
-        """Number the marks by their places in the code, so that equal code has equal marks; those not in it are dropped."""
+        """Number the marks by their places in the code, so that equal code has equal marks; others are dropped."""
         self.lent_values = self.values
         used = marks.marks([*self.init, *self.forward])
         place = {mark: i for i, mark in enumerate(used)}

@@ -23,7 +23,7 @@ Conditions: TypeAlias = Sequence[tuple[Condition, str]]
 
 
 class Forward:
-    """Drafts the class of one graph; the conditions of a model make it the outermost, whose inputs and outputs come as declared."""
+    """Drafts the class of one graph. Conditions mark it as the model, whose inputs and outputs come as declared."""
 
     def __init__(
         self,
@@ -123,8 +123,7 @@ class Forward:
         """Emit a node: statements that it needs, then its results, bound to names or kept to be written in place."""
         start = len(self.lines)
         operands = self.operands(node)
-        slots = [Term(f"\ue002{i}\ue003", term.order) if self.inline(value) else term
-                 for i, (_, value) in enumerate(operands) for term in [self.held[value.node, value.output].term]]  # fmt: skip
+        slots = [self.slot(i, value) for i, (_, value) in enumerate(operands)]
         writer = Writer(self, node, self.types(node))
         results = self.emit(node, writer, list(zip([name for name, _ in operands], slots, strict=True)))
         results = [writer.views.get((term.code, term.order), term) for term in results]
@@ -143,6 +142,11 @@ class Forward:
         targets = [self._target(node, used[k]) if k in used else "_" for k in range(len(port.outputs))]
         self.lines.append(f"{', '.join(targets)} = {code}")
         return [Term(targets[k], port.outputs[k]) for k in port.of]
+
+    def slot(self, i: int, value: Value) -> Term:
+        """An operand as operations see it: a variable, or a slot that is filled once the code around it is there."""
+        term = self.held[value.node, value.output].term
+        return Term(f"\ue002{i}\ue003", term.order) if self.inline(value) else term
 
     def inline(self, value: Value) -> bool:
         held = self.held[value.node, value.output]
@@ -241,14 +245,14 @@ class Forward:
     def _named(self, operands: Sequence[Value], terms: dict[int, Term], slot: int) -> str:
         """The statement that names an operand, which its slot then shows."""
         value = operands[slot]
-        statement = self.baptise(value, *self.hints(value))
+        statement = self.baptise(value, *self.hints(value), read=True)
         terms[slot] = self.held[value.node, value.output].term
         return statement
 
     def baptise(self, value: Value, *hints: str, read: bool = False) -> str:
-        """Give a pending value a variable and return the statement; a new order of axes where its readers want `c` elsewhere.
+        """Give a pending value a variable and return the statement.
 
-        What a reader has `read` already keeps its order.
+        The axes get a new order where readers want `c` elsewhere, unless one has `read` it as it is.
         """
         held = self.held[value.node, value.output]
         self.scope.release(held.reads)
@@ -263,7 +267,7 @@ class Forward:
         return f"{name} = {term.code}"
 
     def hints(self, value: Value) -> list[str]:
-        """What to call a value: the user's name; that of what it becomes; the input that takes it; its layer; a variable that it replaces."""
+        """Names for a value: the user's; that of what it becomes; its reader's input; its layer; what it replaces."""
         node, users = self.graph.node(value.node), self.graph.users(value)
         if name := self.graph.name_of(value):
             return [name]
@@ -310,7 +314,7 @@ class Forward:
         self._temporary = []
 
     def _keep(self, node: Node, results: list[Term]) -> None:
-        """Hold the results of a node: under a name where the user gave one or several read it, else as an expression."""
+        """Hold the results of a node: named where the user named it or several read it, else as an expression."""
         for i, term in enumerate(results):
             key = (node.id, i)
             if self.uses[key]:
@@ -337,9 +341,8 @@ class Forward:
         start = len(self.lines)
         terms = []
         for i, value in enumerate(values):
-            held = self.held[value.node, value.output]
-            term = Term(f"\ue002{i}\ue003", held.term.order) if self.inline(value) else held.term
-            terms.append(writer.permute(term, self._order(value, held.term)))
+            term = self.slot(i, value)
+            terms.append(writer.permute(term, self._order(value, term)))
         codes = self.fill(start, values, [", ".join(term.code for term in terms)], ["return"])
         self.draft.orders = [term.order for term in terms]
         self.draft.of = tuple(values.index(value) for _, value in self.graph.outputs) if not self.root else ()

@@ -44,7 +44,7 @@ def wish(value: Value, called: Orders) -> tuple[str, ...] | None:
 
 
 def plan(graphs: Iterable[Graph]) -> dict[str, dict[str, tuple[str, ...]]]:
-    """The orders of the inputs of graphs, by digest, given children first. Bodies of one loop agree on the order that most of them want."""
+    """The orders of the inputs of graphs, by digest, from graphs given children first; bodies of one loop agree."""
     found: dict[str, dict[str, tuple[str, ...]]] = {}
     for graph in graphs:
         loops: dict[str, list[Graph]] = {}
@@ -61,7 +61,7 @@ def plan(graphs: Iterable[Graph]) -> dict[str, dict[str, tuple[str, ...]]]:
 
 
 def _agree(bodies: list[dict[str, tuple[str, ...]]]) -> None:
-    """One order for the inputs of one name over the same axes: that of most bodies, the first where as many want another."""
+    """One order for the inputs of one name over the same axes: that of most bodies, else of the first."""
     for port in {port: None for body in bodies for port in body}:
         votes = Counter(body[port] for body in bodies if port in body)
         for body in bodies:

@@ -27,7 +27,7 @@ def fit(line: str, indent: int) -> list[str]:
 
 
 def _dots(chain: str) -> list[int]:
-    """Where methods are called on what stands in brackets: the places of the dots in `x.f().g()[0].h()` but the first."""
+    """Where methods are called on what ends in a bracket: the dots of `x.f().g()[0].h()` but the first."""
     found, depth = [], 0
     for i, char in enumerate(chain):
         depth += (char in "([{") - (char in ")]}")

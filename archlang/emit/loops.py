@@ -65,7 +65,8 @@ def _loop(graph: Graph, base: str, nodes: list[Node], ports: list[Port], uses: C
     operands = [[value for _, value in graph.operands(node)] for node in nodes]
     first = ports[0]
     alike = all(
-        list(p.inputs.items()) == list(first.inputs.items()) and (p.outputs, p.of, p.extra) == (first.outputs, first.of, ())
+        list(p.inputs.items()) == list(first.inputs.items())
+        and (p.outputs, p.of, p.extra) == (first.outputs, first.of, ())
         and n.op.layers == nodes[0].op.layers and set(p.inputs) == {name for name, _ in graph.operands(n)}
         for p, n in zip(ports, nodes, strict=True) if isinstance(n.op, Call) and isinstance(nodes[0].op, Call)
     )  # fmt: skip
@@ -84,7 +85,7 @@ def _loop(graph: Graph, base: str, nodes: list[Node], ports: list[Port], uses: C
 
 
 def _carried(graph: Graph, nodes: list[Node], ports: list[Port], column: list[Value], name: str) -> int | None:
-    """Which tensor of the call before an input is. One call alone carries what it gives back under the name that it has in the loop."""
+    """Which tensor of the call before an input is. A lone call carries what it gives back under the same name."""
     of = ports[0].of
     if len(nodes) == 1:
         assert isinstance(nodes[0].op, Call)

@@ -1,7 +1,7 @@
 """Anti-unification: code whose numbers are marked, so that instances that differ only in numbers become one class.
 
-A class is drafted once an instance, with a mark in the place of each number. Drafts with the same marked code are one class: a mark that has one
-value in all of them is a literal, a mark that differs is an argument of `__init__`, or a multiple of one.
+A class is drafted once an instance, with a mark in the place of each number. Drafts with the same marked code are one
+class: a mark that has one value in all of them is a literal, one that differs an argument of `__init__`, or a multiple.
 """
 
 import re

@@ -40,7 +40,7 @@ def _closed(line: str) -> str:
 
 
 def fstring(body: str) -> str:
-    """An f-string of code whose braces and control characters are escaped already, in the quotes that need fewer escapes."""
+    """An f-string, in the quotes that need fewer escapes; braces and control characters are escaped already."""
     quote = "'" if body.count('"') > body.count("'") else '"'
     escaped = body.replace(quote, f"\\{quote}")
     return f"f{quote}{escaped}{quote}"

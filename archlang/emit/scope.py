@@ -1,4 +1,4 @@
-"""Variables of a `forward`: who holds a name, who still reads it, and values that are written in place where they are used."""
+"""Variables of a `forward`: who holds a name, who still reads it, and values that are written where they are used."""
 
 import re
 from collections import Counter

@@ -6,7 +6,19 @@ from functools import cached_property
 
 from archlang.shapes import Axis
 from archlang.sizes import (
-    Atom, Monomial, Poly, Rational, Size, denominator, divide, floor, maximum, minimum, product, symbol, symbols,
+    Atom,
+    Monomial,
+    Poly,
+    Rational,
+    Size,
+    denominator,
+    divide,
+    floor,
+    maximum,
+    minimum,
+    product,
+    symbol,
+    symbols,
 )  # fmt: skip
 
 _FUNCTIONS: dict[str, Callable[..., Size]] = {"floor": floor, "max": maximum, "min": minimum, "quotient": divide}

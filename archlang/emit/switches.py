@@ -8,9 +8,9 @@ from archlang.emit import marks
 from archlang.emit.scope import place
 from archlang.primitive import Term
 
-_SWITCH = re.compile(  # the innermost one
-    f"{marks.IF}{marks.MARK.pattern}([^{marks.IF}{marks.THEN}]*){marks.THEN}([^{marks.IF}{marks.THEN}]*){marks.THEN}([^{marks.IF}{marks.THEN}]*?){marks.END}"
-)
+_MARK, _PART = marks.MARK.pattern, f"([^{marks.IF}{marks.THEN}{marks.END}]*)"
+_SWITCH = re.compile(f"{marks.IF}{_MARK}{_PART}{marks.THEN}{_PART}{marks.THEN}{_PART}{marks.END}")  # the innermost one
+_OFF = re.compile(f"{marks.IF}{_MARK}{_PART}{marks.THEN}|{marks.THEN}{_PART}{marks.END}")
 
 
 def resolve(line: str, columns: Mapping[int, Sequence[Any]]) -> str:
@@ -23,11 +23,6 @@ def resolve(line: str, columns: Mapping[int, Sequence[Any]]) -> str:
             inner = Term(match[3], (), tight=False)
             line = place(f"{before}\ue0020\ue003{after}", lambda _, inner=inner: inner)  # type: ignore[misc]
     return line
-
-
-_OFF = re.compile(
-    f"{marks.IF}{marks.MARK.pattern}[^{marks.THEN}{marks.IF}]*{marks.THEN}|{marks.THEN}[^{marks.END}{marks.THEN}]*{marks.END}"
-)
 
 
 def width(code: str) -> int:

@@ -37,7 +37,8 @@ class Header:
             return []
         return [
             comment(
-                f"Made by archlang {self.version} from {self.source} (sha256 {self.sha256[:16]}){self.settings and ': '}{self.settings}"
+                f"Made by archlang {self.version} from {self.source} (sha256 {self.sha256[:16]})"
+                f"{self.settings and ': '}{self.settings}"
             )
         ]
 

@@ -1,4 +1,4 @@
-"""Python that emitted code may contain: one public function or class a file, pasted as source. The compiler never imports them."""
+"""Python that emitted code may contain: one public function or class a file, pasted as source and never imported."""
 
 import ast
 from dataclasses import dataclass

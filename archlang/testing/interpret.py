@@ -1,4 +1,4 @@
-"""The meaning of a graph: every operation by its `reference`, on tensors with named axes. Slow; the oracle for all else."""
+"""The meaning of a graph: every operation by its `reference`, on named axes. Slow; the oracle for all else."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,7 +12,7 @@ from archlang.sizes import Poly, Size, substitute
 
 
 def run(graph: Graph, inputs: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[str, Any]:
-    """The outputs by name (their number where they have none) from tensors in the declared order and weights by path in the state_dict."""
+    """The outputs by name (by number where they have none), from tensors as declared and weights by path."""
     given = {port: Named(tensor, graph.inputs[port].type.names) for port, tensor in inputs.items()}
     sizes = bind_sizes(
         {port: graph.inputs[port].type for port in given}, {port: tuple(x.tensor.shape) for port, x in given.items()}

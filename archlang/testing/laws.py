@@ -2,7 +2,8 @@
 
     check_law(Linear(units=8), TensorType((axis("b", symbol("b")), axis("c", 4))))
 
-An input is a type (a random tensor), a pair of a type and a tensor, None (an optional input that is absent) or a list of these (a variadic one).
+An input is a type (a random tensor), a pair of a type and a tensor, None (an optional input that is absent) or a list
+of these (a variadic one).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,11 +20,9 @@ from archlang.sizes import Facts, symbols
 from archlang.testing.interpret import bind_sizes, concrete, run
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.complex128: 1e-9}
-DTYPES = {
-    "float": torch.float64, "float32": torch.float32, "float64": torch.float64, "int": torch.int64, "segments": torch.int64, "bool": torch.bool,
-    "complex": torch.complex128, "float16": torch.float16, "bfloat16": torch.bfloat16, "int64": torch.int64, "int32": torch.int32, "uint8": torch.uint8,
-    "int8": torch.int8, "int16": torch.int16, "complex64": torch.complex64, "complex128": torch.complex128,
-}  # fmt: skip
+DTYPES = {"float": torch.float64, "int": torch.int64, "segments": torch.int64, "complex": torch.complex128}
+_EXACT = "bool uint8 int8 int16 int32 int64 float16 bfloat16 float32 float64 complex64 complex128"
+DTYPES |= {name: getattr(torch, name) for name in _EXACT.split()}
 Argument = Any
 
 
@@ -35,8 +34,9 @@ def check_law(
     gradients: bool = True,
     flops: bool = True,
 ) -> torch.nn.Module:
-    """Check one operation: emitted equals reference (outputs and gradients), types and weights are as declared, axes that it does not mix are
-    independent, causal axes ignore the future, FLOPs are counted as torch counts them. Free sizes take the values in `sizes`, else small ones.
+    """Check one operation: emitted equals reference (outputs and gradients), types and weights are as declared, axes
+    that it does not mix are independent, causal axes ignore the future, FLOPs are those that torch counts. Free sizes
+    take the values in `sizes`, else small ones.
     Returns the emitted module."""
     graph, node = single(op, inputs)
     tensors = _tensors(graph, inputs, dict(sizes or {}), torch.Generator().manual_seed(seed))
@@ -127,7 +127,7 @@ def random_weights(graph: Graph, seed: int) -> dict[str, torch.Tensor]:
 def check_emitted(
     graph: Graph, inputs: Mapping[str, torch.Tensor], *, seed: int = 0, gradients: bool = True
 ) -> torch.nn.Module:
-    """The emitted module computes what the graph means, with the same gradients and exactly the declared weights and types."""
+    """The emitted module computes what the graph means, with its gradients and the declared weights and types."""
     text = emit(graph)
     module: torch.nn.Module = load(text, class_name(graph))().double().eval()
     weights = random_weights(graph, seed + 1)
@@ -197,29 +197,20 @@ def _gradients(results: Sequence[torch.Tensor], sources: Sequence[torch.Tensor])
     random = torch.Generator().manual_seed(7)
     total = torch.zeros((), dtype=torch.float64)
     for result in results:
-        if result.is_floating_point() or result.is_complex():
-            total = (
-                total
-                + (torch.view_as_real(result) if result.is_complex() else result)
-                .double()
-                .mul(_like(result, random))
-                .sum()
-            )
+        if result.dtype.is_complex:
+            result = torch.view_as_real(result)
+        if result.dtype.is_floating_point:
+            total = total + (result * torch.randn(result.shape, dtype=torch.float64, generator=random)).sum()
     if not total.requires_grad or not sources:
         return [torch.zeros_like(source) for source in sources]
     found = torch.autograd.grad(total, list(sources), allow_unused=True)
     return [torch.zeros_like(s) if g is None else g for s, g in zip(sources, found, strict=True)]
 
 
-def _like(result: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-    shape = (*result.shape, 2) if result.is_complex() else result.shape
-    return torch.randn(shape, dtype=torch.float64, generator=random)
-
-
 def check_independence(
     module: Callable[..., Any], graph: Graph, node: Node, inputs: Mapping[str, torch.Tensor]
 ) -> None:
-    """A change at one place of an axis that is not mixed changes no other place; along axes mixed causally it changes no earlier one."""
+    """A change at one place of an axis changes no other where it is not mixed, no earlier one where it is causal."""
     types = graph.input_types(node)
     mixed, ahead = node.op.mixes(*types), node.op.looks_ahead(*types)
     assert ahead <= mixed, f"{node.op} looks ahead along {sorted(ahead - mixed)}, which it says it does not mix"
