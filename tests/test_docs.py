@@ -2,7 +2,7 @@
 
 Code stands in fences. `arch` is a whole program, or statements of a model with the inputs of docs/operations.md; it may
 use the blocks of fences before it, and its errors are those in the `text` behind it. `console` and `pycon` are run, and
-`python emitted` is part of what the network before it becomes. `pytest tests/test_docs.py --update-golden` writes what
+`python emitted` is a class that the network before it becomes. `pytest tests/test_docs.py --update-golden` writes what
 the compiler says into `text` and `console`.
 """
 
@@ -142,11 +142,37 @@ def test_sessions_go_like_this(page: Path, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("fence", cases(of_kind("python", "emitted")))
-def test_networks_become_this(fence: Fence) -> None:
+def test_networks_become_this(fence: Fence, request: pytest.FixtureRequest) -> None:
     import archlang
 
     made = next(f for f in reversed(fence.before) if f.kind == "arch" and "model " in f.text)
-    assert fence.text in archlang.loads(made.text, made.file).architecture().source()
+    source = archlang.loads(made.text, made.file).architecture().source()
+    head = re.escape(fence.text.partition("(")[0])
+    part = re.search(rf"^{head}\(.*?(?=\n\n\n|\Z)", source, re.MULTILINE | re.DOTALL)
+    assert part, f"no {head} in\n{source}"
+    expect(fence, f"{part[0].rstrip()}\n", request)
+
+
+def test_the_primitive_of_the_page_keeps_the_laws(monkeypatch: pytest.MonkeyPatch) -> None:
+    import archlang
+    from archlang import primitive
+    from archlang.primitives import CONSTRUCTS
+    from archlang.testing import check_law
+    from archlang.testing.strategies import tensor
+
+    (fence,) = of_kind("python", "primitive")
+    monkeypatch.setattr(primitive, "_REGISTRY", dict(primitive._REGISTRY))
+    space = {"__name__": "centring"}
+    exec(fence.text, space)
+    monkeypatch.setattr("archlang.primitives._REGISTRY", primitive._REGISTRY)
+    monkeypatch.setitem(CONSTRUCTS.families, "centre", "centring")
+    made = CONSTRUCTS["centre"]
+    check_law(made(), tensor(b="b", n=3, c=4))
+    check_law(made(on=("n", "c")), tensor(c=4, b=2, n=3))
+    network = archlang.loads("model net { input x: [b, n, c = 4]\n output y = x -> centre -> centre(on = n) }").net()
+    assert str(network.outputs["y"]) == "[b, n, c = 4]"
+    with pytest.raises(archlang.ArchError, match="there is no axis `w`"):
+        archlang.loads("model net { input x: [b, c = 4]\n output y = x -> centre(on = w) }").net()
 
 
 def test_operations_are_up_to_date(request: pytest.FixtureRequest) -> None:
