@@ -113,7 +113,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("fence", cases([f for f in of_kind("console") if f.page.parent.name == "docs"]))
+@pytest.mark.parametrize("fence", cases(of_kind("console")))
 def test_commands_print_this(fence: Fence, folder: Path, request: pytest.FixtureRequest) -> None:
     for other in fence.before:
         if other.kind == "arch" and other.info:
