@@ -373,6 +373,14 @@ class Architecture:
 
         return dynamic_shapes(self.inputs, self.conditions)
 
+    def __deepcopy__(self, memo: object) -> "Architecture":
+        """Copies of a module share it: nothing in it changes."""
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickled module goes without it."""
+        return type(None), ()
+
     def __repr__(self) -> str:
         return f"<architecture {self.title}: {self.params} parameters, {self.macs} MACs>"
 
