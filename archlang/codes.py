@@ -127,6 +127,7 @@ CODES: dict[str, str] = {
     "A813": "a list or loop is too long",
     "A814": "blocks nest too deeply",
     "A815": "a number is too large",
+    "A816": "too many mistakes",
     # ---- command line and inputs
     "A901": "a wrong command line",
     "A902": "a file cannot be read or written",

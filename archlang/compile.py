@@ -371,7 +371,7 @@ class Architecture:
         """
         from archlang.analysis.conditions import dynamic_shapes
 
-        return dynamic_shapes(self.inputs, self.conditions)
+        return dynamic_shapes(self.graph, self.conditions)
 
     def __deepcopy__(self, memo: object) -> "Architecture":
         """Copies of a module share it: nothing in it changes."""

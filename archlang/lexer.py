@@ -10,7 +10,7 @@ from typing import NamedTuple
 from archlang.diagnostics import error
 from archlang.source import Source, Span
 
-MAX_BYTES = 4 * 2**20
+MAX_BYTES = 512 * 2**10
 MAX_NESTING = 100
 DEEP = "give a name to a part of it"
 
@@ -37,7 +37,7 @@ def read(file: Path | str | bytes, name: str | None = None) -> Source:
     data, name = (file, name or "<string>") if isinstance(file, bytes) else (_head(Path(file)), name or str(file))
     if len(data) > MAX_BYTES:
         advice = "split it: files can `use` each other's blocks"
-        raise error("A801", f"{name} is longer than {MAX_BYTES // 2**20} MiB", help=advice)
+        raise error("A801", f"{name} is longer than {MAX_BYTES // 2**10} KiB", help=advice)
     text = data.removeprefix(BOM_UTF8)
     try:
         return Source(name, text.decode("utf-8"))

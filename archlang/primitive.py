@@ -130,7 +130,7 @@ def _kind(annotation: Any, metadata: Iterable[Any]) -> str:
 class Construct(BaseModel):
     """A call in the language that makes a compile-time value: an operation, a domain, an initialisation."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True)
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True)
 
     name: ClassVar[str] = ""  # in the language
     kind: ClassVar[str] = ""  # the word for hyper-parameters that take one: layer, domain, init ...

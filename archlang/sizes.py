@@ -26,12 +26,18 @@ class Atom:
     arguments: tuple[Size, ...] = ()
 
     def __str__(self) -> str:
-        if not self.arguments:
-            return self.name
-        if self.name == "floor":
-            above, below = fraction(self.arguments[0])
-            return f"{_wrap(above)} // {_wrap(below)}"
-        return f"{self.name}({', '.join(map(str, self.arguments))})"
+        return _shown(self)
+
+
+@cache
+def _shown(atom: Atom) -> str:
+    """The text of an atom; kept, since atoms nest and sums are sorted by it."""
+    if not atom.arguments:
+        return atom.name
+    if atom.name == "floor":
+        above, below = fraction(atom.arguments[0])
+        return f"{_wrap(above)} // {_wrap(below)}"
+    return f"{atom.name}({', '.join(map(str, atom.arguments))})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,7 +425,8 @@ def _product(monomial: Monomial, coefficient: Rational) -> Size:
 
 def inequality(op: str, left: Size, right: Size) -> Condition:
     """`left <= right` or `left < right`; a bound on one monomial is written as that: `3 <= h // 2 + 2` is `2 <= h`."""
-    gap = right - left - (1 if op == "<" else 0)
+    scale = denominator(right - left)
+    gap = (right - left) * scale - (1 if op == "<" else 0)
     constant = dict(_terms(gap)).get((), 0)
     rest = gap - constant
     if not isinstance(rest, Poly) or len(rest.terms) != 1 or fraction(gap)[1] != 1:

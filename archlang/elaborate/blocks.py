@@ -147,7 +147,8 @@ def _nest(
     if nested.frame.empty:
         return body(inside.inner(loop=cx.loop, frame=cx.frame), inputs)
     _describe(nested.frame.graph, layer)
-    params = {path: param for path, param, _ in nested.frame.graph.weights()}
+    shared = layer.weights is not None  # only then is it asked whether the weights are the same
+    params = {path: param for path, param, _ in nested.frame.graph.weights()} if shared else {}
     label = calls.weights_label(cx, layer, params, span)
     ports = [(name, given.value) for name, given in inputs.items() if isinstance(given.value, Value)]
     return call(cx, nested, ports, label, span)

@@ -12,7 +12,7 @@ from archlang.elaborate import blocks, expressions
 from archlang.elaborate.arguments import NUMBERS, PER_NAME, bind, missing, slots
 from archlang.elaborate.context import Context
 from archlang.elaborate.frame import Frame
-from archlang.elaborate.limits import MAX_SIZE
+from archlang.elaborate.limits import MAX_LAYER, MAX_SIZE
 from archlang.elaborate.operators import BUILTINS, builtin
 from archlang.elaborate.values import AxisName, BlockDef, Given, Layer, Weights, is_number, kind_of, leaves, show
 from archlang.ir import Node, Value, WeightOf
@@ -89,7 +89,7 @@ def make(cx: Context, target: Any, arguments: Sequence[syntax.Argument], span: S
     if isinstance(target, type) and not issubclass(target, Primitive):
         return construct(target, bind(cx, target, arguments).hypers, span)
     bound = bind(cx, target, arguments)
-    layer = Layer(target, span, bound.hypers, bound.inputs, loop=cx.loop)
+    layer = checked(Layer(target, span, bound.hypers, bound.inputs, loop=cx.loop))
     if label is not None:
         layer = labelled(layer, *label)
     return apply(cx, layer, {}, span) if complete(layer) else layer
@@ -108,7 +108,7 @@ def _more(cx: Context, layer: Layer, expr: syntax.Call, label: As) -> Any:
         (name, given), *_ = bound.hypers.items()
         title = f"`{layer.weights.name}` is one layer with weights: `{name}` cannot change"
         raise error("A707", title, given.span, Label(layer.span, "made here"))
-    merged = replace(layer, hypers={**layer.hypers, **bound.hypers}, inputs=bound.inputs)
+    merged = checked(replace(layer, hypers={**layer.hypers, **bound.hypers}, inputs=bound.inputs))
     if label is not None:
         merged = labelled(merged, *label)
     return apply(cx, merged, {}, expr.span) if complete(merged) else merged
@@ -118,6 +118,13 @@ def shared_from_outside(cx: Context, layer: Layer, expr: syntax.Expr) -> bool:
     """Whether a block was given a layer that is shared by name: its weights keep that name, whatever the block says."""
     binding = cx.scope.find(expr.id) if isinstance(expr, syntax.Name) else None
     return layer.weights is not None and binding is not None and binding.word == "hyper-parameter"
+
+
+def checked(layer: Layer) -> Layer:
+    """The layer, unless it is made of too many others."""
+    if layer.size > MAX_LAYER:
+        raise error("A813", f"a layer made of more than {MAX_LAYER:,} others", layer.span)
+    return layer
 
 
 def labelled(layer: Layer, label: str, span: Span) -> Layer:
@@ -185,7 +192,7 @@ def pipe(cx: Context, value: Any, layer: Layer, span: Span, left: Span | None = 
     if isinstance(value, Layer):
         before = value.stages if _plain_chain(value) else (value,)
         after = layer.stages if _plain_chain(layer) else (layer,)
-        return Layer(None, span, stages=(*before, *after), loop=cx.loop)
+        return checked(Layer(None, span, stages=(*before, *after), loop=cx.loop))
     if layer.target is None:
         return blocks.apply_chain(cx, layer, value, span)
     given = {_free_port(layer, value, left or span): Given(value, span)}
@@ -308,6 +315,7 @@ def add(
         from archlang.elaborate.segments import honour
 
         pairs = honour(cx, op, pairs, span)
+    cx.frame.size += 1
     operands = [(argument, cx.frame.capture(value)) for argument, value in pairs]
     try:
         values = cx.frame.graph.add(op, operands, facts=cx.session.facts, span=made or span)

@@ -10,7 +10,7 @@ from archlang.diagnostics import ArchError, Label, error, suggest
 from archlang.elaborate import calls
 from archlang.elaborate.context import Context
 from archlang.elaborate.files import refuse_taken
-from archlang.elaborate.hints import hint
+from archlang.elaborate.hints import missing
 from archlang.elaborate.limits import check_length
 from archlang.elaborate.operators import BUILTINS, CONSTANTS, arithmetic, both, compare
 from archlang.elaborate.scope import Scope
@@ -136,7 +136,7 @@ def lookup(cx: Context, name: str, span: Span) -> Any:
         raise error("A106", f"`{name}` is a function and needs its arguments", span)
     if name in cx.module.places:
         raise ArchError()
-    raise error("A101", f"there is no `{name}` here", span, help=hint(name, known_names(cx)))
+    raise missing(name, span, known_names(cx))
 
 
 def known_names(cx: Context) -> list[str]:

@@ -20,6 +20,7 @@ class Frame:
     captured: dict[Value, str] = field(default_factory=dict)  # a value of the parent graph -> input port
     lent: dict[str, str] = field(default_factory=dict)  # layer port -> label in the parent graph
     labels: dict[str, Span] = field(default_factory=dict)
+    size: int = 0  # operations, with what is called twice counted twice
     numbered: list[tuple[str, Span]] = field(default_factory=list)  # labels that got a number: `check` advises `as`
 
     def capture(self, value: Value) -> Value:

@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Iterable
+from functools import cache
 
 from archlang import resources
-from archlang.diagnostics import suggest
+from archlang.diagnostics import ArchError, error, suggest
+from archlang.source import Span
 
 ELSEWHERE = {
     "dense": "linear", "fc": "linear", "lin": "linear", "proj": "linear", "affine": "linear", "swish": "silu",
@@ -14,6 +16,19 @@ ELSEWHERE = {
     "deconv": "conv_transpose", "scaled_dot_product_attention": "attend", "sdpa": "attend", "zip_longest": "zip",
 }  # fmt: skip
 WORDS = ("same", "valid", "zeros", "reflect", "replicate", "circular", "nearest", "bilinear", "bicubic", "linear")
+
+LATER = {  # of the language, and not there yet
+    "linear_recurrence", "selective_scan", "lti_scan", "along", "snake", "hilbert", "step", "moe", "each", "within",
+    "kan", "rational", "bspline", "rbf", "chebyshev", "rswaf", "neighborhood", "stripes", "axial", "chunks",
+    "radius", "log_cpb",
+}  # fmt: skip
+
+
+def missing(name: str, span: Span, known: Iterable[str]) -> ArchError:
+    """The error of a name that nothing has."""
+    if name in LATER:
+        return error("A713", f"`{name}` is not available in this version", span)
+    return error("A101", f"there is no `{name}` here", span, help=hint(name, known))
 
 
 def hint(name: str, known: Iterable[str]) -> str | None:
@@ -28,11 +43,13 @@ def hint(name: str, known: Iterable[str]) -> str | None:
     return suggest(name, known)
 
 
+@cache
 def _families() -> dict[str, str]:
     """The blocks of the standard library and where they are."""
     found: dict[str, str] = {}
     for file in resources.folder("stdlib").iterdir():
         family, _, kind = file.name.partition(".")
         if kind == "arch":
-            found |= dict.fromkeys(re.findall(r"^block (\w+)", resources.read_text("stdlib", file.name), re.M), family)
+            text = resources.read_text("stdlib", file.name)
+            found |= dict.fromkeys(re.findall(r"^block (\w+)", text, re.MULTILINE), family)
     return found

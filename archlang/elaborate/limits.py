@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from archlang.diagnostics import ArchError, error
+from archlang.sizes import Poly
 from archlang.source import Span
 
 FREE_STEPS = 200_000
@@ -12,7 +13,12 @@ STEPS_PER_NODE = 100
 MAX_NODES = 1_000_000
 MAX_INLINED = 2_000
 MAX_DEPTH = 64
-MAX_LIST = 1_000_000
+MAX_LOOP = 1_000_000
+MAX_LIST = 100_000
+MAX_LAYER = 10_000
+MAX_PORTS = 1_000
+MAX_MISTAKES = 100
+MAX_TERMS = 64
 MAX_SIZE = 2**40
 MAX_BITS = 4_096
 
@@ -43,14 +49,35 @@ class Budget:
 
     def node(self, span: Span) -> None:
         self.nodes += 1
-        if self.nodes > MAX_NODES:
-            raise error("A812", f"the network has more than {MAX_NODES:,} operations", span)
+        check_network(self.nodes, span)
 
 
-def check_length(length: object, span: Span) -> None:
+def check_network(operations: int, span: Span) -> None:
+    """Refuse networks that are too large, with what is called twice counted twice."""
+    if operations > MAX_NODES:
+        raise error("A812", f"the network has more than {MAX_NODES:,} operations", span)
+
+
+def check_length(length: object, span: Span, most: int = MAX_LIST) -> None:
     """Refuse lists and loops that are too long."""
-    if isinstance(length, int) and length > MAX_LIST:
-        raise error("A813", f"a list or loop of more than {MAX_LIST:,} items", span)
+    if isinstance(length, int) and length > most:
+        raise error("A813", f"a {'list' if most == MAX_LIST else 'loop'} of more than {most:,} items", span)
+
+
+def check_ports(count: int, word: str, span: Span) -> None:
+    """Refuse models that nobody could call."""
+    if count > MAX_PORTS:
+        raise error("A813", f"a model with more than {MAX_PORTS:,} {word}s", span)
+
+
+def too_many_mistakes(span: Span) -> ArchError:
+    return error("A816", f"more than {MAX_MISTAKES} mistakes: the rest of the file is not checked", span)
+
+
+def _terms(size: object) -> int:
+    """The terms of a size, with those inside of `floor`, `max` and `min`."""
+    atoms = [atom for monomial, _ in size.terms for atom, _ in monomial] if isinstance(size, Poly) else []
+    return len(atoms) + sum(_terms(argument) for atom in atoms for argument in atom.arguments)
 
 
 def too_deep(span: Span) -> ArchError:
@@ -58,7 +85,9 @@ def too_deep(span: Span) -> ArchError:
 
 
 def check_number(value: object, span: Span) -> None:
-    """Refuse exact numbers of absurd size."""
+    """Refuse exact numbers of absurd size, and sizes of absurd form."""
+    if isinstance(value, Poly) and _terms(value) > MAX_TERMS:
+        raise error("A815", "the size is too complicated", span)
     for part in (getattr(value, "numerator", 0), getattr(value, "denominator", 1)):
         if isinstance(part, int) and part.bit_length() > MAX_BITS:
             raise error("A815", "the number is too large", span)

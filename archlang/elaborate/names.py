@@ -12,7 +12,8 @@ from archlang import syntax
 from archlang.diagnostics import ArchError, Label, error, suggest
 from archlang.elaborate.arguments import PER_NAME, slots
 from archlang.elaborate.files import Module
-from archlang.elaborate.hints import hint
+from archlang.elaborate.hints import missing
+from archlang.elaborate.limits import MAX_MISTAKES, too_many_mistakes
 from archlang.elaborate.operators import BUILTINS, CONSTANTS
 from archlang.elaborate.values import BlockDef
 from archlang.primitives import CONSTRUCTS
@@ -35,7 +36,10 @@ def check_names(module: Module) -> Iterator[ArchError]:
             for name, span, known in reader.unknown:
                 if name not in said:
                     said.add(name)
-                    yield error("A101", f"there is no `{name}` here", span, help=hint(name, known))
+                    yield missing(name, span, known)
+                if len(said) >= MAX_MISTAKES:
+                    yield too_many_mistakes(span)
+                    return
 
 
 # ---- models: what stands twice, and facts about variants
@@ -159,7 +163,7 @@ class _Reader:
             return
         match expr:
             case syntax.Name():
-                if not self.known(expr.id):
+                if not self.known(expr.id) and len(self.unknown) < MAX_MISTAKES:
                     names = [name for scope in self.scopes for name in scope]
                     known = [*names, *self.module.names, *CONSTRUCTS, *BUILTINS, *CONSTANTS]
                     self.unknown.append((expr.id, expr.span, known))

@@ -10,7 +10,7 @@ from archlang.elaborate import blocks, calls, expressions, signatures
 from archlang.elaborate.context import Context
 from archlang.elaborate.files import refuse_taken
 from archlang.elaborate.frame import Frame
-from archlang.elaborate.limits import check_length
+from archlang.elaborate.limits import MAX_LOOP, MAX_MISTAKES, check_length, too_many_mistakes
 from archlang.elaborate.scope import Binding, Scope
 from archlang.elaborate.values import UNKNOWN, Conditions, Given, Layer, is_number, kind_of, leaves, show
 from archlang.ir import Parameter, Value
@@ -42,6 +42,8 @@ def run(cx: Context, body: tuple[syntax.Statement, ...]) -> Returned | None:
             if any(d.code.startswith("A8") for d in failure.diagnostics):
                 raise  # a bound was reached: going on would reach it again
             cx.session.collector.add(*(cx.blamed(d) for d in failure.diagnostics))
+            if len(cx.session.collector.errors) >= MAX_MISTAKES:
+                raise too_many_mistakes(statement.span) from None
             poison(cx, statement)
             failed = True
     if failed:
@@ -173,7 +175,7 @@ def _repeat(cx: Context, statement: syntax.Repeat) -> None:
             f"`repeat` needs a count that is known and not negative, and this is {count}{expressions.made_of(cx, statement.count)}",
             statement.count.span,
         )
-    check_length(count, statement.count.span)
+    check_length(count, statement.count.span, MAX_LOOP)
     _loop(cx, statement, count, lambda inner, i: None)
 
 

@@ -95,6 +95,11 @@ class Layer:
     label: str | None = None
     weights: Weights | None = None
     loop: Span | None = None  # the loop without a label in which it was made
+    size: int = field(default=1, init=False)  # the layers that it is made of
+
+    def __post_init__(self) -> None:
+        parts = [given.value for given in self.hypers.values()] if self.hypers else []
+        object.__setattr__(self, "size", 1 + sum(map(weigh, parts)) + sum(stage.size for stage in self.stages))
 
     @property
     def name(self) -> str:
@@ -131,8 +136,10 @@ def leaves(value: Any) -> Iterator[Any]:
 
 
 def weigh(value: Any) -> int:
-    """The number of values in a list of lists."""
-    return sum(map(weigh, value)) + 1 if isinstance(value, tuple) else 1
+    """The number of values in a list of lists, and of layers in a layer."""
+    if isinstance(value, tuple):
+        return sum(map(weigh, value)) + 1
+    return value.size if isinstance(value, Layer) else 1
 
 
 def is_number(value: Any) -> bool:
