@@ -1,24 +1,39 @@
 """Conditions on free sizes as bounds for `torch.export`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import lcm
 from typing import Any
 
-from archlang.shapes import TensorType
-from archlang.sizes import Condition, Poly, Size, symbol, symbols
+from archlang.ir import Graph
+from archlang.sizes import Condition, Poly, Size, inequality, symbol, symbols
 
 
-def dynamic_shapes(inputs: Mapping[str, TensorType], conditions: Iterable[Condition]) -> dict[str, dict[int, Any]]:
+def dynamic_shapes(graph: Graph, conditions: Iterable[Condition]) -> dict[str, dict[int, Any]]:
     """For each input its free axes by position, as `torch.export.Dim`: `32 | h` becomes `32 * Dim("h_32")`, `h >= 7` a
-    lower bound.
+    lower bound. Torch takes sizes of 1 for constants, so bounds keep all sizes inside above 1.
     """
-    found = list(conditions)
+    found = [*conditions, *(Condition("<=", 2, size) for size in _inner(graph))]
+    inputs = {port: value.type for port, value in graph.inputs.items()}
     free = dict.fromkeys(name for type_ in inputs.values() for axis in type_ for name in sorted(symbols(axis.size)))
     dims = {name: _dim(name, found) for name in free}
     return {
         port: {i: _size(axis.size, dims) for i, axis in enumerate(type_) if isinstance(axis.size, Poly)}
         for port, type_ in inputs.items()
     }
+
+
+def _inner(graph: Graph) -> Iterator[Size]:
+    """The sizes of all values that one free size decides, but those of the inputs."""
+    todo, seen = [graph], {graph.digest}
+    known = {axis.size for value in graph.inputs.values() for axis in value.type}
+    while todo:
+        here = todo.pop()
+        for size in dict.fromkeys(axis.size for node in here for type_ in node.types for axis in type_):
+            if size not in known and len(symbols(size)) == 1:
+                known.add(size)
+                yield size
+        todo += [inner for inner in here.calls if inner.digest not in seen]
+        seen |= {inner.digest for inner in here.calls}
 
 
 def _dim(name: str, conditions: list[Condition]) -> Any:
@@ -29,15 +44,15 @@ def _dim(name: str, conditions: list[Condition]) -> Any:
     low, high = _bounds(size, conditions)
     if divisor == 1:
         return Dim(name, min=max(low, 1), max=high)
-    return divisor * Dim(
-        f"{name}_{divisor}", min=max(-(-low // divisor), 1), max=high // divisor if high is not None else None
-    )
+    most = high // divisor if high is not None else None
+    return divisor * Dim(f"{name}_{divisor}", min=max(-(-low // divisor), 2), max=most)
 
 
 def _bounds(size: Size, conditions: list[Condition]) -> tuple[int, int | None]:
     """The least and greatest value that simple conditions leave."""
     low, high = 1, None
     for condition in conditions:
+        condition = condition if condition.op not in ("<", "<=") else inequality(condition.op, condition.left, condition.right)
         slack = 1 if condition.op == "<" else 0
         if condition.op in ("<", "<=") and condition.right == size and isinstance(condition.left, int):
             low = max(low, condition.left + slack)
