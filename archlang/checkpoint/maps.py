@@ -1,18 +1,16 @@
-"""Weight maps: `checkpoint NAME { ours = theirs }` compiled against the weights of a network; loading and saving
-published checkpoints.
+"""`checkpoint NAME { ours = theirs }` compiled against the weights of a network.
 
 Ours is a weight, or a layer with all of its weights under PyTorch's leaf names; index variables run over what exists.
-Theirs is a key with `{...}`, or an adapter of keys. Every adapter is invertible, so what loads also saves.
+Theirs is a key with `{...}`, or an adapter of keys.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from archlang import files, syntax
+from archlang import syntax
+from archlang.checkpoint.adapters import Adapter, Concat, Flip, Key, Plus, Reshape, Rows, Transpose, WeightMap, some
 from archlang.diagnostics import ArchError, Collector, Label, error, suggest
 from archlang.elaborate import expressions
 from archlang.elaborate.context import Context, Session
@@ -24,219 +22,7 @@ from archlang.ir import Graph
 from archlang.parser import parse_expression
 from archlang.source import Source, Span
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
-Tensors = Mapping[str, "Tensor"]
-Shape = tuple[int, ...]
-
-
-# ---- adapters: how a tensor of ours is made of tensors of theirs, and back
-@dataclass(frozen=True)
-class Key:
-    """One tensor of theirs."""
-
-    key: str
-
-    def names(self) -> Iterator[str]:
-        yield self.key
-
-    def read(self, theirs: Tensors, shape: Shape) -> "Tensor":
-        return theirs[self.key]
-
-    def write(self, value: "Tensor", theirs: "dict[str, Tensor]") -> None:
-        theirs[self.key] = value
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Part `part` of `parts` equal parts of the rows (axis 0) of theirs."""
-
-    inner: "Adapter"
-    part: int
-    parts: int
-
-    def names(self) -> Iterator[str]:
-        yield from self.inner.names()
-
-    def read(self, theirs: Tensors, shape: Shape) -> "Tensor":
-        whole = self.inner.read(theirs, (shape[0] * self.parts, *shape[1:]))
-        return whole.chunk(self.parts)[self.part]
-
-    def write(self, value: "Tensor", theirs: "dict[str, Tensor]") -> None:
-        """The rows of the whole that belong to this part; the whole is made with the first part."""
-        assert isinstance(self.inner, Key)
-        whole = theirs.get(self.inner.key)
-        if whole is None:
-            whole = value.new_zeros((value.shape[0] * self.parts, *value.shape[1:]))
-        whole[self.part * value.shape[0] : (self.part + 1) * value.shape[0]] = value
-        self.inner.write(whole, theirs)
-
-
-@dataclass(frozen=True)
-class Concat:
-    """Theirs one after the other along axis 0; `sizes` are their rows where these are not equal."""
-
-    inner: tuple["Adapter", ...]
-    sizes: tuple[int, ...] | None
-
-    def names(self) -> Iterator[str]:
-        for part in self.inner:
-            yield from part.names()
-
-    def _rows(self, rows: int) -> tuple[int, ...]:
-        return self.sizes or (rows // len(self.inner),) * len(self.inner)
-
-    def read(self, theirs: Tensors, shape: Shape) -> "Tensor":
-        import torch
-
-        rows = self._rows(shape[0])
-        return torch.cat([part.read(theirs, (size, *shape[1:])) for part, size in zip(self.inner, rows, strict=True)])
-
-    def write(self, value: "Tensor", theirs: "dict[str, Tensor]") -> None:
-        for part, piece in zip(self.inner, value.split(self._rows(value.shape[0])), strict=True):
-            part.write(piece.contiguous(), theirs)
-
-
-@dataclass(frozen=True)
-class Transpose:
-    """Theirs with its axes in the order `order` (of a matrix: transposed)."""
-
-    inner: "Adapter"
-    order: tuple[int, ...] | None
-
-    def names(self) -> Iterator[str]:
-        yield from self.inner.names()
-
-    def _order(self, rank: int) -> tuple[int, ...]:
-        return self.order or tuple(reversed(range(rank)))
-
-    def read(self, theirs: Tensors, shape: Shape) -> "Tensor":
-        order = self._order(len(shape))
-        before = tuple(shape[order.index(i)] for i in range(len(shape)))
-        return self.inner.read(theirs, before).permute(order)
-
-    def write(self, value: "Tensor", theirs: "dict[str, Tensor]") -> None:
-        order = self._order(value.ndim)
-        self.inner.write(value.permute([order.index(i) for i in range(value.ndim)]).contiguous(), theirs)
-
-
-@dataclass(frozen=True)
-class Reshape:
-    """Theirs, which has the shape `shape`, in the shape of ours."""
-
-    inner: "Adapter"
-    shape: Shape
-
-    def names(self) -> Iterator[str]:
-        yield from self.inner.names()
-
-    def read(self, theirs: Tensors, shape: Shape) -> "Tensor":
-        return self.inner.read(theirs, self.shape).reshape(shape)
-
-    def write(self, value: "Tensor", theirs: "dict[str, Tensor]") -> None:
-        self.inner.write(value.reshape(self.shape), theirs)
-
-
-@dataclass(frozen=True)
-class Flip:
-    """Theirs reversed along the axes `axes`."""
-
-    inner: "Adapter"
-    axes: tuple[int, ...]
-
-    def names(self) -> Iterator[str]:
-        yield from self.inner.names()
-
-    def read(self, theirs: Tensors, shape: Shape) -> "Tensor":
-        return self.inner.read(theirs, shape).flip(self.axes)
-
-    def write(self, value: "Tensor", theirs: "dict[str, Tensor]") -> None:
-        self.inner.write(value.flip(self.axes), theirs)
-
-
-@dataclass(frozen=True)
-class Plus:
-    """Theirs plus a number (norms that store `weight - 1`)."""
-
-    inner: "Adapter"
-    number: float
-
-    def names(self) -> Iterator[str]:
-        yield from self.inner.names()
-
-    def read(self, theirs: Tensors, shape: Shape) -> "Tensor":
-        return self.inner.read(theirs, shape) + self.number
-
-    def write(self, value: "Tensor", theirs: "dict[str, Tensor]") -> None:
-        self.inner.write(value - self.number, theirs)
-
-
-Adapter = Key | Rows | Concat | Transpose | Reshape | Flip | Plus
-
-
-@dataclass(frozen=True)
-class WeightMap:
-    """A map for one network: how each weight of ours is read, and which keys of theirs have no counterpart."""
-
-    name: str
-    reads: Mapping[str, tuple[Adapter, Span]]
-    without: tuple[str, ...]  # globs over their keys
-    own: frozenset[str] = frozenset()  # weights of ours that theirs does not have
-
-    def load(self, theirs: Tensors, ours: Tensors) -> "dict[str, Tensor]":
-        """Tensors of ours from theirs; raises `ArchError` with all that is missing, left over or of another shape."""
-        collector = Collector()
-        found: dict[str, Tensor] = {}
-        for key, (adapter, span) in self.reads.items():
-            with collector.catch():
-                found[key] = _read(key, adapter, theirs, tuple(ours[key].shape), span)
-        used = {key for adapter, _ in self.reads.values() for key in adapter.names()}
-        left = [key for key in theirs if key not in used and not any(fnmatchcase(key, glob) for glob in self.without)]
-        if left:
-            title = f"the map `{self.name}` leaves out {_some(left)} of the checkpoint"
-            collector.add(*error("A604", title, help='map them, or write `none = "GLOB"`').diagnostics)
-        collector.check()
-        return found
-
-    def save(self, ours: Tensors) -> "dict[str, Tensor]":
-        """Tensors of theirs from ours."""
-        theirs: dict[str, Tensor] = {}
-        for key, (adapter, _) in self.reads.items():
-            adapter.write(ours[key], theirs)
-        return theirs
-
-
-def _read(key: str, adapter: Adapter, theirs: Tensors, shape: Shape, span: Span) -> "Tensor":
-    if missing := [name for name in adapter.names() if name not in theirs]:
-        raise error(
-            "A605",
-            f"the checkpoint has no {_some(missing)}",
-            Label(span, f"for `{key}`"),
-            help=suggest(missing[0], theirs),
-        )
-    try:
-        tensor = adapter.read(theirs, shape)
-    except (RuntimeError, IndexError, ValueError) as failure:
-        raise error(
-            "A606", f"`{key}` cannot be made of the checkpoint: {str(failure).partition(chr(10))[0]}", span
-        ) from None
-    if tuple(tensor.shape) != shape:
-        names = " and ".join(f"`{name}` {list(theirs[name].shape)}" for name in adapter.names())
-        raise error(
-            "A606",
-            f"`{key}` has the shape {list(shape)}, and the checkpoint gives {list(tensor.shape)}",
-            Label(span, f"from {names}"),
-        )
-    return tensor
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(f"`{name}`" for name in names[:4])
-    return shown + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-
-
-# ---- compiling a map
 def names(model: syntax.Model) -> list[str]:
     """The checkpoint maps of a model."""
     return [item.name for item in model.body if isinstance(item, syntax.Checkpoint)]
@@ -280,7 +66,7 @@ class _Compiler:
             with collector.catch():
                 self.entry(entry)
         if not collector.errors and (left := [key for key in self.weights if key not in self.found]):
-            title = f"the map `{declared.name}` leaves out {_some(left)}"
+            title = f"the map `{declared.name}` leaves out {some(left)}"
             collector.add(
                 *error(
                     "A603",
@@ -487,62 +273,3 @@ def _words(expr: syntax.Expr) -> list[str]:
 
 def _length(expr: syntax.Expr) -> int:
     return len(_path(expr))
-
-
-# ---- files
-def load_weights(module: "nn.Module", file: "str | Path | Tensors", map: str | None = None) -> None:
-    """Load a `.safetensors` file (or a mapping of tensors) into a module made by `Architecture.module`.
-
-    `map` names a checkpoint map of the model; without one the file speaks the module's own names. Nothing is changed
-    when anything does not fit.
-    """
-    import torch
-
-    theirs = file if isinstance(file, Mapping) else read_file(Path(file))
-    ours = module.state_dict()
-    tensors = _map_of(module, map, ours).load(theirs, ours)
-    with torch.no_grad():
-        for key, tensor in tensors.items():
-            ours[key].copy_(tensor)
-
-
-def save_weights(module: "nn.Module", file: str | Path, map: str | None = None) -> None:
-    """Write a module's weights as a `.safetensors` file, under the names of a checkpoint map; the file appears whole or
-    not at all.
-    """
-    from safetensors.torch import save
-
-    ours = module.state_dict()
-    tensors = _map_of(module, map, ours).save({key: tensor.detach().cpu().clone() for key, tensor in ours.items()})
-    try:
-        files.write(Path(file), save({key: tensor.contiguous() for key, tensor in tensors.items()}))
-    except OSError as failure:
-        raise error("A608", f"`{file}` cannot be written: {failure.strerror or failure}") from None
-
-
-def _map_of(module: "nn.Module", name: str | None, ours: Tensors) -> WeightMap:
-    if name is None:
-        nowhere = Span(Source("weights", ""), 0, 0)
-        return WeightMap("", {key: (Key(key), nowhere) for key in ours}, ())
-    architecture: Any = getattr(module, "architecture", None)
-    if architecture is None:
-        raise error(
-            "A601",
-            "the module was not made by archlang, and so has no checkpoint map",
-            help="make it with `Architecture.module()`",
-        )
-    found: WeightMap = architecture.map(name)
-    return found
-
-
-def read_file(path: Path) -> Tensors:
-    """The tensors of a `.safetensors` file."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors: Tensors = load_file(path)
-    except (OSError, SafetensorError) as failure:
-        reason = getattr(failure, "strerror", None) or failure
-        raise error("A608", f"`{path}` cannot be read as .safetensors: {reason}") from None
-    return tensors
