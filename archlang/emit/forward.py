@@ -64,8 +64,8 @@ class Forward:
 
     def _count(self) -> set[int]:
         """Count the uses of values and return the nodes that the outputs need; the calls of a loop run together."""
-        runs = loops.runs(self.graph)
-        together = {call.id: [other.id for other in run] for run in runs.values() for call in run}
+        runs = [[call.id for call in run] for run in loops.runs(self.graph).values()]
+        together = {id: run for run in runs for id in run}
         self.uses.update((value.node, value.output) for _, value in self.graph.outputs)
         waiting, needed = [node for node, _ in self.uses], set[int]()
         while waiting:
@@ -73,7 +73,9 @@ class Forward:
                 needed.add(id)
                 values = [value for _, value in self.operands(self.graph.node(id))]
                 self.uses.update((value.node, value.output) for value in values)
-                waiting += [*together.get(id, []), *(value.node for value in values)]
+                run = together.get(id, [])
+                waiting += [*run, *(value.node for value in values)]
+                run.clear()  # the first call of a run brings the others
         return needed
 
     def _places(self) -> list[Place]:
