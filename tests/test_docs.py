@@ -182,6 +182,26 @@ def test_operations_are_up_to_date(request: pytest.FixtureRequest) -> None:
     assert make_operations.PAGE.read_text("utf-8") == page, "run `python -m docs.make_operations`"
 
 
+def reserved() -> set[str]:
+    return set(re.findall(r'"([a-z]+)"', (ROOT / "grammar/archlang.lark").read_text("utf-8")))
+
+
+def test_every_reserved_word_and_function_is_told() -> None:
+    from archlang.elaborate.operators import BUILTINS
+
+    page = (ROOT / "docs/language.md").read_text("utf-8")
+    words = page[page.index("These words are reserved") : page.index("- A comment runs")]
+    assert set(re.findall(r"[a-z]+", words.partition("`")[2].partition("`")[0])) == reserved()
+    table = page[page.index("| of | functions |") : page.index("`round_up(x, 256)` is")]
+    assert set(" ".join(re.findall(r"`([^`]*)`", table)).split()) == set(BUILTINS)
+
+
+def test_the_editor_knows_every_reserved_word() -> None:
+    grammar = (ROOT / "editors/vscode/archlang.tmLanguage.json").read_text("utf-8")
+    told = {word for group in re.findall(r"\\\\b\(([a-z|]+)\)\\\\b", grammar) for word in group.split("|")}
+    assert told == reserved()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)]+)\)", page.read_text("utf-8"))
