@@ -52,7 +52,9 @@ def _bounds(size: Size, conditions: list[Condition]) -> tuple[int, int | None]:
     """The least and greatest value that simple conditions leave."""
     low, high = 1, None
     for condition in conditions:
-        condition = condition if condition.op not in ("<", "<=") else inequality(condition.op, condition.left, condition.right)
+        condition = (
+            condition if condition.op not in ("<", "<=") else inequality(condition.op, condition.left, condition.right)
+        )
         slack = 1 if condition.op == "<" else 0
         if condition.op in ("<", "<=") and condition.right == size and isinstance(condition.left, int):
             low = max(low, condition.left + slack)

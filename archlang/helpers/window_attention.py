@@ -35,7 +35,8 @@ def window_attention(
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     q, k, v = cut(q), cut(k), cut(v)
     weights = q @ k.mT * scale if bias is None else torch.add(bias, q @ k.mT, alpha=scale)
-    x = torch.dropout(weights.softmax(-1), drop, drop > 0) @ v
+    weights = weights.softmax(-1)
+    x = (torch.dropout(weights, drop, True) if drop > 0 else weights) @ v
     x = x.reshape(batch, *counts, heads, *window, x.shape[-1])
     order = [axis for pair in zip(range(1, rank + 1), range(rank + 2, 2 * rank + 2), strict=True) for axis in pair]
     x = x.permute(0, *order, rank + 1, 2 * rank + 2).reshape(batch, *space, heads, x.shape[-1])
