@@ -118,8 +118,9 @@ class Arguments:
         name = argument.name
         assert name is not None
         bare = [port.strip("*?") for port in self.ports]
-        if name in self.inputs or name in self.hypers:
-            raise error("A313", f"`{name}` is given twice", argument.span)
+        if (known := self.inputs.get(name) or self.hypers.get(name)) is not None:
+            places = Label(argument.span, "again here"), Label(known.span, "first here")
+            raise error("A313", f"`{name}` is given twice", *places)
         if name not in self.kinds and name not in bare:
             self._extra(cx, argument, bare)
             return

@@ -1,0 +1,211 @@
+"""Broken programs: each is refused with a diagnostic, or its module gives what its types promise."""
+
+import itertools
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import archlang
+from archlang import resources
+from archlang.compile import Architecture
+from archlang.diagnostics import ArchError, render
+from archlang.primitives import CONSTRUCTS
+from archlang.sizes import Size, decide, substitute, symbols
+from archlang.testing.syntax import files
+
+ROOT = Path(__file__).parents[1]
+TOKEN = re.compile(r'"""(?s:.*?)"""|"[^"\n]*"|[^\W\d]\w*|\d[\w.]*|->|=>|[=!<>]=|\*\*|//|\.\.|\n|[ \t]+|(?s:.)')
+SMALL: dict[str, dict[str, Any]] = {
+    "maxvit": {"dims": [8, 16], "depths": [1, 1], "stem": 8, "head_dim": 8, "resolution": 32},
+    "convnext": {"dims": [8, 16], "depths": [1, 1], "resolution": 32},
+    "swin": {"dim": 12, "depths": [2], "heads": [2], "resolution": 56},
+    "mobilenet_v2": {"width": 0.25, "resolution": 32},
+    "vit": {"dim": 12, "depth": 1, "heads": 2, "patch": 8, "resolution": 16},
+    "unet_2d": {"dim": 4, "depth": 1},
+    "unet_3d": {"dim": 4, "depth": 1},
+    "llama": {"vocab": 16, "dim": 16, "depth": 1, "heads": 4, "kv_heads": 2, "hidden": 8},
+}
+SEEDS = [path.read_text("utf-8") for path in sorted((ROOT / "examples").glob("*.arch"))]
+BLOCKS, *MODELS = re.split(r"^(?=model )", (ROOT / "tests/fuzz/zoo.arch").read_text("utf-8"), flags=re.MULTILINE)
+SEEDS += [BLOCKS + model for model in MODELS] * 3
+NUMBERS = ["0", "1", "2", "3", "4", "5", "7", "8", "0.5", "1e-3", "-1", "1 / 3"]
+WORDS = [*CONSTRUCTS, *"b c t h w n heads space time free none true false x y as if else for in repeat return".split()]
+SIGNS = [*"+-*/%=,:()[]{}.<>&|~?", "->", "**", "//", "..", "==", "\n"]
+
+
+# ---- breaking programs
+def broken(text: str, kind: int, a: int, b: int) -> str:
+    """The text with one change: a token dropped, doubled, moved or replaced, a line dropped, doubled or moved, a byte
+    changed."""
+    if kind in (6, 7, 8):
+        parts = text.splitlines(keepends=True) or [""]
+    elif kind == 9:
+        parts = list(text) or [""]
+    else:
+        parts = [part for part in TOKEN.findall(text) if part] or [""]
+    i, j = a % len(parts), b % len(parts)
+    if kind in (0, 6):
+        parts[i] = ""
+    elif kind in (1, 7):
+        parts[i] *= 2
+    elif kind in (2, 8):
+        parts[i], parts[j] = parts[j], parts[i]
+    elif kind == 9:
+        parts[i] = chr(b % 300)
+    else:
+        replace(parts, i, b)
+    return "".join(parts)
+
+
+def replace(parts: list[str], at: int, choice: int) -> None:
+    """Put another word, number or sign in the place of the next one of its sort."""
+    sorts: list[tuple[Callable[[str], bool], list[str]]] = [
+        (str.isidentifier, [*(part for part in parts if part.isidentifier()), *WORDS]),
+        (lambda part: part[:1].isdigit(), NUMBERS),
+        (lambda part: part in SIGNS, SIGNS),
+    ]
+    for i in itertools.chain(range(at, len(parts)), range(at)):
+        for fits, others in sorts:
+            if fits(parts[i]):
+                parts[i] = others[choice % len(others)]
+                return
+
+
+changes = st.tuples(st.integers(0, 9), st.integers(0, 10_000), st.integers(0, 10_000))
+
+
+@st.composite
+def programs(draw: st.DrawFn) -> str:
+    text = draw(st.sampled_from(SEEDS))
+    for change in draw(st.lists(changes, min_size=1, max_size=3)):
+        text = broken(text, *change)
+    return text
+
+
+# ---- what must hold of them
+def check(text: str) -> None:
+    """No exception but `ArchError`; a network that is built gives tensors of the types that it states."""
+    try:
+        program = archlang.loads(text)
+    except ArchError as failure:
+        shown(failure)
+        return
+    for model in program.models:
+        try:
+            known = {hyper.name for hyper in program.models[model].hypers}
+            small = {name: value for name, value in SMALL.get(model, {}).items() if name in known}
+            network = program.architecture(model, settings=small)
+        except ArchError as failure:
+            shown(failure)
+            continue
+        run(network)
+
+
+def shown(failure: ArchError) -> None:
+    """Every diagnostic can be shown, and says where."""
+    assert failure.diagnostics
+    for diagnostic in failure.diagnostics:
+        assert render(diagnostic)
+        assert diagnostic.code != "A999"
+        assert diagnostic.labels or diagnostic.code in ("A507", "A801")
+
+
+def run(network: Architecture) -> None:
+    sizes = free_sizes(network)
+    if sizes is None or not small(network, sizes):
+        return
+    module = network.module(seed=0).eval()
+    inputs = [example(type_, sizes) for type_ in network.inputs.values()]
+    with torch.no_grad():
+        found = module(*inputs)
+    results = [found] if isinstance(found, torch.Tensor) else list(found)
+    for (name, type_), result in zip(network.outputs.items(), results, strict=True):
+        assert list(result.shape) == [substitute(axis.size, sizes) for axis in type_], name
+        assert type_.dtype != "bool" or result.dtype == torch.bool, name
+
+
+def free_sizes(network: Architecture) -> dict[str, Size] | None:
+    """Small free sizes that meet the conditions of a network."""
+    free = sorted({name for type_ in network.inputs.values() for axis in type_ for name in symbols(axis.size)})
+    for values in itertools.islice(itertools.product((4, 8, 6, 2, 16, 3, 1, 12, 28, 32), repeat=len(free)), 2_000):
+        sizes: dict[str, Size] = dict(zip(free, values, strict=True))
+        if all(decide(condition.substitute(sizes)) for condition in network.conditions):
+            return sizes
+    return None
+
+
+def small(network: Architecture, sizes: Mapping[str, Size]) -> bool:
+    cost = network.cost
+    figures = (cost.params * 30, cost.macs, cost.activation_bytes)
+    return all(substitute(figure, sizes) <= 20_000_000 for figure in figures)
+
+
+def example(type_: Any, sizes: Mapping[str, Size]) -> torch.Tensor:
+    shape = [substitute(axis.size, sizes) for axis in type_]
+    kinds = {"bool": torch.bool, "float": torch.float32, "int": torch.int64, "segments": torch.int64}
+    return torch.zeros(shape, dtype=kinds.get(type_.dtype) or getattr(torch, type_.dtype))
+
+
+@pytest.mark.parametrize("text", SEEDS, ids=range(len(SEEDS)))
+def test_unbroken_programs_run(text: str) -> None:
+    program = archlang.loads(text)
+    for model in program.models:
+        run(program.architecture(model, settings=SMALL.get(model)))
+
+
+QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
+
+
+@settings(max_examples=400, suppress_health_check=QUIET)
+@given(programs())
+def test_broken_programs(text: str) -> None:
+    check(text)
+
+
+@settings(max_examples=100, suppress_health_check=QUIET)
+@given(files)
+def test_programs_of_the_grammar(text: str) -> None:
+    """They parse, and mean next to nothing."""
+    check(text)
+
+
+@pytest.mark.slow
+@settings(max_examples=16_000, suppress_health_check=QUIET)
+@given(programs())
+def test_many_broken_programs(text: str) -> None:
+    check(text)
+
+
+@pytest.mark.slow
+@settings(max_examples=2_000, suppress_health_check=QUIET)
+@given(files)
+def test_many_programs_of_the_grammar(text: str) -> None:
+    check(text)
+
+
+LIBRARY = {path.name: path.read_text("utf-8") for path in sorted((ROOT / "stdlib").glob("*.arch"))}
+
+
+@pytest.mark.slow
+@settings(max_examples=2_000, suppress_health_check=QUIET)
+@given(st.sampled_from(sorted(LIBRARY)), st.lists(changes, min_size=1, max_size=2), st.sampled_from(SEEDS[:8]))
+def test_many_broken_libraries(family: str, made: list[tuple[int, int, int]], text: str) -> None:
+    library = dict(LIBRARY)
+    for change in made:
+        library[family] = broken(library[family], *change)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resources, "read_text", lambda folder, file: read(library, folder, file))
+        check(text)
+
+
+read_text = resources.read_text
+
+
+def read(library: Mapping[str, str], folder: str, file: str) -> str:
+    return library[file] if folder == "stdlib" else read_text(folder, file)
