@@ -359,11 +359,12 @@ def _attribute(cx: Context, expr: syntax.Attribute) -> Any:
     value = evaluate(cx, expr.value)
     if isinstance(value, Value):
         if expr.name not in value.type:
+            applies = expr.name in CONSTRUCTS or expr.name in cx.module.names
             raise error(
                 "A205",
                 f"there is no axis `{expr.name}` in {value.type}",
                 expr.span,
-                help=suggest(expr.name, value.type.names),
+                help=f"`-> {expr.name}` applies it" if applies else suggest(expr.name, value.type.names),
             )
         return value.type.size(expr.name)
     if isinstance(value, Layer):

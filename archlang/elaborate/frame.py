@@ -72,7 +72,7 @@ class Frame:
         if (other := self.labels.get(name)) is not None:
             raise error(
                 "A702", f"two layers are called `{name}`", Label(span, "the second"), Label(other, "the first"),
-                help="to share weights, bind the layer to a name with `=` and use the name twice",
+                help="name each with `as`; to share weights, bind the layer to a name with `=` and use the name twice",
             )  # fmt: skip
         self.labels[name] = span
         return name

@@ -34,6 +34,8 @@ def missing(name: str, span: Span, known: Iterable[str]) -> ArchError:
 def hint(name: str, known: Iterable[str]) -> str | None:
     """Where the name is to be had, or what is meant by it."""
     known = set(known)
+    if name in ("True", "False", "None"):
+        return f"it is called `{name.lower()}` here"
     if name in WORDS:
         return f'such words stand in quotes: `"{name}"`'
     if family := _families().get(name):

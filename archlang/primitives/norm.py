@@ -1,7 +1,9 @@
 """Normalisations. Which positions share their statistics is all that sets them apart."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeAlias
+
+from pydantic import AfterValidator
 
 from archlang.named import Named
 from archlang.primitive import (
@@ -22,6 +24,15 @@ from archlang.primitive import (
 from archlang.primitives.sliding import need_float, per_axis, present, slid, stacked, unstacked
 from archlang.shapes import ROLES, TensorType
 from archlang.sizes import Facts, Size
+
+
+def _small(value: Any) -> Any:
+    if not 0 <= value < 1:
+        raise ValueError(f"must be from 0 to below 1, and is {value}; the axes of a norm are given by name, `on = c`")
+    return value
+
+
+Epsilon: TypeAlias = Annotated[Number, AfterValidator(_small)]  # what keeps a division from 0
 
 
 def _affine(sizes: Sequence[Size], names: Sequence[str], *leaves: str) -> dict[str, Param]:
@@ -53,7 +64,7 @@ class LayerNorm(Primitive):
     name: ClassVar[str] = "layer_norm"
     prefers: ClassVar[str | None] = "last"
 
-    eps: Number = 1e-5
+    eps: Epsilon = 1e-5
     affine: bool = True
     bias: bool = True
     on: Axes = ("c",)
@@ -108,7 +119,7 @@ class RMSNorm(Primitive):
     name: ClassVar[str] = "rms_norm"
     prefers: ClassVar[str | None] = "last"
 
-    eps: Number = 1e-6
+    eps: Epsilon = 1e-6
     affine: bool = True
     on: Axes = ("c",)
 
@@ -146,7 +157,7 @@ class BatchNorm(Primitive):
     name: ClassVar[str] = "batch_norm"
     prefers: ClassVar[str | None] = "first"
 
-    eps: Number = 1e-5
+    eps: Epsilon = 1e-5
     momentum: Number = 0.1
     affine: bool = True
     on: AxisName = "c"
@@ -214,7 +225,7 @@ class GroupNorm(Primitive):
     prefers: ClassVar[str | None] = "first"
 
     groups: Whole
-    eps: Number = 1e-5
+    eps: Epsilon = 1e-5
     affine: bool = True
     on: Axes = ("space", "time")
 
@@ -266,7 +277,7 @@ class InstanceNorm(Primitive):
     name: ClassVar[str] = "instance_norm"
     prefers: ClassVar[str | None] = "first"
 
-    eps: Number = 1e-5
+    eps: Epsilon = 1e-5
     affine: bool = False
     on: Axes = ("space", "time")
 
@@ -302,7 +313,7 @@ class L2Norm(Primitive):
 
     name: ClassVar[str] = "l2_norm"
 
-    eps: Number = 1e-12
+    eps: Epsilon = 1e-12
     on: Axes = ("c",)
 
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
@@ -335,7 +346,7 @@ class GRN(Primitive):
     name: ClassVar[str] = "grn"
     prefers: ClassVar[str | None] = "last"
 
-    eps: Number = 1e-6
+    eps: Epsilon = 1e-6
     on: Axes = ("space", "time")
 
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
