@@ -196,6 +196,17 @@ def test_every_reserved_word_and_function_is_told() -> None:
     assert set(" ".join(re.findall(r"`([^`]*)`", table)).split()) == set(BUILTINS)
 
 
+def test_limits_are_those_of_the_compiler() -> None:
+    from archlang import lexer
+    from archlang.elaborate import limits
+
+    page = (ROOT / "docs/language.md").read_text("utf-8")
+    told = re.findall(r"\b[\d,]+\b", page[page.index("## Limits") : page.index("## Not in this version")])
+    bounds = [lexer.MAX_BYTES // 2**10, lexer.MAX_NESTING, limits.MAX_DEPTH]
+    bounds += [limits.MAX_LIST, limits.MAX_LOOP, limits.MAX_NODES]
+    assert told == [f"{bound:,}" for bound in bounds]
+
+
 def test_the_editor_knows_every_reserved_word() -> None:
     grammar = (ROOT / "editors/vscode/archlang.tmLanguage.json").read_text("utf-8")
     told = {word for group in re.findall(r"\\\\b\(([a-z|]+)\)\\\\b", grammar) for word in group.split("|")}
