@@ -49,6 +49,8 @@ class Poly:
     terms: tuple[tuple[Monomial, Rational], ...]
 
     def __add__(self, other: Size) -> Size:
+        if other == 0:
+            return self
         return _sum([*_terms(self), *_terms(other)])
 
     def __mul__(self, other: Size) -> Size:
@@ -154,6 +156,8 @@ def _terms(size: Size) -> tuple[tuple[Monomial, Rational], ...]:
 
 
 def _times(a: Monomial, b: Monomial) -> Monomial:
+    if not a or not b:
+        return a or b
     powers = dict(a)
     for atom, power in b:
         powers[atom] = powers.get(atom, 0) + power
@@ -174,7 +178,7 @@ def _sum(terms: Iterable[tuple[Monomial, Rational]]) -> Size:
     if len(kept) == 1 and not kept[0][0]:
         return kept[0][1]
     # highest power first, then by name
-    return Poly(tuple(sorted(kept, key=_rank)))
+    return Poly(tuple(sorted(kept, key=_rank) if len(kept) > 1 else kept))
 
 
 def _rank(term: tuple[Monomial, Rational]) -> tuple[int, list[tuple[str, int]]]:
@@ -183,7 +187,14 @@ def _rank(term: tuple[Monomial, Rational]) -> tuple[int, list[tuple[str, int]]]:
 
 def product(sizes: Iterable[Size]) -> Size:
     """The product of sizes; 1 of none."""
-    return reduce(mul, sizes, 1)
+    factors = list(sizes)
+    known = prod(size for size in factors if not isinstance(size, Poly))
+    return reduce(mul, (size for size in factors if isinstance(size, Poly)), known)
+
+
+def total(sizes: Iterable[Size]) -> Size:
+    """The sum of sizes; 0 of none."""
+    return _sum(term for size in sizes for term in _terms(size))
 
 
 def denominator(size: Size) -> int:

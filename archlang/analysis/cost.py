@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from archlang.ir import Call, Graph, Input, Node, Parameter, WeightOf
-from archlang.sizes import Size, product
+from archlang.sizes import Size, product, total
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +72,12 @@ class _Costs:
 
     def graph(self, graph: Graph) -> Cost:
         if graph.digest not in self._known:
-            total = Cost()
-            for _, own in self.nodes(graph):
-                total += own
-            self._known[graph.digest] = total
+            costs = [own for _, own in self.nodes(graph)]
+            self._known[graph.digest] = Cost(
+                total(own.params for own in costs),
+                total(own.macs for own in costs),
+                total(own.activation_bytes for own in costs),
+            )
         return self._known[graph.digest]
 
     def nodes(self, graph: Graph) -> Iterator[tuple[Node, Cost]]:
@@ -84,18 +86,18 @@ class _Costs:
         """
         made = {label: self.params(owner, maker) for label, owner, maker in graph.makers()}
         for node in graph:
-            total = self.work(graph, node)
+            own = self.work(graph, node)
             if not isinstance(node.op, WeightOf):
                 borrowed = [label for _, label in node.op.layers] if isinstance(node.op, Call) else []
                 for label in (node.label, *borrowed):
-                    total += Cost(made.pop(label, 0) if label else 0)
-            yield node, total
+                    own += Cost(made.pop(label, 0) if label else 0)
+            yield node, own
 
     def params(self, graph: Graph, node: Node) -> Size:
         """The parameters that a node makes."""
         if isinstance(node.op, Call):
             return self.graph(node.op.graph).params
-        return sum((product(p.shape) for p in graph.params(node).values() if not p.buffer), start=0)
+        return total(product(p.shape) for p in graph.params(node).values() if not p.buffer)
 
     def work(self, graph: Graph, node: Node) -> Cost:
         """What a node costs in each forward pass."""
@@ -103,4 +105,4 @@ class _Costs:
             return replace(self.graph(node.op.graph), params=0)
         if isinstance(node.op, Input | Parameter | WeightOf):
             return Cost()
-        return Cost(0, node.op.macs(*graph.input_types(node)), sum((type_.bytes for type_ in node.types), start=0))
+        return Cost(0, node.op.macs(*graph.input_types(node)), total(type_.bytes for type_ in node.types))
