@@ -6,6 +6,7 @@ from functools import cache
 
 from archlang import resources
 from archlang.diagnostics import ArchError, error, suggest
+from archlang.shapes import default_role
 from archlang.source import Span
 
 ELSEWHERE = {
@@ -42,6 +43,8 @@ def hint(name: str, known: Iterable[str]) -> str | None:
         return f"it is in the standard library: `use std.{family}: {name}`"
     if (other := ELSEWHERE.get(name)) in known:
         return f"it is called `{other}` here"
+    if default_role(name) != "free":
+        return f"`x.{name}` is the size of the axis `{name}` of a tensor `x`"
     return suggest(name, known)
 
 
