@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from archlang.compile import Architecture, Program, check, format_text, load, load_weights, loads, save_weights
+    from archlang.checkpoint import load_weights, save_weights
+    from archlang.compile import Architecture, Program, check, format_text, load, loads
     from archlang.diagnostics import ArchError, Diagnostic
 
 __version__ = "0.1.0"
@@ -26,13 +27,18 @@ __all__ = [
     "loads",
     "save_weights",
 ]
+HOMES = {  # of what is not in `compile`
+    "ArchError": "diagnostics",
+    "Diagnostic": "diagnostics",
+    "load_weights": "checkpoint",
+    "save_weights": "checkpoint",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "diagnostics" if name in ("ArchError", "Diagnostic") else "compile"
-    return getattr(import_module(f"{__name__}.{home}"), name)
+    return getattr(import_module(f"{__name__}.{HOMES.get(name, 'compile')}"), name)
 
 
 def __dir__() -> list[str]:

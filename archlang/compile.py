@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archlang import __version__, resources
-from archlang.checkpoint import load_weights, save_weights
 from archlang.diagnostics import ArchError, Collector, Diagnostic, Label, error, suggest
 from archlang.elaborate.files import Files, Module
 from archlang.elaborate.models import Elaborated, Text, elaborate, variants
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
     from archlang.analysis.cost import Cost
 
-__all__ = ["Architecture", "Program", "check", "format_text", "load", "load_weights", "loads", "save_weights"]
+__all__ = ["Architecture", "Program", "check", "format_text", "load", "loads"]
 
 
 def load(path: str | Path) -> "Program":

@@ -40,7 +40,7 @@ def read_inputs(files: Iterable[str], ports: Mapping[str, TensorType], normalize
 
 def module(network: "Architecture", seed: int, weights: Path | None, map: str | None, allow: list[str]) -> "Module":
     """The network ready to run, with random or stored weights."""
-    from archlang.compile import load_weights
+    from archlang.checkpoint import load_weights
 
     made: Module = network.module(seed=seed, allow_python=allow).eval()
     if weights is not None:
