@@ -14,6 +14,7 @@ from archlang.emit.switches import width
 from archlang.emit.writer import Writer
 from archlang.ir import Call, Foreign, Graph, Input, Node, Parameter, Value, WeightOf
 from archlang.primitive import Term
+from archlang.primitives.shape import Select
 from archlang.shapes import is_float
 from archlang.sizes import Condition, Poly
 
@@ -103,6 +104,8 @@ class Forward:
         elif node.id in self.loops:
             if (loop := self.loops[node.id]).calls[0] is node:
                 loops.write(self, loop)
+        elif isinstance(node.op, Select) and alive:
+            self._select(node, node.op)
         elif alive:
             self.write(node)
         elif node.label is not None:
@@ -134,6 +137,38 @@ class Forward:
             self.use(value)
         results = [Term(code, term.order, term.tight) for code, term in zip(codes, results, strict=True)]
         self._keep(node, self._returned(node, node.op, results[0].code) if isinstance(node.op, Call) else results)
+
+    def _select(self, node: Node, op: Select) -> None:
+        """One part of an axis; where every part is read, all of them at once: `q, k, v = qkv.unbind(2)`."""
+        if (node.id, 0) in self.held:
+            return
+        ((_, value),) = self.operands(node)
+        parts = self._parts(value, op.axis)
+        if not parts:
+            return self.write(node)
+        whole = self.held[value.node, value.output].term
+        order = tuple(name for name in whole.order if name != op.axis)
+        targets = [self._temporarily(*self.hints(Value(self.graph, part.id, 0, part.types[0]))) for part in parts]
+        self.lines.append(f"{', '.join(targets)} = {whole.safe}.unbind({whole.at(op.axis)})")
+        for part, target in zip(parts, targets, strict=True):
+            self.hold((part.id, 0), Term(target, order), pending=False)
+            self.use(value)
+        self.settle()
+
+    def _parts(self, value: Value, axis: str) -> list[Node]:
+        """The selections of every part of an axis in order, if these are all that reads a value."""
+        readers = [node for node, _ in self.graph.users(value)]
+        parts = {node.op.index: node for node in readers if isinstance(node.op, Select) and node.op.axis == axis}
+        found = [node for index in range(len(parts)) if (node := parts.get(index)) and self.uses[node.id, 0]]
+        whole = len(found) == len(readers) == self.uses[value.node, value.output] == value.type.size(axis)
+        return found if whole and len(found) > 1 else []
+
+    def _temporarily(self, *hints: str) -> str:
+        """A new variable, held until the node at hand is written."""
+        name = self.scope.pick(*hints)
+        self.scope.hold([name])
+        self._temporary.append(name)
+        return name
 
     def _returned(self, node: Node, op: Call, code: str) -> list[Term]:
         """The results of a call, one term an output; several are bound together."""
@@ -180,10 +215,9 @@ class Forward:
         default = (
             outputs[output][0] if outputs else None
         ) or f"{(node.label or node.op.name).split('.')[0].lstrip('@')}_{output}"
-        name = self.scope.pick(self.graph.name_of(Value(self.graph, node.id, output, node.types[output])) or default)
-        self.scope.hold([name])
-        self._temporary.append(name)
-        return name
+        return self._temporarily(
+            self.graph.name_of(Value(self.graph, node.id, output, node.types[output])) or default
+        )
 
     def witness(self, node: Node, attribute: str, floating: bool) -> str | None:
         """`x.dtype` or `x.device`: of a named operand, else of an input (read at the top), else of a weight."""
@@ -218,10 +252,8 @@ class Forward:
     def bind(self, term: Term, *hints: str) -> Term:
         if is_atom(term.code):
             return term
-        name = self.scope.pick(*hints)
+        name = self._temporarily(*hints)
         self.lines.append(f"{name} = {term.code}")
-        self.scope.hold([name])
-        self._temporary.append(name)
         return Term(name, term.order)
 
     def size(self, size: Poly, hint: str) -> str:
@@ -269,14 +301,18 @@ class Forward:
         return f"{name} = {term.code}"
 
     def hints(self, value: Value) -> list[str]:
-        """Names for a value: the user's; that of what it becomes; its reader's input; its layer; what it replaces."""
+        """Names for a value: the user's; query, key or value; what it becomes; its reader's input; its layer; what it
+        replaces.
+        """
         node, users = self.graph.node(value.node), self.graph.users(value)
         if name := self.graph.name_of(value):
             return [name]
-        found = self._becomes(value)
+        found = [argument for _, argument in users if argument in ("q", "k", "v")][:1]
+        found += self._becomes(value)
         found += [argument for _, argument in users[:1] if len(argument) > 1 and argument.isidentifier()]
         found += [node.label.split(".")[0].lstrip("@")] if node.label else []
-        return [*found, *self.held[value.node, value.output].reads, node.op.name]
+        held = self.held.get((value.node, value.output))
+        return [*found, *(held.reads if held else ()), node.op.name]
 
     def becoming(self, node: Node) -> list[str]:
         value = Value(self.graph, node.id, 0, node.types[0]) if node.id >= 0 and len(node.types) == 1 else None

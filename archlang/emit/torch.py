@@ -70,10 +70,9 @@ def emit(graph: Graph, *, doc: str = "", header: Header | None = None, condition
     emitted = build(graph, conditions)
     order = {id(draft): i for i, draft in enumerate(emitted.of[g.digest][1] for g in _children_first(graph))}
     classes = sorted(emitted.classes, key=lambda made: min(order.get(id(draft), 0) for draft in made.drafts))
-    files = _pasted(classes)
     body = [_view(made, "" if made.draft.doc == doc else made.draft.doc) for made in classes]
     code = [text for view in body for text in (*view.init, *view.forward, view.signature)]
-    pasted = [helpers.helper(file) for file in files]
+    pasted = [helpers.helper(file) for file in _pasted(classes, "\n".join(code))]
     outside = [f"import {node.op.module}" for node in foreign_nodes(graph) if isinstance(node.op, Foreign)]
     inherited = [*outside, *(line for helper in pasted for line in helper.imports)]
     imports = _imports(inherited, code, [helper.text for helper in pasted])
@@ -190,8 +189,8 @@ def _view(made: Class, doc: str) -> View:
     )
 
 
-def _pasted(classes: Sequence[Class]) -> list[str]:
-    """The helpers that the classes use, each after those that it needs."""
+def _pasted(classes: Sequence[Class], code: str) -> list[str]:
+    """The helpers that the code of the classes calls, each after those that it needs."""
     files: dict[str, None] = {}
 
     def add(file: str) -> None:
@@ -199,7 +198,8 @@ def _pasted(classes: Sequence[Class]) -> list[str]:
             add(needed)
         files[file] = None
 
-    for file in sorted({file for made in classes for draft in made.drafts for file in draft.helpers}):
+    called = {names.snake(word) for word in re.findall(r"\w+(?=\()", code)}
+    for file in sorted({file for made in classes for draft in made.drafts for file in draft.helpers} & called):
         add(file)
     return list(files)
 
