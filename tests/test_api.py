@@ -12,7 +12,8 @@ import torch
 import archlang
 from archlang.diagnostics import ArchError
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
 NET = """
 \"\"\"A small net.\"\"\"
 model net(dim: int = 8, classes: int = 3) {
@@ -50,7 +51,9 @@ def test_show_and_repr():
 
 
 def test_text_in_html_is_escaped():
-    network = archlang.loads('model net { input x: [b, c = 2]\n require x.c < 3, "<b>"\n output y = x -> linear(2) }').net()
+    network = archlang.loads(
+        'model net { input x: [b, c = 2]\n require x.c < 3, "<b>"\n output y = x -> linear(2) }'
+    ).net()
     assert "<b>" not in network._repr_html_()
 
 
@@ -110,8 +113,11 @@ def test_modules_travel_to_other_processes(tmp_path: Path):
     """A pickle is read where the emitted code has not run: in the worker of a data loader, on another machine."""
     module = archlang.loads(NET).net().module(seed=0).eval()
     (tmp_path / "module.pkl").write_bytes(pickle.dumps(module))
-    code = f"import pickle, torch; m = pickle.load(open({str(tmp_path / 'module.pkl')!r}, 'rb')); print(m(torch.ones(1, 4)).tolist())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    code = "import pickle, torch; print(pickle.load(open('module.pkl', 'rb'))(torch.ones(1, 4)).tolist())"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(module(torch.ones(1, 4)).tolist())
 
@@ -119,7 +125,8 @@ def test_modules_travel_to_other_processes(tmp_path: Path):
 def test_emitted_files_run_alone(tmp_path: Path):
     network = archlang.loads(NET).net()
     (tmp_path / "net.py").write_text(network.source())
-    code = f"import sys, torch; from net import {network.class_name} as N; print(sum(p.numel() for p in N().parameters()), 'archlang' in sys.modules)"
+    count = "sum(p.numel() for p in Net().parameters())"
+    code = f"import sys; from net import Net; print({count}, 'archlang' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.stdout.split() == [str(network.params), "False"], done.stderr
 

@@ -1,57 +1,256 @@
-"""Every example checks; at a small size its module runs, trains, compiles as one graph and exports with free sizes."""
+"""Every example, small: checked, emitted, counted, trained, compiled, exported, and compared with its meaning."""
 
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 import archlang
+from archlang.emit.torch import emit
+from archlang.sizes import substitute
+from archlang.testing.networks import check_network, random_inputs
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
-SMALL: list[tuple[str, str, dict[str, Any], tuple[int, ...]]] = [
-    (
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+GOLDEN = Path(__file__).parent / "golden/examples"
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A model of an example with settings that make it small, and free sizes to run it at."""
+
+    name: str
+    file: str
+    model: str
+    variant: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    sizes: tuple[dict[str, int], ...] = ({"b": 2}, {"b": 3}, {"b": 5})
+
+    @property
+    def network(self) -> Any:
+        return network(self.name)
+
+
+TOYS = [
+    Toy(
         "maxvit",
         "maxvit",
-        {"dims": [16, 32], "depths": [2, 1], "stem": 8, "head_dim": 8, "resolution": 64},
-        (2, 3, 64, 64),
+        "maxvit",
+        None,
+        {"dims": [16, 32], "depths": [2, 1], "stem": 8, "head_dim": 8, "resolution": 64, "classes": 5},
     ),
-    ("convnext", "convnext", {"dims": [8, 16], "depths": [1, 2], "resolution": 32}, (2, 3, 32, 32)),
-    ("swin", "swin", {"dim": 12, "depths": [2, 2], "heads": [1, 2], "resolution": 56}, (2, 3, 56, 56)),
-    ("mobilenet_v2", "mobilenet_v2", {"width": 0.25, "resolution": 64}, (2, 3, 64, 64)),
-    ("vit", "vit", {"dim": 12, "depth": 2, "heads": 2, "patch": 8, "resolution": 32}, (2, 3, 32, 32)),
-    ("unet", "unet_2d", {"dim": 4, "depth": 2}, (2, 1, 16, 24)),
-    ("unet", "unet_3d", {"dim": 4, "depth": 1}, (2, 3, 8, 6, 4)),
-    ("llama", "llama", {"vocab": 64, "dim": 16, "depth": 2, "heads": 4, "kv_heads": 2, "hidden": 24}, (2, 9)),
-    (
+    Toy("maxvit_digits", "maxvit", "maxvit", "digits", {"dims": [8, 16, 16, 16], "head_dim": 8, "stem": 8}),
+    Toy(
+        "convnext", "convnext", "convnext", "tiny", {"dims": [8, 16], "depths": [1, 2], "resolution": 32, "classes": 5}
+    ),
+    Toy("swin", "swin", "swin", "tiny", {"dim": 12, "depths": [2, 2], "heads": [1, 2], "resolution": 56, "classes": 5}),
+    Toy(
+        "mobilenet_v2",
+        "mobilenet_v2",
+        "mobilenet_v2",
+        "x140",
+        {"dims": [8, 16], "depths": [1, 2], "strides": [1, 2], "resolution": 16, "classes": 5},
+    ),
+    Toy("vit", "vit", "vit", "tiny", {"dim": 12, "depth": 2, "heads": 2, "patch": 8, "resolution": 32, "classes": 5}),
+    Toy(
+        "unet_2d",
+        "unet",
+        "unet_2d",
+        "small",
+        {"dim": 4, "depth": 2},
+        ({"b": 2, "h": 16, "w": 24}, {"b": 3, "h": 8, "w": 16}, {"b": 1, "h": 12, "w": 32}),
+    ),
+    Toy(
+        "unet_3d",
+        "unet",
+        "unet_3d",
+        "small",
+        {"dim": 4, "depth": 1},
+        ({"b": 2, "d": 8, "h": 6, "w": 10}, {"b": 3, "d": 4, "h": 8, "w": 6}, {"b": 1, "d": 6, "h": 4, "w": 12}),
+    ),
+    Toy("llama", "llama", "llama", "toy", {}, ({"b": 2, "t": 9}, {"b": 3, "t": 17}, {"b": 1, "t": 4})),
+    Toy(
+        "llama_tied",
         "llama",
         "llama",
-        {"vocab": 64, "dim": 16, "depth": 1, "heads": 4, "kv_heads": 2, "hidden": 24, "tied": True},
-        (2, 9),
+        "toy_tied",
+        {"depth": 1},
+        ({"b": 2, "t": 9}, {"b": 3, "t": 17}, {"b": 1, "t": 4}),
     ),
 ]
+toys = pytest.mark.parametrize("toy", TOYS, ids=lambda toy: toy.name)
 
 
+@cache
+def network(name: str) -> Any:
+    toy = next(toy for toy in TOYS if toy.name == name)
+    return archlang.load(EXAMPLES / f"{toy.file}.arch").architecture(toy.model, toy.variant, toy.settings)
+
+
+def inputs(toy: Toy, at: int = 0) -> tuple[torch.Tensor, ...]:
+    return tuple(x.float() if x.is_floating_point() else x for x in random_inputs(toy.network, toy.sizes[at]).values())
+
+
+def code(toy: Toy) -> str:
+    """The module without the line that says where it came from."""
+    made = toy.network
+    return emit(made.graph, doc=made.graph.doc, conditions=list(made.conditions.items()))
+
+
+# ---- the text
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.arch")), ids=lambda file: file.stem)
 def test_checks(file: Path):
     """Every model, every variant, every expectation and every map."""
     assert archlang.check(file) == []
-    assert file.stem in {name for name, *_ in SMALL}
+    program = archlang.load(file)
+    assert {(file.stem, model) for model in program.models} <= {(toy.file, toy.model) for toy in TOYS}
 
 
-@pytest.mark.parametrize(
-    ("file", "model", "settings", "shape"), SMALL, ids=lambda value: value if isinstance(value, str) else ""
-)
-def test_runs_trains_compiles_and_exports(file: str, model: str, settings: dict[str, Any], shape: tuple[int, ...]):
-    network = archlang.load(EXAMPLES / f"{file}.arch").architecture(model, settings=settings)
-    module = network.module(seed=0).eval()
-    x = torch.randint(0, 64, shape) if len(shape) == 2 else torch.randn(shape)
-    expected = module(x)
+@pytest.mark.parametrize("toy", TOYS, ids=lambda toy: toy.name)
+@pytest.mark.parametrize("kind", ["py", "ir"])
+def test_golden(toy: Toy, kind: str, request: pytest.FixtureRequest):
+    """`--update-golden` writes them anew; read the difference before you commit it."""
+    made = code(toy) if kind == "py" else graphs(toy.network.graph)
+    file = GOLDEN / f"{toy.name}.{kind}"
+    if request.config.getoption("--update-golden"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(made)
+    assert made == file.read_text()
+
+
+def graphs(graph: Any) -> str:
+    """A graph and all that it calls, each once, children first."""
+    found: dict[str, str] = {}
+
+    def collect(part: Any) -> None:
+        for inner in part.calls:
+            if inner.digest not in found:
+                collect(inner)
+        found[part.digest] = f"# {part.digest[:8]}\n{part.text()}\n"
+
+    collect(graph)
+    return "\n".join(found.values())
+
+
+def test_emitted_text_is_as_ruff_leaves_it(tmp_path: Path):
+    """Formatted, without unused names, with imports in order."""
+    for toy in TOYS:
+        (tmp_path / f"{toy.name}.py").write_text(toy.network.source())
+    rules = "E,F,I,W,B,C4,PIE,SIM,RET,UP"
+    for command in (["format", "--check"], ["check", "--select", rules, "--ignore", "E501,B905"]):
+        ruff = [sys.executable, "-m", "ruff", command[0], "--isolated", "--line-length", "120", *command[1:]]
+        done = subprocess.run([*ruff, str(tmp_path)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+
+
+BUILD = """
+import json, sys
+from hashlib import sha256
+import archlang
+found = {}
+for name, file, model, variant, settings in json.load(sys.stdin):
+    program = archlang.load(file)
+    made = program.architecture(model, variant, settings)
+    texts = [made.source(), made.show(), made.graph.text(), str(made.macs), archlang.format_text(open(file).read())]
+    found[name] = [sha256(text.encode()).hexdigest() for text in texts]
+    archlang.check(file)
+assert "torch" not in sys.modules, "torch is imported"
+print(json.dumps(found, sort_keys=True))
+"""
+
+
+def test_other_processes_make_the_same_bytes_without_torch():
+    """Whatever the order of sets and hashes."""
+    job = json.dumps([(t.name, str(EXAMPLES / f"{t.file}.arch"), t.model, t.variant, t.settings) for t in TOYS])
+    made = []
+    for seed in ("0", "1"):
+        done = subprocess.run(
+            [sys.executable, "-c", BUILD],
+            input=job,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=ROOT,
+            env={"PYTHONHASHSEED": seed},
+        )
+        assert done.returncode == 0, done.stderr
+        made.append(done.stdout)
+    assert made[0] == made[1]
+
+
+# ---- the module
+@toys
+def test_equals_its_meaning(toy: Toy):
+    """Results and all gradients, in float64; weights as declared, parameters counted exactly."""
+    module = check_network(toy.network, toy.sizes[0])
+    assert list(module.state_dict()) == [path for path, _, _ in toy.network.graph.weights()]
+
+
+@toys
+def test_counts_what_torch_counts(toy: Toy):
+    module, given = toy.network.module(seed=0).eval(), inputs(toy)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(*given)
+    assert counter.get_total_flops() == substitute(toy.network.cost.flops, toy.sizes[0])
+
+
+@toys
+def test_trains(toy: Toy):
+    """Every weight gets a finite gradient."""
+    module = toy.network.module(seed=0).train()
+    torch.manual_seed(0)
+    module(*inputs(toy)).square().mean().backward()
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None, name
+        assert bool(parameter.grad.isfinite().all()), name
+
+
+@toys
+def test_exports(toy: Toy):
+    """With the conditions as bounds; the program runs at other sizes."""
+    module = toy.network.module(seed=0).eval()
+    exported = torch.export.export(module, inputs(toy), dynamic_shapes=toy.network.dynamic_shapes()).module()
+    for at in range(len(toy.sizes)):
+        given = inputs(toy, at)
+        torch.testing.assert_close(exported(*given), module(*given))
+
+
+@toys
+def test_compiles_as_one_graph(toy: Toy):
+    compiles(toy, "aot_eager")
+
+
+@pytest.mark.slow
+@toys
+def test_compiles_to_kernels(toy: Toy):
+    compiles(toy, "inductor")
+
+
+def compiles(toy: Toy, backend: str) -> None:
+    module = toy.network.module(seed=0).eval()
     torch._dynamo.reset()
-    compiled = torch.compile(module, backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(x), expected)
-    exported = torch.export.export(module, (x,), dynamic_shapes=network.dynamic_shapes()).module()
-    torch.testing.assert_close(exported(torch.cat([x, x]))[: len(x)], expected)
-    assert sum(p.numel() for p in module.parameters()) == network.params
-    module.train()(x).square().mean().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
+    compiled = torch.compile(module, backend=backend, fullgraph=True)
+    given = inputs(toy)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(*given), module(*given), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.arch")), ids=lambda file: file.stem)
+def test_every_variant_counts_its_parameters(file: Path):
+    """At full size, without memory for the weights."""
+    program = archlang.load(file)
+    for model in program.models:
+        for variant in program.variants(model):
+            made = program.architecture(model, variant)
+            with torch.device("meta"):
+                module = made.module()
+            assert sum(p.numel() for p in module.parameters()) == made.params, (model, variant)

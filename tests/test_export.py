@@ -28,25 +28,63 @@ def network(lines: str, axes: str) -> Any:
 
 
 CASES: list[tuple[str, str, list[str], list[dict[str, int]]]] = [
-    ("  z = x -> linear(3) -> softmax(on = c)", "b, n, c = 4", [], [{"b": 2, "n": 5}, {"b": 3, "n": 8}, {"b": 4, "n": 2}]),
+    (
+        "  z = x -> linear(3) -> softmax(on = c)",
+        "b, n, c = 4",
+        [],
+        [{"b": 2, "n": 5}, {"b": 3, "n": 8}, {"b": 4, "n": 2}],
+    ),
     ("  z = attend(x, x, x) -> cumsum(on = t)", "b, t, c = 4", [], [{"b": 2, "t": 5}, {"b": 3, "t": 9}]),
-    ("  z = x -> down_up(3)", "b, c = 4, h, w", ["h % 8 == 0", "w % 8 == 0"],
-     [{"b": 2, "h": 16, "w": 24}, {"b": 3, "h": 32, "w": 16}]),
+    (
+        "  z = x -> down_up(3)",
+        "b, c = 4, h, w",
+        ["h % 8 == 0", "w % 8 == 0"],
+        [{"b": 2, "h": 16, "w": 24}, {"b": 3, "h": 32, "w": 16}],
+    ),
     ("  z = x -> down_up(2)", "b, c = 4, n", ["n % 4 == 0"], [{"b": 2, "n": 16}, {"b": 3, "n": 24}]),
-    ("  z = x -> down_up(1)", "b, c = 4, d, h, w", ["d % 2 == 0", "h % 2 == 0", "w % 2 == 0"],
-     [{"b": 2, "d": 6, "h": 8, "w": 10}, {"b": 3, "d": 8, "h": 6, "w": 10}]),
-    ('  require x.h % 32 == 0 and x.w % 32 == 0, "five halvings"\n  z = x -> halve -> halve as again -> mean(on = space)', "b, c = 4, h, w",
-     ["h % 32 == 0", "w % 32 == 0"], [{"b": 2, "h": 96, "w": 64}, {"b": 3, "h": 64, "w": 128}]),
-    ("  z = x -> conv(4, kernel = 7, padding = \"valid\")", "b, c = 4, h, w", ["7 <= h", "7 <= w"],
-     [{"b": 2, "h": 10, "w": 9}, {"b": 3, "h": 12, "w": 8}]),
-    ("  z = x -> halve -> halve as again", "b, c = 4, h, w", [], [{"b": 2, "h": 7, "w": 9}, {"b": 3, "h": 12, "w": 31}]),
-    ('  z = x -> rearrange("h -> h p, w -> w q, p q c -> c", p = 4, q = 4) -> linear(2)', "b, h, w, c = 3",
-     ["h % 4 == 0", "w % 4 == 0"], [{"b": 2, "h": 8, "w": 12}, {"b": 3, "h": 16, "w": 8}]),
-    ("  z = x -> space_to_depth(2) -> linear(3)", "b, h, w, c = 3", ["h % 2 == 0", "w % 2 == 0"],
-     [{"b": 2, "h": 4, "w": 6}, {"b": 3, "h": 8, "w": 4}]),
-    ("  z = attend(x, x, x, over = windows(4))", "b, h, w, heads = 2, c = 4", ["h % 4 == 0", "w % 4 == 0"],
-     [{"b": 5, "h": 8, "w": 12}, {"b": 3, "h": 16, "w": 8}]),
-]  # fmt: skip
+    (
+        "  z = x -> down_up(1)",
+        "b, c = 4, d, h, w",
+        ["d % 2 == 0", "h % 2 == 0", "w % 2 == 0"],
+        [{"b": 2, "d": 6, "h": 8, "w": 10}, {"b": 3, "d": 8, "h": 6, "w": 10}],
+    ),
+    (
+        '  require x.h % 32 == 0 and x.w % 32 == 0, "big"\n  z = x -> halve -> halve as again -> mean(on = space)',
+        "b, c = 4, h, w",
+        ["h % 32 == 0", "w % 32 == 0"],
+        [{"b": 2, "h": 96, "w": 64}, {"b": 3, "h": 64, "w": 128}],
+    ),
+    (
+        '  z = x -> conv(4, kernel = 7, padding = "valid")',
+        "b, c = 4, h, w",
+        ["7 <= h", "7 <= w"],
+        [{"b": 2, "h": 10, "w": 9}, {"b": 3, "h": 12, "w": 8}],
+    ),
+    (
+        "  z = x -> halve -> halve as again",
+        "b, c = 4, h, w",
+        [],
+        [{"b": 2, "h": 7, "w": 9}, {"b": 3, "h": 12, "w": 31}],
+    ),
+    (
+        '  z = x -> rearrange("h -> h p, w -> w q, p q c -> c", p = 4, q = 4) -> linear(2)',
+        "b, h, w, c = 3",
+        ["h % 4 == 0", "w % 4 == 0"],
+        [{"b": 2, "h": 8, "w": 12}, {"b": 3, "h": 16, "w": 8}],
+    ),
+    (
+        "  z = x -> space_to_depth(2) -> linear(3)",
+        "b, h, w, c = 3",
+        ["h % 2 == 0", "w % 2 == 0"],
+        [{"b": 2, "h": 4, "w": 6}, {"b": 3, "h": 8, "w": 4}],
+    ),
+    (
+        "  z = attend(x, x, x, over = windows(4))",
+        "b, h, w, heads = 2, c = 4",
+        ["h % 4 == 0", "w % 4 == 0"],
+        [{"b": 5, "h": 8, "w": 12}, {"b": 3, "h": 16, "w": 8}],
+    ),
+]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
@@ -15,7 +14,8 @@ from archlang.testing.networks import check_network
 BLOCKS = """
 use std.attention: self_attention
 use std.wiring: residual
-block mlp(ratio: int = 2, act: layer = gelu)(x: [.., c]) -> [.., c] = x -> linear(c * ratio) as fc1 -> act -> linear(c) as fc2
+block mlp(ratio: int = 2, act: layer = gelu)(x: [.., c]) -> [.., c] =
+  x -> linear(c * ratio) as fc1 -> act -> linear(c) as fc2
 block twice(f: layer)(x: [.., c]) = x -> f as first -> f as second
 block tied(act: layer = tanh)(x: [.., c]) -> [.., c] {
   f = linear(c) -> act
@@ -52,10 +52,27 @@ block swaps()(x: [.., c], y: [.., c]) {
   return x, y
 }
 """
-LAYERS = ["relu", "tanh", "layer_norm", "linear({c})", "mlp", "mlp(1, relu)", "tied", "gated", "residual(mlp(1))",
-          "residual(layer_norm -> linear({c}))", "(layer_norm -> tanh)", "rms_norm(1e-5)", "twice(linear({c}))",
-          "stack(linear({c}), 2)", "lends(linear({c}))", "residual(tied)", "stack(residual(mlp(1)) -> relu, 2)",
-          "lends(gated)", "stack(tied(relu), 3)"]  # fmt: skip
+LAYERS = [
+    "relu",
+    "tanh",
+    "layer_norm",
+    "linear({c})",
+    "mlp",
+    "mlp(1, relu)",
+    "tied",
+    "gated",
+    "residual(mlp(1))",
+    "residual(layer_norm -> linear({c}))",
+    "(layer_norm -> tanh)",
+    "rms_norm(1e-5)",
+    "twice(linear({c}))",
+    "stack(linear({c}), 2)",
+    "lends(linear({c}))",
+    "residual(tied)",
+    "stack(residual(mlp(1)) -> relu, 2)",
+    "lends(gated)",
+    "stack(tied(relu), 3)",
+]
 WEIGHTLESS = ["relu", "tanh", "(tanh -> relu)", "dropout(0.1)", "identity", "l2_norm"]
 Axes = dict[str, int | str]
 
@@ -180,7 +197,9 @@ class Writer:
         if not isinstance(c, int) or c % 2:
             return
         y = self.bind(f'rearrange({name}, "c -> heads c", heads = 2)', {**axes, "heads": 2, "c": c // 2})
-        work = self.pick([f"{y} -> softmax(on = heads)", f"{y}[heads = 0]", f"{y} -> mean(on = heads)", f"dot({y}, {y}, on = heads)"])
+        work = self.pick(
+            [f"{y} -> softmax(on = heads)", f"{y}[heads = 0]", f"{y} -> mean(on = heads)", f"dot({y}, {y}, on = heads)"]
+        )
         done = self.bind(work, {**axes, "c": c // 2} | ({"heads": 2} if "softmax" in work else {}))
         if "softmax" in work:
             self.bind(f'rearrange({done}, "heads c -> c")', axes)
@@ -209,7 +228,12 @@ class Writer:
         axes, c = self.tensors[name], self.tensors[name]["c"]
         if not isinstance(c, int):
             return
-        self.bind(f"{name} if {name}.c > 3 else ({name} -> linear(77))" if c > 3 else f"(({name} -> tanh) if {name}.c < 3 else {name})", axes)
+        self.bind(
+            f"{name} if {name}.c > 3 else ({name} -> linear(77))"
+            if c > 3
+            else f"(({name} -> tanh) if {name}.c < 3 else {name})",
+            axes,
+        )
         y = self.bind(name, axes)
         self.line(f"if {name}.c % 2 == {self.pick('01')} {{ {y} = {y} -> tanh }} else {{ {y} = {y} * 2 }}")
         layer = f"linear({c}) as {self.fresh('w')}" if self.weights else "relu"
@@ -231,7 +255,7 @@ class Writer:
             self.bind(f"sum({name})", self.lists[name][0])
 
     def loop(self) -> None:
-        """A loop that rebinds outer tensors, appends to a list, and may make weights, hold loops and use shared layers."""
+        """Rebinds outer tensors, appends to a list, and may make weights, hold loops and use shared layers."""
         if self.indent > 2:
             return
         outer, before, shared = dict(self.tensors), dict(self.lists), dict(self.shared)
@@ -270,15 +294,36 @@ class Writer:
         self.bind(f"sum({gathered})", axes)
 
     def statement(self) -> None:
-        forms = [self.apply, self.apply, self.linear, self.arithmetic, self.arithmetic, self.share, self.use, self.use,
-                 self.outputs, self.cut, self.heads, self.reduce, self.attend, self.branch, self.listing, self.loop, self.loop]  # fmt: skip
+        forms = [
+            self.apply,
+            self.apply,
+            self.linear,
+            self.arithmetic,
+            self.arithmetic,
+            self.share,
+            self.use,
+            self.use,
+            self.outputs,
+            self.cut,
+            self.heads,
+            self.reduce,
+            self.attend,
+            self.branch,
+            self.listing,
+            self.loop,
+            self.loop,
+        ]
         self.pick(forms)()
 
 
 INPUTS: list[Axes] = [
-    {"b": "b", "n": "n", "c": 4}, {"b": "b", "t": "t", "c": 4}, {"b": "b", "c": 4, "h": "h", "w": 4},
-    {"b": "b", "c": 6, "h": 4, "w": "w"}, {"b": "b", "c": 4, "n": 5}, {"b": "b", "c": 6},
-]  # fmt: skip
+    {"b": "b", "n": "n", "c": 4},
+    {"b": "b", "t": "t", "c": 4},
+    {"b": "b", "c": 4, "h": "h", "w": 4},
+    {"b": "b", "c": 6, "h": 4, "w": "w"},
+    {"b": "b", "c": 4, "n": 5},
+    {"b": "b", "c": 6},
+]
 
 
 @st.composite

@@ -1,6 +1,7 @@
 """A learned bias for every offset between two places of a window."""
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ class RelativePosition(nn.Module):
         for size, offset in zip(window, offsets, strict=True):
             index = index[:, None, :, None] * (2 * size - 1) + offset[:, None]
             index = index.flatten(0, 1).flatten(1)
-        rows = int(index.max()) + 1
+        rows = prod(2 * size - 1 for size in window)
         self.weight = nn.Parameter(nn.init.trunc_normal_(torch.empty(rows, heads), std=0.02))
         self.register_buffer("index", index, persistent=False)
 

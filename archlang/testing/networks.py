@@ -1,6 +1,6 @@
 """The law of whole networks: what is emitted computes what the graph means.
 
-    check_network(archlang.load("net.arch").architecture(), {"b": 2, "t": 7})
+check_network(archlang.load("net.arch").architecture(), {"b": 2, "t": 7})
 """
 
 from collections.abc import Mapping, Sequence
@@ -79,7 +79,7 @@ def _close(what: str, made: Sequence[torch.Tensor], meant: Sequence[torch.Tensor
         if not a.is_floating_point() or not a.numel():
             assert torch.equal(a, b.to(a.dtype)), f"{what} {i}"
             continue
-        assert bool(a.isfinite().all()) and bool(b.isfinite().all()), f"{what} {i} are not finite"
+        assert bool((a.isfinite() & b.isfinite()).all()), f"{what} {i} are not finite"
         allowed = PRECISION * float(b.abs().max()) + 1e-2 * PRECISION * largest
         gap = float((a - b).abs().max())
         assert gap <= allowed, f"{what} {i}: emitted and reference differ by {gap:.2g}, and {allowed:.2g} is rounding"

@@ -1,0 +1,321 @@
+"""MaxViT: Multi-Axis Vision Transformer (Tu et al., ECCV 2022), with the details of the published TensorFlow
+weights.
+"""
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def drop_path(x: torch.Tensor, rate: float, training: bool, batch: tuple[int, ...] = (0,)) -> torch.Tensor:
+    """In training whole samples are 0 with probability `rate`, and the others x / (1 - rate)."""
+    if rate == 0 or not training:
+        return x
+    shape = [size if axis in batch else 1 for axis, size in enumerate(x.shape)]
+    return x * (x.new_empty(shape).bernoulli_(1 - rate) / (1 - rate))
+
+
+def grid_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    grid: Sequence[int],
+    bias: Tensor | None = None,
+    scale: float | None = None,
+    drop: float = 0.0,
+) -> Tensor:
+    """softmax(scale * q k^T + bias) v among the positions of q, k, v: [batch, *map, heads, c] that a grid of equal
+    steps holds.
+    """
+    rank, batch, space, heads = len(grid), q.shape[0], q.shape[1:-2], q.shape[-2]
+    steps = [size // side for size, side in zip(space, grid, strict=True)]
+    inside, across = range(1, 2 * rank, 2), range(2, 2 * rank + 1, 2)
+
+    def cut(x: Tensor) -> Tensor:
+        """[batch, *map, heads, c] -> [batch, grids, heads, places, c]"""
+        x = x.reshape(batch, *(n for pair in zip(grid, steps, strict=True) for n in pair), heads, x.shape[-1])
+        x = x.permute(0, *across, 2 * rank + 1, *inside, 2 * rank + 2).flatten(-rank - 1, -2)
+        return x.flatten(1, rank)
+
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    q, k, v = cut(q), cut(k), cut(v)
+    weights = q @ k.mT * scale if bias is None else torch.add(bias, q @ k.mT, alpha=scale)
+    weights = weights.softmax(-1)
+    x = (torch.dropout(weights, drop, True) if drop > 0 else weights) @ v
+    x = x.reshape(batch, *steps, heads, *grid, x.shape[-1])
+    order = [axis for pair in zip(range(rank + 2, 2 * rank + 2), range(1, rank + 1), strict=True) for axis in pair]
+    return x.permute(0, *order, rank + 1, 2 * rank + 2).reshape(batch, *space, heads, x.shape[-1])
+
+
+class RelativePosition(nn.Module):
+    """bias[head, i, j] = weight[row of the offset from place j to place i, head]"""
+
+    index: Tensor
+
+    def __init__(self, window: Sequence[int], heads: int) -> None:
+        super().__init__()
+        offsets = [torch.arange(size)[:, None] - torch.arange(size) + size - 1 for size in window]
+        index = torch.zeros(1, 1, dtype=torch.long)
+        for size, offset in zip(window, offsets, strict=True):
+            index = index[:, None, :, None] * (2 * size - 1) + offset[:, None]
+            index = index.flatten(0, 1).flatten(1)
+        rows = prod(2 * size - 1 for size in window)
+        self.weight = nn.Parameter(nn.init.trunc_normal_(torch.empty(rows, heads), std=0.02))
+        self.register_buffer("index", index, persistent=False)
+
+    def forward(self) -> Tensor:
+        return self.weight.T[:, self.index]
+
+
+def window_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    window: Sequence[int],
+    shift: Sequence[int] | None = None,
+    bias: Tensor | None = None,
+    scale: float | None = None,
+    drop: float = 0.0,
+) -> Tensor:
+    """softmax(scale * q k^T + bias) v inside each window of q, k, v: [batch, *map, heads, c]; `shift` moves the
+    windows.
+    """
+    rank, batch, space, heads = len(window), q.shape[0], q.shape[1:-2], q.shape[-2]
+    counts = [size // side for size, side in zip(space, window, strict=True)]
+    across, inside = range(1, 2 * rank, 2), range(2, 2 * rank + 1, 2)
+    axes = list(range(1, rank + 1))
+
+    def cut(x: Tensor) -> Tensor:
+        """[batch, *map, heads, c] -> [batch, windows, heads, places, c]"""
+        if shift is not None:
+            x = x.roll([-step for step in shift], axes)
+        x = x.reshape(batch, *(n for pair in zip(counts, window, strict=True) for n in pair), heads, x.shape[-1])
+        x = x.permute(0, *across, 2 * rank + 1, *inside, 2 * rank + 2).flatten(-rank - 1, -2)
+        return x.flatten(1, rank)
+
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    q, k, v = cut(q), cut(k), cut(v)
+    weights = q @ k.mT * scale if bias is None else torch.add(bias, q @ k.mT, alpha=scale)
+    weights = weights.softmax(-1)
+    x = (torch.dropout(weights, drop, True) if drop > 0 else weights) @ v
+    x = x.reshape(batch, *counts, heads, *window, x.shape[-1])
+    order = [axis for pair in zip(range(1, rank + 1), range(rank + 2, 2 * rank + 2), strict=True) for axis in pair]
+    x = x.permute(0, *order, rank + 1, 2 * rank + 2).reshape(batch, *space, heads, x.shape[-1])
+    return x if shift is None else x.roll(list(shift), axes)
+
+
+class ConvStem(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, 3, stride=2)
+        self.norm1 = nn.BatchNorm2d(8, eps=0.001)
+        self.conv2 = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.gelu(self.norm1(self.conv1(F.pad(x, (0, 1, 0, 1)))), approximate="tanh")
+        return self.conv2(x)
+
+
+class SqueezeExcite(nn.Module):
+    """A gate for each channel, from the mean of the map (Hu et al., CVPR 2018)."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.sigmoid(self.fc2(F.silu(self.fc1(x.mean((2, 3))))))[..., None, None]
+
+
+class Mbconv(nn.Module):
+    """Inverted residual with a norm before it and a gate inside, as in MaxViT (Tu et al., ECCV 2022)."""
+
+    def __init__(self, in_dim: int, dim: int, drop_path: float, wide: int) -> None:
+        super().__init__()
+        self.drop_path = drop_path
+        self.shortcut = nn.Conv2d(in_dim, dim, 1)
+        self.pre_norm = nn.BatchNorm2d(in_dim, eps=0.001)
+        self.expand = nn.Conv2d(in_dim, wide, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(wide, eps=0.001)
+        self.depthwise = nn.Conv2d(wide, wide, 3, stride=2, groups=wide, bias=False)
+        self.norm2 = nn.BatchNorm2d(wide, eps=0.001)
+        self.se = SqueezeExcite(wide, hidden=in_dim // 2)
+        self.project = nn.Conv2d(wide, dim, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pooled = F.avg_pool2d(x, 2)
+        short = self.shortcut(pooled)
+        y = F.gelu(self.norm1(self.expand(self.pre_norm(x))), approximate="tanh")
+        y = F.gelu(self.norm2(self.depthwise(F.pad(y, (0, 1, 0, 1)))), approximate="tanh")
+        y = self.project(self.se(y))
+        return short + drop_path(y, self.drop_path, self.training)
+
+
+class SelfAttention(nn.Module):
+    """Tokens attend to one another (Vaswani et al., NeurIPS 2017); one map makes q, k and v."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.relative = RelativePosition((2, 2), heads)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, 8))
+        q = qkv[:, :, :, 0]
+        k = qkv[:, :, :, 1]
+        o = window_attention(q, k, qkv[:, :, :, 2], (2, 2), bias=self.relative())
+        return self.proj(o.flatten(3))
+
+
+class Mlp(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, 4 * dim)
+        self.fc2 = nn.Linear(4 * dim, dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+
+
+class Axis(nn.Module):
+    def __init__(self, dim: int, drop_path: float) -> None:
+        super().__init__()
+        self.drop_path = drop_path
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = SelfAttention(dim, heads=dim // 8)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + drop_path(self.attn(self.norm1(x)), self.drop_path, self.training)
+        return x + drop_path(self.mlp(self.norm2(x)), self.drop_path, self.training)
+
+
+class SelfAttention2(nn.Module):
+    """Tokens attend to one another (Vaswani et al., NeurIPS 2017); one map makes q, k and v."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.relative = RelativePosition((2, 2), heads)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, 8))
+        q = qkv[:, :, :, 0]
+        k = qkv[:, :, :, 1]
+        o = grid_attention(q, k, qkv[:, :, :, 2], (2, 2), bias=self.relative())
+        return self.proj(o.flatten(3))
+
+
+class Axis2(nn.Module):
+    def __init__(self, dim: int, drop_path: float) -> None:
+        super().__init__()
+        self.drop_path = drop_path
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = SelfAttention2(dim, heads=dim // 8)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + drop_path(self.attn(self.norm1(x)), self.drop_path, self.training)
+        return x + drop_path(self.mlp(self.norm2(x)), self.drop_path, self.training)
+
+
+class MultiAxis(nn.Module):
+    """Window attention, then grid attention, each followed by an MLP."""
+
+    def __init__(self, dim: int, drop_path: float) -> None:
+        super().__init__()
+        self.axes = nn.ModuleList([Axis(dim, drop_path=drop_path), Axis2(dim, drop_path=drop_path)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for axis in self.axes:
+            x = axis(x)
+        return x
+
+
+class Block(nn.Module):
+    def __init__(self, in_dim: int, drop_path: float, dim: int) -> None:
+        super().__init__()
+        self.conv = Mbconv(in_dim, dim=dim, drop_path=drop_path, wide=8 * in_dim)
+        self.multi_axis = MultiAxis(dim, drop_path=drop_path)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.multi_axis(self.conv(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Mbconv2(nn.Module):
+    """Inverted residual with a norm before it and a gate inside, as in MaxViT (Tu et al., ECCV 2022)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pre_norm = nn.BatchNorm2d(16, eps=0.001)
+        self.expand = nn.Conv2d(16, 64, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(64, eps=0.001)
+        self.depthwise = nn.Conv2d(64, 64, 3, padding=1, groups=64, bias=False)
+        self.norm2 = nn.BatchNorm2d(64, eps=0.001)
+        self.se = SqueezeExcite(64, hidden=4)
+        self.project = nn.Conv2d(64, 16, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.depthwise(F.gelu(self.norm1(self.expand(self.pre_norm(x))), approximate="tanh"))
+        y = self.project(self.se(F.gelu(self.norm2(y), approximate="tanh")))
+        return x + drop_path(y, 0.1, self.training)
+
+
+class Block2(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = Mbconv2()
+        self.multi_axis = MultiAxis(16, drop_path=0.1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.multi_axis(self.conv(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Stage(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([Block(8, drop_path=0.0, dim=16), Block2()])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class Stage2(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([Block(16, drop_path=0.2, dim=32)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class Maxvit(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = ConvStem()
+        self.stages = nn.ModuleList([Stage(), Stage2()])
+        self.norm = nn.LayerNorm(32)
+        self.pre_logits = nn.Linear(32, 32)
+        self.head = nn.Linear(32, 5)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        if image.ndim != 4 or image.shape[1:] != (3, 64, 64):
+            raise ValueError(f"image must be [b, c = 3, h = 64, w = 64], and is {list(image.shape)}")
+        x = self.stem(image)
+        for stage in self.stages:
+            x = stage(x)
+        return self.head(torch.tanh(self.pre_logits(self.norm(x.mean((2, 3))))))

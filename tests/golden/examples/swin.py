@@ -1,0 +1,231 @@
+"""Swin Transformer: Hierarchical Vision Transformer using Shifted Windows (Liu et al., ICCV 2021)."""
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def drop_path(x: torch.Tensor, rate: float, training: bool, batch: tuple[int, ...] = (0,)) -> torch.Tensor:
+    """In training whole samples are 0 with probability `rate`, and the others x / (1 - rate)."""
+    if rate == 0 or not training:
+        return x
+    shape = [size if axis in batch else 1 for axis, size in enumerate(x.shape)]
+    return x * (x.new_empty(shape).bernoulli_(1 - rate) / (1 - rate))
+
+
+class RelativePosition(nn.Module):
+    """bias[head, i, j] = weight[row of the offset from place j to place i, head]"""
+
+    index: Tensor
+
+    def __init__(self, window: Sequence[int], heads: int) -> None:
+        super().__init__()
+        offsets = [torch.arange(size)[:, None] - torch.arange(size) + size - 1 for size in window]
+        index = torch.zeros(1, 1, dtype=torch.long)
+        for size, offset in zip(window, offsets, strict=True):
+            index = index[:, None, :, None] * (2 * size - 1) + offset[:, None]
+            index = index.flatten(0, 1).flatten(1)
+        rows = prod(2 * size - 1 for size in window)
+        self.weight = nn.Parameter(nn.init.trunc_normal_(torch.empty(rows, heads), std=0.02))
+        self.register_buffer("index", index, persistent=False)
+
+    def forward(self) -> Tensor:
+        return self.weight.T[:, self.index]
+
+
+def shift_bias(
+    space: Sequence[int],
+    window: Sequence[int],
+    shift: Sequence[int],
+    dtype: torch.dtype | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
+    """0 where two places of a shifted window are neighbours on the map, -inf where the shift wrapped one of them:
+    [windows, 1, places, places].
+    """
+    same = torch.ones(1, 1, 1, dtype=torch.bool, device=device)
+    for size, side, step in zip(space, window, shift, strict=True):
+        wrapped = (torch.arange(size, device=device) >= size - step).reshape(-1, side)
+        pairs = wrapped[:, :, None] == wrapped[:, None]
+        same = same[:, None, :, None, :, None] & pairs[None, :, None, :, None]
+        same = same.flatten(0, 1).flatten(1, 2).flatten(2)
+    return torch.zeros((), dtype=dtype, device=device).where(same, float("-inf"))[:, None]
+
+
+def window_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    window: Sequence[int],
+    shift: Sequence[int] | None = None,
+    bias: Tensor | None = None,
+    scale: float | None = None,
+    drop: float = 0.0,
+) -> Tensor:
+    """softmax(scale * q k^T + bias) v inside each window of q, k, v: [batch, *map, heads, c]; `shift` moves the
+    windows.
+    """
+    rank, batch, space, heads = len(window), q.shape[0], q.shape[1:-2], q.shape[-2]
+    counts = [size // side for size, side in zip(space, window, strict=True)]
+    across, inside = range(1, 2 * rank, 2), range(2, 2 * rank + 1, 2)
+    axes = list(range(1, rank + 1))
+
+    def cut(x: Tensor) -> Tensor:
+        """[batch, *map, heads, c] -> [batch, windows, heads, places, c]"""
+        if shift is not None:
+            x = x.roll([-step for step in shift], axes)
+        x = x.reshape(batch, *(n for pair in zip(counts, window, strict=True) for n in pair), heads, x.shape[-1])
+        x = x.permute(0, *across, 2 * rank + 1, *inside, 2 * rank + 2).flatten(-rank - 1, -2)
+        return x.flatten(1, rank)
+
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    q, k, v = cut(q), cut(k), cut(v)
+    weights = q @ k.mT * scale if bias is None else torch.add(bias, q @ k.mT, alpha=scale)
+    weights = weights.softmax(-1)
+    x = (torch.dropout(weights, drop, True) if drop > 0 else weights) @ v
+    x = x.reshape(batch, *counts, heads, *window, x.shape[-1])
+    order = [axis for pair in zip(range(1, rank + 1), range(rank + 2, 2 * rank + 2), strict=True) for axis in pair]
+    x = x.permute(0, *order, rank + 1, 2 * rank + 2).reshape(batch, *space, heads, x.shape[-1])
+    return x if shift is None else x.roll(list(shift), axes)
+
+
+class PatchEmbed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, 12, 4, stride=4)
+        self.norm = nn.LayerNorm(12)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.proj(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class SelfAttention(nn.Module):
+    """Tokens attend to one another (Vaswani et al., NeurIPS 2017); one map makes q, k and v."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.relative = RelativePosition((7, 7), heads)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, 12))
+        q = qkv[:, :, :, 0]
+        k = qkv[:, :, :, 1]
+        o = window_attention(q, k, qkv[:, :, :, 2], (7, 7), bias=self.relative())
+        return self.proj(o.flatten(3))
+
+
+class Mlp(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, 4 * dim)
+        self.fc2 = nn.Linear(4 * dim, dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    def __init__(self, dim: int, head: int, stochastic_depth: float) -> None:
+        super().__init__()
+        self.stochastic_depth = stochastic_depth
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = SelfAttention(dim, heads=head)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + drop_path(self.attn(self.norm1(x)), self.stochastic_depth, self.training)
+        return x + drop_path(self.mlp(self.norm2(x)), self.stochastic_depth, self.training)
+
+
+class SelfAttention2(nn.Module):
+    """Tokens attend to one another (Vaswani et al., NeurIPS 2017); one map makes q, k and v."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(12, 36)
+        self.relative = RelativePosition((7, 7), 1)
+        self.register_buffer("shift_bias", shift_bias((14, 14), (7, 7), (3, 3)), persistent=False)
+        self.proj = nn.Linear(12, 12)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        qkv = self.qkv(x).unflatten(-1, (3, 1, 12))
+        q = qkv[:, :, :, 0]
+        k = qkv[:, :, :, 1]
+        o = qkv[:, :, :, 2]
+        relative = self.relative()
+        o = window_attention(q, k, o, (7, 7), shift=(3, 3), bias=relative + self.shift_bias)
+        return self.proj(o.flatten(3))
+
+
+class Block2(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(12)
+        self.attn = SelfAttention2()
+        self.norm2 = nn.LayerNorm(12)
+        self.mlp = Mlp(12)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + drop_path(self.attn(self.norm1(x)), 0.06666666666666667, self.training)
+        return x + drop_path(self.mlp(self.norm2(x)), 0.06666666666666667, self.training)
+
+
+class Stage(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([Block(12, head=1, stochastic_depth=0.0), Block2()])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class PatchMerge(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(48)
+        self.reduction = nn.Linear(48, 24, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        space_to_depth = x.unflatten(1, (7, 2)).unflatten(3, (7, 2)).permute(0, 1, 3, 4, 2, 5)
+        return self.reduction(self.norm(space_to_depth.flatten(3)))
+
+
+class Stage2(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch_merge = PatchMerge()
+        self.blocks = nn.ModuleList(
+            Block(24, head=2, stochastic_depth=stochastic_depth) for stochastic_depth in (0.13333333333333333, 0.2)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.patch_merge(x)
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class Swin(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch_embed = PatchEmbed()
+        self.stages = nn.ModuleList([Stage(), Stage2()])
+        self.norm = nn.LayerNorm(24)
+        self.head = nn.Linear(24, 5)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        if image.ndim != 4 or image.shape[1:] != (3, 56, 56):
+            raise ValueError(f"image must be [b, c = 3, h = 56, w = 56], and is {list(image.shape)}")
+        x = self.patch_embed(image).permute(0, 2, 3, 1)
+        for stage in self.stages:
+            x = stage(x)
+        return self.head(self.norm(x).mean((1, 2)))
