@@ -69,7 +69,10 @@ class Frame:
         """A label that must be free."""
         if name == "training":
             raise error("A714", "weights cannot be called `training`: `nn.Module` keeps a flag there", span)
-        if (other := self.labels.get(name)) is not None:
+        if (other := self.labels.get(name)) == span:
+            title = f"two layers are called `{name}`: the block that names them is used twice"
+            raise error("A702", title, span, help="name each use of the block with `as`")
+        if other is not None:
             raise error(
                 "A702", f"two layers are called `{name}`", Label(span, "the second"), Label(other, "the first"),
                 help="name each with `as`; to share weights, bind the layer to a name with `=` and use the name twice",
