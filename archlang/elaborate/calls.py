@@ -172,7 +172,8 @@ def _refused(cls: type[Construct], item: dict[str, Any], hypers: dict[str, Given
     if ", and is " in said and isinstance(value, Value | Layer | tuple | AxisName):
         said = f"{said.partition(', and is ')[0]}, and is a {kind_of(value)}: {show(value)}"
     if item["type"] == "literal_error":
-        return error("A303", f"`{field}` must be {item['ctx']['expected'].replace("'", "`")}, and is {show(item['input'])}", place)
+        allowed = item["ctx"]["expected"].replace("'", "`")
+        return error("A303", f"`{field}` must be {allowed}, and is {show(item['input'])}", place)
     if item["type"] != "value_error":
         said = f"must be {WORDS.get(item['type'], said)}, and is {show(item['input'])}"
     return error("A303", f"`{field}` {said}", place)
