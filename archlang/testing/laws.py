@@ -203,8 +203,7 @@ def _gradients(results: Sequence[torch.Tensor], sources: Sequence[torch.Tensor])
             total = total + (result * torch.randn(result.shape, dtype=torch.float64, generator=random)).sum()
     if not total.requires_grad or not sources:
         return [torch.zeros_like(source) for source in sources]
-    found = torch.autograd.grad(total, list(sources), allow_unused=True)
-    return [torch.zeros_like(s) if g is None else g for s, g in zip(sources, found, strict=True)]
+    return list(torch.autograd.grad(total, list(sources), allow_unused=True, materialize_grads=True))
 
 
 def check_independence(
