@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from math import prod
 from typing import TYPE_CHECKING
 
 from archlang.diagnostics import Collector, Label, error, suggest
@@ -158,6 +159,39 @@ class Plus:
 
 
 Adapter = Key | Rows | Concat | Transpose | Reshape | Flip | Plus
+
+
+def misfit(adapter: Adapter, shape: Shape) -> str | None:
+    """Why an adapter can never make a tensor of this shape; None where the shapes of theirs decide."""
+    rank = len(shape)
+    match adapter:
+        case Rows(inner, _, parts):
+            return misfit(inner, (shape[0] * parts, *shape[1:])) if shape else "a number has no rows"
+        case Concat(inner, sizes):
+            return _misfit_of_parts(inner, sizes, shape)
+        case Transpose(inner, order):
+            order = order or tuple(reversed(range(rank)))
+            if sorted(order) != list(range(rank)):
+                return f"{list(order)} is no order of {rank} axes"
+            return misfit(inner, tuple(shape[order.index(i)] for i in range(rank)))
+        case Reshape(inner, before):
+            return misfit(inner, before) if prod(before) == prod(shape) else f"{list(before)} has other elements"
+        case Flip(inner, axes):
+            beyond = [axis for axis in axes if not -rank <= axis < rank]
+            return f"it has no axis {beyond[0]}" if beyond else misfit(inner, shape)
+        case Plus(inner, _):
+            return misfit(inner, shape)
+    return None
+
+
+def _misfit_of_parts(parts: Sequence[Adapter], sizes: Sequence[int] | None, shape: Shape) -> str | None:
+    if not parts or not shape:
+        return "nothing is put together"
+    rows = sizes or (shape[0] // len(parts),) * len(parts)
+    if len(rows) != len(parts) or sum(rows) != shape[0]:
+        return f"{shape[0]} rows are not those of {len(parts)} parts{f' of {list(sizes)}' if sizes else ''}"
+    found = (misfit(part, (size, *shape[1:])) for part, size in zip(parts, rows, strict=True))
+    return next((why for why in found if why), None)
 
 
 @dataclass(frozen=True)

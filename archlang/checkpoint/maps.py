@@ -10,14 +10,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from archlang import syntax
-from archlang.checkpoint.adapters import Adapter, Concat, Flip, Key, Plus, Reshape, Rows, Transpose, WeightMap, some
+from archlang.checkpoint.adapters import (
+    Adapter,
+    Concat,
+    Flip,
+    Key,
+    Plus,
+    Reshape,
+    Rows,
+    Shape,
+    Transpose,
+    WeightMap,
+    misfit,
+    some,
+)
 from archlang.diagnostics import ArchError, Collector, Label, error, suggest
 from archlang.elaborate import expressions
 from archlang.elaborate.context import Context, Session
 from archlang.elaborate.frame import Frame
 from archlang.elaborate.models import Elaborated
 from archlang.elaborate.scope import Scope
-from archlang.elaborate.values import is_number
 from archlang.ir import Graph
 from archlang.parser import parse_expression
 from archlang.source import Source, Span
@@ -40,7 +52,7 @@ def compile_map(elaborated: Elaborated, name: str) -> WeightMap:
             f"`{elaborated.model.name}` has no checkpoint map `{name}`",
             help=suggest(name, known) or f"it has {', '.join(known) or 'none'}",
         )
-    compiler = _Compiler(_context(elaborated), [path for path, _, _ in elaborated.graph.weights()])
+    compiler = _Compiler(_context(elaborated), _shapes(elaborated.graph))
     return compiler.run(declared[0])
 
 
@@ -54,7 +66,7 @@ def _context(elaborated: Elaborated) -> Context:
 @dataclass
 class _Compiler:
     cx: Context
-    weights: list[str]
+    weights: dict[str, Shape]
     found: dict[str, tuple[int, Adapter | None, Span]] = field(
         default_factory=dict
     )  # by our key, with the length of the entry's path
@@ -82,11 +94,17 @@ class _Compiler:
             for _, adapter, span in [self.found[key]]
             if adapter is not None
         }
-        for failure in _used_twice(reads):
+        for failure in [*_used_twice(reads), *self.misfits(reads)]:
             collector.add(*failure.diagnostics)
         collector.check()
         own = frozenset(key for key, (_, adapter, _) in self.found.items() if adapter is None)
         return WeightMap(declared.name, reads, tuple(self.without), own)
+
+    def misfits(self, reads: Mapping[str, tuple[Adapter, Span]]) -> Iterator[ArchError]:
+        """The adapters that cannot make the weight that they are for, whatever the checkpoint holds."""
+        for key, (adapter, span) in reads.items():
+            if why := misfit(adapter, shape := self.weights[key]):
+                yield error("A606", f"`{key}` has the shape {list(shape)}, and {why}", span)
 
     def entry(self, entry: syntax.Entry) -> None:
         if isinstance(entry.ours, syntax.Constant) and entry.ours.value is None:
@@ -226,6 +244,11 @@ def _parts(adapter: Adapter) -> Iterator[tuple[str, int]]:
         yield from _parts(adapter.inner)
 
 
+def _shapes(graph: Graph) -> dict[str, Shape]:
+    """The shapes of all weights, which are numbers, by path."""
+    return {path: tuple(int(str(size)) for size in param.shape) for path, param, _ in graph.weights()}
+
+
 def _ints(values: Any) -> tuple[int, ...]:
     if not isinstance(values, tuple) or not all(isinstance(value, int) for value in values):
         raise TypeError
@@ -233,7 +256,7 @@ def _ints(values: Any) -> tuple[int, ...]:
 
 
 def _part(inner: Adapter, part: Any, parts: Any) -> Rows:
-    if not isinstance(inner, Key) or not (is_number(part) and is_number(parts) and 0 <= part < parts):
+    if not isinstance(inner, Key) or not (isinstance(part, int) and isinstance(parts, int) and 0 <= part < parts):
         raise TypeError
     return Rows(inner, int(part), int(parts))
 

@@ -59,13 +59,14 @@ def check_network(network: "Architecture", sizes: Mapping[str, int], seed: int =
 def _gradients(results: Sequence[torch.Tensor], sources: Sequence[Any]) -> list[torch.Tensor]:
     """The gradients of one fixed random weighting of the results."""
     random = torch.Generator().manual_seed(7)
-    total = torch.zeros((), dtype=torch.float64)
-    for result in results:
-        if result.is_floating_point():
-            total = total + (result * torch.randn(result.shape, dtype=torch.float64, generator=random)).sum()
-    if not total.requires_grad or not sources:
+    weighted = [
+        (result * torch.randn(result.shape, dtype=torch.float64, generator=random)).sum()
+        for result in results
+        if result.is_floating_point() and result.requires_grad
+    ]
+    if not weighted or not sources:
         return []
-    found = torch.autograd.grad(total, list(sources), allow_unused=True)
+    found = torch.autograd.grad(torch.stack(weighted).sum(), list(sources), allow_unused=True)
     return [torch.zeros_like(s) if g is None else g for s, g in zip(sources, found, strict=True)]
 
 
