@@ -101,7 +101,9 @@ class Arguments:
         self.hypers[fields.pop(0)] = given
 
     def _check_unmixed(self, values: list[Given]) -> None:
-        """A block's positional arguments are all inputs or all hyper-parameters: which is which must be seen at the call."""
+        """A block's positional arguments are all inputs or all hyper-parameters: which is which must be seen at the
+        call.
+        """
         tensors = [given for given in values if is_tensor(given.value)]
         others = [given for given in values if not is_tensor(given.value) and given.value is not None]
         if tensors and others:

@@ -1,4 +1,6 @@
-"""Blocks: a call elaborates the body for the types at hand, into a graph of its own where the block has weights, else in place."""
+"""Blocks: a call elaborates the body for the types at hand, into a graph of its own where the block has weights, else
+in place.
+"""
 
 import re
 from collections.abc import Callable
@@ -136,7 +138,9 @@ def _apply_foreign(cx: Context, module: Module, declared: syntax.Foreign, inputs
 def _nest(
     cx: Context, inside: Context, layer: Layer, inputs: dict[str, Given], body: Body, span: Span, memo: Any
 ) -> Any:
-    """Run a body in a graph of its own and call it under the layer's label; a body without weights runs in place instead."""
+    """Run a body in a graph of its own and call it under the layer's label; a body without weights runs in place
+    instead.
+    """
     nested = cx.session.memo.get(memo) if memo is not None else None
     if nested is None:
         nested = nest(cx, inside, layer.name, span, inputs, body)
@@ -216,7 +220,9 @@ def _memo_key(target: BlockDef, layer: Layer, inputs: dict[str, Given]) -> Any:
 
 # ---- which blocks are modules
 def makes_weights(cx: Context, target: BlockDef) -> bool:
-    """Whether a block makes weights itself, not only through the layers it is given: then it adds its label to the path."""
+    """Whether a block makes weights itself, not only through the layers it is given: then it adds its label to the
+    path.
+    """
     if isinstance(target.syntax, syntax.Foreign):
         return False
     if target not in cx.session.made:

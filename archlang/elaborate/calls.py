@@ -83,7 +83,9 @@ def _start(name: str, init: Init, span: Span) -> Init:
 
 
 def make(cx: Context, target: Any, arguments: Sequence[syntax.Argument], span: Span, label: As = None) -> Any:
-    """A call of a block or construct: applied where all inputs are there, else a layer; a construct that is no layer is its value."""
+    """A call of a block or construct: applied where all inputs are there, else a layer; a construct that is no layer is
+    its value.
+    """
     if cx.starting and target is CONSTRUCTS["index"]:
         target = Positions
     if isinstance(target, type) and not issubclass(target, Primitive):
@@ -259,7 +261,9 @@ def _operands(name: str, given: Given, target: Any) -> list[tuple[str, Value]]:
 def _positioned(
     cx: Context, target: type[Primitive], hypers: dict[str, Given], inputs: dict[str, Given], span: Span
 ) -> dict[str, Given]:
-    """Lower `position`: a layer that rotates is applied to q and k, one that makes a bias becomes an input, as a tensor does."""
+    """Lower `position`: a layer that rotates is applied to q and k, one that makes a bias becomes an input, as a tensor
+    does.
+    """
     given = hypers.pop("position", None)
     if given is None or given.value is None:
         return inputs

@@ -58,7 +58,9 @@ def whole(cx: Context, expr: syntax.Expr) -> Any:
 
 
 def as_whole(cx: Context, value: Any, expr: syntax.Expr) -> Any:
-    """A number that must be whole; where that depends on free sizes it becomes a condition. The error shows the arithmetic."""
+    """A number that must be whole; where that depends on free sizes it becomes a condition. The error shows the
+    arithmetic.
+    """
     if not is_number(value):
         raise error("A303", f"a whole number is needed, and this is a {kind_of(value)}: {show(value)}", expr.span)
     if isinstance(value, Poly):
@@ -470,7 +472,9 @@ def units(cx: Context, expr: syntax.Expr) -> Any:
 
 
 def names_axes(cx: Context, expr: syntax.Expr) -> bool:
-    """Whether an expression is made of names that may be those of axes: not of tensors, layers or what failed to be defined."""
+    """Whether an expression is made of names that may be those of axes: not of tensors, layers or what failed to be
+    defined.
+    """
     if isinstance(expr, syntax.List):
         return all(item.name is None and names_axes(cx, item.value) for item in expr.items)
     if not isinstance(expr, syntax.Name):

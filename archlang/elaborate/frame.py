@@ -12,7 +12,9 @@ from archlang.source import Span
 
 @dataclass(eq=False)
 class Frame:
-    """One graph and its surroundings. Tensors and shared layers of outer graphs enter as inputs and layer ports when they are first used."""
+    """One graph and its surroundings. Tensors and shared layers of outer graphs enter as inputs and layer ports when
+    they are first used.
+    """
 
     graph: Graph
     parent: "Frame | None" = None

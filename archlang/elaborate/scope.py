@@ -11,7 +11,9 @@ from archlang.source import Span
 
 @dataclass(slots=True)
 class Binding:
-    """What a name stands for. `word` says how it was bound: `hyper-parameter`, `axis`, `input`, `name`. A `default` is evaluated when needed."""
+    """What a name stands for. `word` says how it was bound: `hyper-parameter`, `axis`, `input`, `name`. A `default` is
+    evaluated when needed.
+    """
 
     value: Any
     span: Span
@@ -37,7 +39,9 @@ class Scope:
         return None
 
     def get(self, name: str) -> Any:
-        """The value of a bound name; runs the default of a hyper-parameter that nobody gave. None where unbound is `find`."""
+        """The value of a bound name; runs the default of a hyper-parameter that nobody gave. None where unbound is
+        `find`.
+        """
         binding = self.find(name)
         assert binding is not None
         if binding.default is not None:
@@ -52,9 +56,13 @@ class Scope:
         return binding.value
 
     def numbers(self) -> dict[str, Any]:
-        """The numbers, and lists of numbers, that hyper-parameters and names stand for: words for what differs between instances."""
+        """The numbers, and lists of numbers, that hyper-parameters and names stand for: words for what differs between
+        instances.
+        """
         found = {name: b.value for name, b in self.names.items() if b.word != "axis" and b.default is None}
-        return {n: v for n, v in found.items() if is_number(v) or (isinstance(v, tuple) and v and all(map(is_number, v)))}
+        return {
+            n: v for n, v in found.items() if is_number(v) or (isinstance(v, tuple) and v and all(map(is_number, v)))
+        }
 
     def define(self, name: str, value: Any, span: Span, word: str) -> None:
         """A hyper-parameter, axis, input or loop variable."""

@@ -1,4 +1,6 @@
-"""Documents on one axis: an input `doc: segments[b, t]` cuts `t`, and every operation that mixes `t` must keep to its document."""
+"""Documents on one axis: an input `doc: segments[b, t]` cuts `t`, and every operation that mixes `t` must keep to its
+document.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +25,9 @@ def cut(cx: Context, value: Value) -> None:
 
 
 def honour(cx: Context, op: Primitive, pairs: Pairs, span: Span) -> Pairs:
-    """The operands of an operation with the cut threaded to it: attention gets a mask. Whatever else mixes the axis is refused."""
+    """The operands of an operation with the cut threaded to it: attention gets a mask. Whatever else mixes the axis is
+    refused.
+    """
     types = Graph.arguments(op, [(argument, value.type) for argument, value in pairs])
     mixed = sorted(op.mixes(*types) & cx.session.cuts.keys())
     if not mixed or isinstance(op, BatchNorm):  # statistics over the batch are over all documents anyway

@@ -89,7 +89,9 @@ def match(
         _match_pack(cx, packs[0], rest, place, what, found)
     for a in named:
         _match_role(a, actual[a.name], place)
-        _match_size(cx, a, actual.size(a.name), Label(place, f"{what} has {a.name} = {actual.size(a.name)}"), found, word)
+        _match_size(
+            cx, a, actual.size(a.name), Label(place, f"{what} has {a.name} = {actual.size(a.name)}"), found, word
+        )
 
 
 def _match_pack(cx: Context, pack: syntax.Pack, rest: tuple[Axis, ...], place: Span, what: str, found: Match) -> None:
@@ -165,7 +167,9 @@ def positive(size: Size, span: Span) -> Size:
 
 
 def declare(cx: Context, declared: syntax.Type, word: str) -> TensorType:
-    """The type that a declaration makes, for an input of a model (`word` is `input`; unknown sizes are free) or a weight."""
+    """The type that a declaration makes, for an input of a model (`word` is `input`; unknown sizes are free) or a
+    weight.
+    """
     axes: list[Axis] = []
     for a in declared.axes:
         if isinstance(a, syntax.Pack):

@@ -1,4 +1,6 @@
-"""Compile-time values. Numbers are `int`, `Fraction`, `float` or symbolic `Poly`; lists are tuples; tensors are `ir.Value`."""
+"""Compile-time values. Numbers are `int`, `Fraction`, `float` or symbolic `Poly`; lists are tuples; tensors are
+`ir.Value`.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -75,7 +77,9 @@ Target: TypeAlias = type[Primitive] | BlockDef
 
 @dataclass(eq=False, slots=True)
 class Weights:
-    """The weights of a layer that `=` gave a name: shared wherever the name is used. They live in `home` under the label `instance`."""
+    """The weights of a layer that `=` gave a name: shared wherever the name is used. They live in `home` under the
+    label `instance`.
+    """
 
     name: str
     home: "Frame"
@@ -85,7 +89,9 @@ class Weights:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Layer:
-    """A call that lacks its inputs. `stages` is set instead of `target` for a composition `f -> g`. Without `weights` it makes its own when applied."""
+    """A call that lacks its inputs. `stages` is set instead of `target` for a composition `f -> g`. Without `weights`
+    it makes its own when applied.
+    """
 
     target: Target | None
     span: Span
@@ -179,7 +185,9 @@ def show(value: Any) -> str:
 
 
 def key(value: Any) -> Any:
-    """A hashable stand-in that is equal for equal values; raises TypeError for what holds tensors or shared layers of an outer graph."""
+    """A hashable stand-in that is equal for equal values; raises TypeError for what holds tensors or shared layers of
+    an outer graph.
+    """
     if isinstance(value, Layer):
         if value.weights is not None or value.inputs:
             raise TypeError("not a constant")

@@ -1,4 +1,6 @@
-"""The operations of the language, one file per family. A name is found without importing the families that do not hold it."""
+"""The operations of the language, one file per family. A name is found without importing the families that do not hold
+it.
+"""
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
