@@ -222,6 +222,43 @@ class Writer:
         if self.weights and axes["c"] in (4, 6) and set(axes) & {"n", "h", "t"}:
             self.bind(f"{name} -> self_attention(2) as {self.fresh('w')}", axes)
 
+    def slide(self) -> None:
+        """Convolutions over whatever space and time axes there are."""
+        name = self.tensor()
+        axes = self.tensors[name]
+        if self.weights and set(axes) & {"n", "h", "w", "t"}:
+            form = self.pick(["conv(4, kernel = 3)", "conv(6, kernel = 1) -> batch_norm", "depthwise(3)"])
+            c = axes["c"] if "depthwise" in form else int(form[5])
+            layer = form.replace(" ->", f" as {self.fresh('w')} ->") if "->" in form else form
+            self.bind(f"{name} -> {layer} as {self.fresh('w')}", {**axes, "c": c})
+
+    def parameter(self) -> None:
+        name, p = self.tensor(), self.fresh("p")
+        if self.weights:
+            self.line(f"param {p}: [c = {self.tensors[name]['c']}] = normal(0.5)")
+            self.bind(f"{name} {self.pick('+*')} {p}", self.tensors[name])
+
+    def gather(self) -> None:
+        """The largest channels, by value and by index."""
+        name = self.tensor()
+        axes = self.tensors[name]
+        index, value = self.fresh("i"), self.fresh("v")
+        self.line(f"{index}, {value} = top_k({name}, 2, on = c)")
+        self.tensors[value] = {**axes, "c": 2}
+        self.bind(f"{name}[c = {index}] * {value}", {**axes, "c": 2})
+
+    def numbers(self) -> None:
+        """A loop over numbers that differ from one iteration to the next."""
+        name = self.tensor()
+        if self.weights and self.indent <= 2:
+            x, axes = self.bind(name, self.tensors[name]), self.tensors[name]
+            label, d, rate, wide = (self.fresh(stem) for stem in ("loop", "d", "rate", "wide"))
+            dims = self.pick([[3, 5], [4, 4], [2, 3, 4]])
+            self.line(f"for {d}, {rate} in zip({dims}, linspace(0, 1, {len(dims)})) as {label}[i] {{")
+            self.line(f"  {wide} = ({x} * {rate}) -> linear({d}) as up")
+            self.line(f"  {x} = {x} + ({wide} -> relu -> linear({axes['c']}) as down) / {d}")
+            self.line("}")
+
     def branch(self) -> None:
         """`if`, `match` and conditional expressions: only what is chosen makes weights."""
         name = self.tensor()
@@ -308,6 +345,10 @@ class Writer:
             self.heads,
             self.reduce,
             self.attend,
+            self.slide,
+            self.parameter,
+            self.gather,
+            self.numbers,
             self.branch,
             self.listing,
             self.loop,

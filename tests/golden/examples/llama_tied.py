@@ -5,14 +5,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def drop_path(x: torch.Tensor, rate: float, training: bool, batch: tuple[int, ...] = (0,)) -> torch.Tensor:
-    """In training whole samples are 0 with probability `rate`, and the others x / (1 - rate)."""
-    if rate == 0 or not training:
-        return x
-    shape = [size if axis in batch else 1 for axis, size in enumerate(x.shape)]
-    return x * (x.new_empty(shape).bernoulli_(1 - rate) / (1 - rate))
-
-
 def rotary(x: Tensor, axis: int, base: float = 10000.0, dim: int | None = None, interleaved: bool = False) -> Tensor:
     """Turn the pairs of the first `dim` channels of x (the last axis) at place p of `axis` by p * base^(-2 i / dim)."""
     dim = x.shape[-1] if dim is None else dim

@@ -167,9 +167,8 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, 8))
-        q = qkv[:, :, :, 0]
-        k = qkv[:, :, :, 1]
-        o = window_attention(q, k, qkv[:, :, :, 2], (2, 2), bias=self.relative())
+        q, k, v = qkv.unbind(3)
+        o = window_attention(q, k, v, (2, 2), bias=self.relative())
         return self.proj(o.flatten(3))
 
 
@@ -209,9 +208,8 @@ class SelfAttention2(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, 8))
-        q = qkv[:, :, :, 0]
-        k = qkv[:, :, :, 1]
-        o = grid_attention(q, k, qkv[:, :, :, 2], (2, 2), bias=self.relative())
+        q, k, v = qkv.unbind(3)
+        o = grid_attention(q, k, v, (2, 2), bias=self.relative())
         return self.proj(o.flatten(3))
 
 

@@ -10,14 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def drop_path(x: torch.Tensor, rate: float, training: bool, batch: tuple[int, ...] = (0,)) -> torch.Tensor:
-    """In training whole samples are 0 with probability `rate`, and the others x / (1 - rate)."""
-    if rate == 0 or not training:
-        return x
-    shape = [size if axis in batch else 1 for axis, size in enumerate(x.shape)]
-    return x * (x.new_empty(shape).bernoulli_(1 - rate) / (1 - rate))
-
-
 def grid_attention(
     q: Tensor,
     k: Tensor,
@@ -164,9 +156,8 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, 8))
-        q = qkv[:, :, :, 0]
-        k = qkv[:, :, :, 1]
-        o = window_attention(q, k, qkv[:, :, :, 2], (2, 2), bias=self.relative())
+        q, k, v = qkv.unbind(3)
+        o = window_attention(q, k, v, (2, 2), bias=self.relative())
         return self.proj(o.flatten(3))
 
 
@@ -205,9 +196,8 @@ class SelfAttention2(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, 8))
-        q = qkv[:, :, :, 0]
-        k = qkv[:, :, :, 1]
-        o = grid_attention(q, k, qkv[:, :, :, 2], (2, 2), bias=self.relative())
+        q, k, v = qkv.unbind(3)
+        o = grid_attention(q, k, v, (2, 2), bias=self.relative())
         return self.proj(o.flatten(3))
 
 

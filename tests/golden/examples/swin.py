@@ -114,9 +114,8 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, 12))
-        q = qkv[:, :, :, 0]
-        k = qkv[:, :, :, 1]
-        o = window_attention(q, k, qkv[:, :, :, 2], (7, 7), bias=self.relative())
+        q, k, v = qkv.unbind(3)
+        o = window_attention(q, k, v, (7, 7), bias=self.relative())
         return self.proj(o.flatten(3))
 
 
@@ -156,11 +155,8 @@ class SelfAttention2(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         qkv = self.qkv(x).unflatten(-1, (3, 1, 12))
-        q = qkv[:, :, :, 0]
-        k = qkv[:, :, :, 1]
-        o = qkv[:, :, :, 2]
-        relative = self.relative()
-        o = window_attention(q, k, o, (7, 7), shift=(3, 3), bias=relative + self.shift_bias)
+        q, k, v = qkv.unbind(3)
+        o = window_attention(q, k, v, (7, 7), shift=(3, 3), bias=self.relative() + self.shift_bias)
         return self.proj(o.flatten(3))
 
 

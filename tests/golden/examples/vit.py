@@ -7,14 +7,6 @@ import torch.nn.functional as F
 from torch import nn
 
 
-def drop_path(x: torch.Tensor, rate: float, training: bool, batch: tuple[int, ...] = (0,)) -> torch.Tensor:
-    """In training whole samples are 0 with probability `rate`, and the others x / (1 - rate)."""
-    if rate == 0 or not training:
-        return x
-    shape = [size if axis in batch else 1 for axis, size in enumerate(x.shape)]
-    return x * (x.new_empty(shape).bernoulli_(1 - rate) / (1 - rate))
-
-
 class Patchify(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -34,10 +26,8 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         qkv = self.qkv(x).unflatten(-1, (3, 2, 6))
-        q = qkv[:, :, 0]
-        k = qkv[:, :, 1]
-        o = qkv[:, :, 2]
-        o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), o.transpose(1, 2))
+        q, k, v = qkv.unbind(2)
+        o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
         return self.proj(o.transpose(1, 2).flatten(2))
 
 
