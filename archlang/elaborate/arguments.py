@@ -167,10 +167,8 @@ def bind(
     bound = Arguments(target, *slots(target), inputs=dict(have or {}))
     places = [argument for argument in arguments if argument.name is None]
     if target.name == "index" and len(places) == 1 and isinstance(places[0].value, syntax.Name):
-        places, arguments = (
-            [],
-            [syntax.Argument(places[0].span, places[0].value.id, places[0].value)],
-        )  # `index(n)` is `index(n = n)`
+        (place,) = places  # `index(n)` is `index(n = n)`
+        places, arguments = [], [syntax.Argument(place.span, place.value.id, place.value)]
     bound.positional(cx, places)
     for argument in arguments:
         if argument.name is not None:

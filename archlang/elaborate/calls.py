@@ -88,7 +88,7 @@ def make(cx: Context, target: Any, arguments: Sequence[syntax.Argument], span: S
     """
     if cx.starting and target is CONSTRUCTS["index"]:
         target = Positions
-    if isinstance(target, type) and not issubclass(target, Primitive):
+    if isinstance(target, type) and issubclass(target, Construct) and not issubclass(target, Primitive):
         return construct(target, bind(cx, target, arguments).hypers, span)
     bound = bind(cx, target, arguments)
     layer = checked(Layer(target, span, bound.hypers, bound.inputs, loop=cx.loop))
@@ -325,15 +325,17 @@ def add(
     try:
         values = cx.frame.graph.add(op, operands, facts=cx.session.facts, span=made or span)
         for value in values:
-            _check_sizes(op, value.type)
+            _check_type(op, value.type)
     except OpError as failure:
         raise explain(failure, operands, span, places) from None
     return values
 
 
-def _check_sizes(op: Primitive, type_: TensorType) -> None:
-    """Every size is at least 1, and one that a machine can count."""
-    for axis in type_:
+def _check_type(op: Primitive, type_: TensorType) -> None:
+    """Every axis stands once, and has a size of at least 1 that a machine can count."""
+    for i, axis in enumerate(type_):
+        if axis.name in type_.names[:i]:
+            raise OpError("A206", f"`{op.name}` would make a second axis `{axis.name}`")
         if isinstance(axis.size, int) and not 1 <= axis.size <= MAX_SIZE:
             if axis.size < 1:
                 raise OpError("A216", f"`{op.name}` makes an axis `{axis.name}` of size {axis.size}")

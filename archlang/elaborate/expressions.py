@@ -229,7 +229,7 @@ def _binary(cx: Context, expr: syntax.Binary) -> Any:
     if isinstance(left, Value) or isinstance(right, Value):
         return _tensor_binary(cx, expr, left, right)
     if is_number(left) and is_number(right):
-        return compare(expr.op, left, right) if expr.op in COMPARISONS else _number_binary(expr, left, right)
+        return compare(expr.op, left, right, expr.span) if expr.op in COMPARISONS else _number_binary(expr, left, right)
     if isinstance(left, Init) or isinstance(right, Init):
         if expr.op in OPERATORS and all(isinstance(value, Init) or is_number(value) for value in (left, right)):
             return combine_init(expr.op, left, right)

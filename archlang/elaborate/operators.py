@@ -24,7 +24,7 @@ def plain(value: Any) -> Any:
 def arithmetic(op: str, a: Number, b: Number, span: Span) -> Number:
     """`a op b` on numbers, exact where both are exact."""
     try:
-        value = plain(_ARITHMETIC[op](a, b))
+        value: Number = plain(_ARITHMETIC[op](a, b))
     except ZeroDivisionError:
         raise error("A306", f"division by zero: `{span.text}`", span) from None
     except (OverflowError, ValueError):
@@ -62,12 +62,14 @@ _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-def compare(op: str, a: Number, b: Number) -> bool | Conditions:
+def compare(op: str, a: Number, b: Number, span: Span) -> bool | Conditions:
     """A comparison of numbers: decided, or the condition on free sizes that it is."""
     if op in (">", ">="):
-        return compare(MIRRORED[op], b, a)
+        return compare(MIRRORED[op], b, a, span)
     if not isinstance(a, Poly) and not isinstance(b, Poly):
         return bool({"==": a == b, "!=": a != b, "<": a < b, "<=": a <= b}[op])
+    if isinstance(a, float) or isinstance(b, float):
+        raise error("A307", f"a free size and {show(a if isinstance(a, float) else b)} do not compare", span)
     condition = equation(a, b) if op == "==" else Condition(op, a, b)
     known = decide(condition)
     return Conditions((condition,)) if known is None else known

@@ -10,7 +10,7 @@ from archlang.elaborate.context import Context
 from archlang.elaborate.files import refuse_taken
 from archlang.elaborate.values import Given, kind_of, show
 from archlang.ir import Value
-from archlang.shapes import ROLES, Axis, Role, TensorType, axis, is_float
+from archlang.shapes import DTYPES, ROLES, Axis, Role, TensorType, axis, is_float
 from archlang.sizes import Size, symbol
 from archlang.source import Span
 
@@ -40,9 +40,17 @@ def role_of(declared: syntax.Axis) -> Role | None:
     )
 
 
+def known_dtype(declared: syntax.Type) -> str:
+    """The dtype that a declaration says; `float` where it says none."""
+    if declared.dtype is not None and declared.dtype not in DTYPES:
+        help = suggest(declared.dtype, DTYPES) or f"dtypes are {', '.join(sorted(DTYPES))}"
+        raise error("A214", f"there is no dtype `{declared.dtype}`", declared.span, help=help)
+    return declared.dtype or "float"
+
+
 def check_dtype(declared: syntax.Type, actual: str, place: Span, what: str) -> None:
     """A declared dtype must be the actual one; none declared takes any floating or complex type."""
-    want = declared.dtype or "float"
+    want = known_dtype(declared)
     fits = actual == want or (want == "float" and (is_float(actual) or actual.startswith("complex")))
     fits = (
         fits
@@ -185,7 +193,7 @@ def declare(cx: Context, declared: syntax.Type, word: str) -> TensorType:
         axes.append(axis(a.name, declared_size(cx, a), role))
         if a.size is None and name is None and word == "input":
             _rebound_role(cx, a)
-    return TensorType(tuple(axes), declared.dtype or "float")
+    return TensorType(tuple(axes), known_dtype(declared))
 
 
 def _rebound_role(cx: Context, a: syntax.Axis) -> None:
@@ -258,7 +266,7 @@ def result_type(cx: Context, declared: syntax.Type, found: Match) -> TensorType:
             )
         else:
             axes.append(axis(a.name, declared_size(cx, a), role_of(a)))
-    return TensorType(tuple(axes), declared.dtype or "float")
+    return TensorType(tuple(axes), known_dtype(declared))
 
 
 def order(declared: syntax.Type, found: Match) -> tuple[str, ...]:

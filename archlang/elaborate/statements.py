@@ -234,6 +234,13 @@ def _iteration(cx: Context, inner: Context, statement: Any, label: str, name: st
         _body(inner, statement)
         return False
     graph = nested.frame.graph
+    if not graph.outputs:
+        raise error(
+            "A712",
+            f"the loop `{name}` makes weights, and nothing outside uses what it computes",
+            statement.label.span,
+            help="bind a name that is there before the loop: `x = x -> ...`",
+        )
     graph.outputs = [(n, value) for n, (_, value) in zip(names, graph.outputs, strict=True)]
     graph.hypers.update(_visible_numbers(inner.scope, statement.label.index))
     values = iter(leaves(blocks.call(cx, nested, [], label, statement.span)))

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from archlang import syntax
+from archlang.syntax import Hyper
 from archlang.ir import Value
 from archlang.primitive import AxisMap, Construct, Param, Primitive
 from archlang.sizes import Condition, Poly
@@ -59,7 +60,7 @@ class BlockDef:
         return self.syntax.name
 
     @property
-    def hypers(self) -> tuple[syntax.Hyper, ...]:
+    def hypers(self) -> "tuple[Hyper, ...]":
         return self.syntax.hypers if isinstance(self.syntax, syntax.Block) else ()
 
 

@@ -4,7 +4,9 @@ Arithmetic on them makes others: `ones * 1e-6`, `log(uniform(1, 16))`.
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias
+
+from pydantic import AfterValidator
 
 from archlang.primitive import AxisName, Construct, Number, OpError, Whole, register
 
@@ -44,6 +46,18 @@ class Init(Construct):
 
     def _numbers(self, const: Write) -> dict[str, str]:
         return {name: const(getattr(self, name)) for name in type(self).model_fields}
+
+
+def _above_0(value: Any) -> Any:
+    if value <= 0:
+        raise ValueError(f"must be above 0, and is {value}")
+    return value
+
+
+def _not_negative(value: Any) -> Any:
+    if value < 0:
+        raise ValueError(f"must not be negative, and is {value}")
+    return value
 
 
 # ---- constants
@@ -103,7 +117,7 @@ class Normal(Init):
     name: ClassVar[str] = "normal"
     form: ClassVar[str] = "nn.init.normal_({tensor}, {mean}, {std})"
 
-    std: Number = 1.0
+    std: Annotated[Number, AfterValidator(_not_negative)] = 1.0
     mean: Number = 0.0
 
     def code(self, shape: str, names: tuple[str, ...] = (), const: Write = repr) -> str:
@@ -119,7 +133,7 @@ class TruncNormal(Init):
     name: ClassVar[str] = "trunc_normal"
     form: ClassVar[str] = "nn.init.trunc_normal_({tensor}, std={std})"
 
-    std: Number = 0.02
+    std: Annotated[Number, AfterValidator(_above_0)] = 0.02
 
 
 @register
@@ -131,6 +145,10 @@ class Uniform(Init):
 
     low: Number = 0.0
     high: Number = 1.0
+
+    def check(self, names: tuple[str, ...]) -> None:
+        if self.low > self.high:
+            raise OpError("A319", f"`uniform` is from the lower to the higher, not from {self.low} to {self.high}", "init")
 
 
 @register
@@ -165,7 +183,7 @@ class XavierUniform(_Fan):
     name: ClassVar[str] = "xavier_uniform"
     form: ClassVar[str] = "nn.init.xavier_uniform_({tensor}, {gain})"
 
-    gain: Number = 1.0
+    gain: Annotated[Number, AfterValidator(_not_negative)] = 1.0
 
 
 @register
@@ -175,7 +193,7 @@ class XavierNormal(_Fan):
     name: ClassVar[str] = "xavier_normal"
     form: ClassVar[str] = "nn.init.xavier_normal_({tensor}, {gain})"
 
-    gain: Number = 1.0
+    gain: Annotated[Number, AfterValidator(_not_negative)] = 1.0
 
 
 @register

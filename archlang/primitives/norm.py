@@ -23,7 +23,7 @@ from archlang.primitive import (
 )
 from archlang.primitives.sliding import need_float, per_axis, present, slid, stacked, unstacked
 from archlang.shapes import ROLES, TensorType
-from archlang.sizes import Facts, Size
+from archlang.sizes import Condition, Facts, Size, product
 
 
 def _small(value: Any) -> Any:
@@ -284,7 +284,10 @@ class InstanceNorm(Primitive):
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
         need_float(x, self)
         need_axes(x, ("c",))
-        slid(self.on, x, self)
+        on = slid(self.on, x, self)
+        positions = product(x.size(name) for name in on)
+        if not facts.require(Condition("<=", 2, positions), "`instance_norm` over one position is 0"):
+            raise OpError("A204", f"`instance_norm` over {', '.join(on)} of size {positions} would be 0", "x")
         return x
 
     def params(self, x: TensorType) -> dict[str, Param]:
