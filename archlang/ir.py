@@ -358,8 +358,11 @@ class Graph:
         for node in self:
             if node.label == f"@{port}" and not isinstance(node.op, WeightOf):
                 return self, node
-            for inner, label in node.op.layers if isinstance(node.op, Call) else ():
-                if label == f"@{port}" and (found := node.op.graph.lent(inner)):
+            if not isinstance(node.op, Call):
+                continue
+            for inner, label in node.op.layers:
+                found: tuple[Graph, Node] | None = node.op.graph.lent(inner) if label == f"@{port}" else None
+                if found is not None:
                     return found
         return None
 
@@ -405,7 +408,7 @@ class Graph:
 def _ports(op: Primitive) -> Sequence[str]:
     if isinstance(op, Call):
         return list(op.graph.inputs)
-    return op.ports if isinstance(op, Foreign) else op.inputs
+    return list(op.ports) if isinstance(op, Foreign) else op.inputs
 
 
 def _ref(value: Value) -> str:

@@ -157,10 +157,10 @@ def _holds(op: str, actual: Any, wanted: Any, written: syntax.Expr) -> bool:
     if op == "~":
         if not isinstance(written, syntax.Number) or not is_number(actual):
             raise error("A509", "`~` compares with a number as it is written", written.span)
-        return abs(Fraction(actual) - wanted) <= precision(written) / 2
+        return bool(abs(Fraction(actual) - wanted) <= precision(written) / 2)
     if op not in RELATIONS:
         raise error("A509", f"`{op}` does not compare", written.span, help=f"there are ~ {' '.join(RELATIONS)}")
-    return RELATIONS[op](actual, wanted)
+    return bool(RELATIONS[op](actual, wanted))
 
 
 def precision(number: syntax.Number) -> Fraction:

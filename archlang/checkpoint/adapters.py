@@ -80,7 +80,7 @@ class Concat:
     def write(self, value: "Tensor", theirs: "dict[str, Tensor]") -> None:
         import torch
 
-        for part, piece in zip(self.inner, torch.split(value, self._rows(value.shape[0])), strict=True):
+        for part, piece in zip(self.inner, torch.split(value, list(self._rows(value.shape[0]))), strict=True):
             part.write(piece.contiguous(), theirs)
 
 

@@ -166,9 +166,9 @@ def bind(
     """Sort the arguments of a call; `have` are the inputs that the layer has already."""
     bound = Arguments(target, *slots(target), inputs=dict(have or {}))
     places = [argument for argument in arguments if argument.name is None]
-    if target.name == "index" and len(places) == 1 and isinstance(places[0].value, syntax.Name):
-        (place,) = places  # `index(n)` is `index(n = n)`
-        places, arguments = [], [syntax.Argument(place.span, place.value.id, place.value)]
+    only = places[0].value if target.name == "index" and len(places) == 1 else None
+    if isinstance(only, syntax.Name):  # `index(n)` is `index(n = n)`
+        places, arguments = [], [syntax.Argument(only.span, only.id, only)]
     bound.positional(cx, places)
     for argument in arguments:
         if argument.name is not None:

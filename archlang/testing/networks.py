@@ -66,8 +66,7 @@ def _gradients(results: Sequence[torch.Tensor], sources: Sequence[Any]) -> list[
     ]
     if not weighted or not sources:
         return []
-    found = torch.autograd.grad(torch.stack(weighted).sum(), list(sources), allow_unused=True)
-    return [torch.zeros_like(s) if g is None else g for s, g in zip(sources, found, strict=True)]
+    return list(torch.autograd.grad(torch.stack(weighted).sum(), list(sources), materialize_grads=True))
 
 
 def _close(what: str, made: Sequence[torch.Tensor], meant: Sequence[torch.Tensor]) -> None:
