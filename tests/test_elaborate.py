@@ -308,6 +308,16 @@ def test_strided_slices_of_free_axes():
     assert {str(condition) for condition in network.conditions} == {"h % 2 == 0", "w % 2 == 0"}
 
 
+@pytest.mark.parametrize("lines", ["y = v", "y = x[c = i]", "y = x[c = i] * v"])
+def test_top_k_gives_index_and_value(lines: str):
+    """Each under its name, whichever is used; torch has them the other way round."""
+    network = architecture(f"  i, v = top_k(x, 2, on = c)\n  j, u = top_k(x * 2, 3, on = c)\n  {lines}")
+    module = check_network(network, {"b": 2, "n": 3})
+    exported = torch.export.export(module, (torch.randn(2, 3, 4, dtype=torch.float64),)).module()
+    x = torch.randn(2, 3, 4, dtype=torch.float64)
+    torch.testing.assert_close(exported(x), module(x))
+
+
 def test_one_definition_for_all_ranks():
     block = "block f()(x: [b, .., c]) = x -> conv(6, kernel = 3, stride = 2) -> batch_norm -> relu -> mean(on = space)"
     for axes in ("b, n, c = 4", "b, h, w, c = 4", "b, d, h, w, c = 4"):

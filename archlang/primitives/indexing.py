@@ -165,7 +165,8 @@ class TopK(Primitive):
 
     def emit(self, code: Emission, x: Term) -> tuple[Term, Term]:
         place = dims(x, [one_axis(self.on, code.inputs[0])])
-        value, position = code.unpack(f"{x.safe}.topk({code.size(self.k)}, {place})", x.order, x.order)
+        # torch gives the value first
+        position, value = code.unpack(f"{x.safe}.topk({code.size(self.k)}, {place})[::-1]", x.order, x.order)
         return position, value
 
     def reference(self, types: Types, x: Named) -> tuple[Named, Named]:
