@@ -20,10 +20,11 @@ from archlang.diagnostics import ArchError, Collector, Diagnostic, Label, error,
 from archlang.elaborate.files import Files, Module
 from archlang.elaborate.models import Elaborated, Text, elaborate, variants
 from archlang.elaborate.names import check_names
+from archlang.facts import Condition
 from archlang.ir import Graph
 from archlang.lexer import read
 from archlang.shapes import TensorType
-from archlang.sizes import Condition, Size
+from archlang.sizes import Size
 from archlang.source import Source, Span
 from archlang.syntax import Variant
 

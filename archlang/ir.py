@@ -15,10 +15,11 @@ from typing import Any, ClassVar
 import networkx as nx
 from pydantic import InstanceOf
 
+from archlang.facts import Facts
 from archlang.named import Named
 from archlang.primitive import Emission, OpError, Param, Primitive, Term, Types
 from archlang.shapes import TensorType
-from archlang.sizes import Facts, Size
+from archlang.sizes import Size
 from archlang.source import BUILTIN, Span
 
 

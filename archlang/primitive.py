@@ -13,9 +13,10 @@ from typing import Annotated, Any, ClassVar, Protocol, TypeAlias, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+from archlang.facts import Facts
 from archlang.named import Named
 from archlang.shapes import ROLES, Axis, TensorType
-from archlang.sizes import Facts, Poly, Size
+from archlang.sizes import Poly, Size
 
 
 # ---- kinds of hyper-parameters: what a field takes, and how the language reads an argument for it

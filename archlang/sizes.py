@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, reduce
-from math import gcd, lcm, prod
+from math import lcm, prod
 from operator import mul
 from typing import TypeAlias, Union
 
@@ -36,7 +36,7 @@ def _shown(atom: Atom) -> str:
         return atom.name
     if atom.name == "floor":
         above, below = fraction(atom.arguments[0])
-        return f"{_wrap(above)} // {_wrap(below)}"
+        return f"{wrapped(above)} // {wrapped(below)}"
     return f"{atom.name}({', '.join(map(str, atom.arguments))})"
 
 
@@ -51,10 +51,10 @@ class Poly:
     def __add__(self, other: Size) -> Size:
         if other == 0:
             return self
-        return _sum([*_terms(self), *_terms(other)])
+        return sum_of([*terms_of(self), *terms_of(other)])
 
     def __mul__(self, other: Size) -> Size:
-        return _sum((_times(a, b), x * y) for a, x in _terms(self) for b, y in _terms(other))
+        return sum_of((_times(a, b), x * y) for a, x in terms_of(self) for b, y in terms_of(other))
 
     def __neg__(self) -> Size:
         return self * -1
@@ -91,7 +91,7 @@ class Poly:
     def __str__(self) -> str:
         scale = denominator(self)
         if scale != 1:
-            return f"{_wrap(self * scale)} // {scale}"
+            return f"{wrapped(self * scale)} // {scale}"
         # positive terms first: `h - 1`, never `-1 + h`
         ordered = sorted(self.terms, key=lambda term: (term[1] < 0, not term[0]))
         return "".join(
@@ -119,13 +119,13 @@ def _factor(atom: Atom, power: int) -> str:
     return text if power == 1 else f"{text} ** {power}"
 
 
-def _wrap(size: Size) -> str:
+def wrapped(size: Size) -> str:
     text = str(size)
     return text if text.isidentifier() or text.isdigit() else f"({text})"
 
 
 def _symbols(size: Size) -> Iterator[str]:
-    for monomial, _ in _terms(size):
+    for monomial, _ in terms_of(size):
         for atom, _power in monomial:
             if atom.arguments:
                 yield from (name for argument in atom.arguments for name in _symbols(argument))
@@ -151,7 +151,7 @@ def _atom(atom: Atom) -> Poly:
     return Poly(((((atom, 1),), 1),))
 
 
-def _terms(size: Size) -> tuple[tuple[Monomial, Rational], ...]:
+def terms_of(size: Size) -> tuple[tuple[Monomial, Rational], ...]:
     return size.terms if isinstance(size, Poly) else (((), size),)
 
 
@@ -168,7 +168,7 @@ def _plain(value: Rational) -> Rational:
     return int(value) if value.denominator == 1 else value
 
 
-def _sum(terms: Iterable[tuple[Monomial, Rational]]) -> Size:
+def sum_of(terms: Iterable[tuple[Monomial, Rational]]) -> Size:
     total: dict[Monomial, Rational] = {}
     for monomial, coefficient in terms:
         total[monomial] = total.get(monomial, 0) + coefficient
@@ -194,12 +194,12 @@ def product(sizes: Iterable[Size]) -> Size:
 
 def total(sizes: Iterable[Size]) -> Size:
     """The sum of sizes; 0 of none."""
-    return _sum(term for size in sizes for term in _terms(size))
+    return sum_of(term for size in sizes for term in terms_of(size))
 
 
 def denominator(size: Size) -> int:
     """The least positive integer that makes every coefficient whole."""
-    return lcm(*(Fraction(coefficient).denominator for _, coefficient in _terms(size)))
+    return lcm(*(Fraction(coefficient).denominator for _, coefficient in terms_of(size)))
 
 
 def fraction(size: Size) -> tuple[Size, Size]:
@@ -209,7 +209,7 @@ def fraction(size: Size) -> tuple[Size, Size]:
     scale = denominator(size)
     above: Size = 0
     below: Size = 1
-    for monomial, coefficient in _terms(size * scale):
+    for monomial, coefficient in terms_of(size * scale):
         top: Size = coefficient
         bottom: Size = 1
         for atom, power in monomial:
@@ -231,14 +231,14 @@ def divide(a: Size, b: Size) -> Size:
     if not isinstance(b, Poly):
         if b == 0:
             raise ZeroDivisionError("division by zero")
-        return _sum((monomial, Fraction(coefficient) / b) for monomial, coefficient in _terms(a))
+        return sum_of((monomial, Fraction(coefficient) / b) for monomial, coefficient in terms_of(a))
     if a == b:
         return 1
     if len(b.terms) == 1:
         ((monomial, coefficient),) = b.terms
-        parts = [(_without(term, monomial), Fraction(value) / coefficient) for term, value in _terms(a)]
+        parts = [(_without(term, monomial), Fraction(value) / coefficient) for term, value in terms_of(a)]
         if all(part is not None for part, _ in parts):
-            return _sum((part, value) for part, value in parts if part is not None)
+            return sum_of((part, value) for part, value in parts if part is not None)
     return _opaque("quotient", a, b)
 
 
@@ -266,13 +266,13 @@ def floor(size: Size) -> Size:
         else:
             exact = Fraction(coefficient).denominator == 1 and not _divided(monomial)
             (whole if exact else rest).append((monomial, coefficient))
-    remainder = _sum(rest)
+    remainder = sum_of(rest)
     if not isinstance(remainder, Poly):
-        return _sum(whole)
+        return sum_of(whole)
     above, below = fraction(remainder)
     if isinstance(below, Poly):
-        return _sum([*whole, *_terms(_opaque("floor", _opaque("quotient", above, below)))])
-    return _sum([*whole, *_terms(_merge_floor(remainder))])
+        return sum_of([*whole, *terms_of(_opaque("floor", _opaque("quotient", above, below)))])
+    return sum_of([*whole, *terms_of(_merge_floor(remainder))])
 
 
 def _divided(monomial: Monomial) -> bool:
@@ -283,7 +283,7 @@ def _divided(monomial: Monomial) -> bool:
 def _merge_floor(size: Poly) -> Size:
     """`floor((floor(p / a) + k) / b) = floor((p + k a) / (a b))`, k whole."""
     scale = denominator(size)
-    terms = dict(_terms(size * scale))
+    terms = dict(terms_of(size * scale))
     inner = [m for m in terms if m]
     if len(inner) == 1 and len(inner[0]) == 1 and terms[inner[0]] == 1:
         ((atom, power),) = inner[0]
@@ -320,7 +320,7 @@ def _extreme(name: str, pick: Callable[[Rational, Rational], Rational], a: Size,
 def lower_bound(size: Size) -> Rational | None:
     """A number that `size` is never below, given that free sizes are at least 1; None where none is known."""
     total: Rational = 0
-    for monomial, coefficient in _terms(size):
+    for monomial, coefficient in terms_of(size):
         bound = _product_bound(monomial)
         if bound is None or (monomial and coefficient < 0):
             return None
@@ -373,204 +373,14 @@ def substitute(size: Size, values: Mapping[str, Size]) -> Size:
     for monomial, coefficient in size.terms:
         part: Size = coefficient
         for atom, power in monomial:
-            part = part * _replace(atom, values) ** power
+            part = part * replace_atom(atom, values) ** power
         total = total + part
     return total
 
 
-def _replace(atom: Atom, values: Mapping[str, Size]) -> Size:
+def replace_atom(atom: Atom, values: Mapping[str, Size]) -> Size:
     if not atom.arguments:
         return values.get(atom.name, symbol(atom.name))
     arguments = [substitute(argument, values) for argument in atom.arguments]
     functions: dict[str, Callable[..., Size]] = {"floor": floor, "max": maximum, "min": minimum, "quotient": divide}
     return functions[atom.name](*arguments)
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """`left OP right` over sizes, to hold at run time: `==`, `!=`, `<=`, `<`, or `%` for "right divides left"."""
-
-    op: str
-    left: Size
-    right: Size
-
-    def __str__(self) -> str:
-        if self.op == "%":
-            return f"{_wrap(self.left)} % {_wrap(self.right)} == 0"
-        return f"{self.left} {self.op} {self.right}"
-
-    __repr__ = __str__
-
-    def substitute(self, values: Mapping[str, Size]) -> "Condition":
-        return Condition(self.op, substitute(self.left, values), substitute(self.right, values))
-
-
-def equation(left: Size, right: Size) -> Condition:
-    """`left == right`. `c * floor(x / c + r) == x` with 0 <= r < 1 says that `x / c` is whole, and is written so."""
-    for a, b in ((left, right), (right, left)):
-        for monomial, coefficient in _terms(a - b):
-            if len(monomial) == 1 and monomial[0][0].name == "floor" and monomial[0][1] == 1:
-                inside = monomial[0][0].arguments[0]
-                quotient = divide(_product(monomial, coefficient) - (a - b), coefficient)
-                slack = inside - quotient
-                if not isinstance(slack, Poly) and 0 <= slack < 1:
-                    scale = denominator(quotient)
-                    return Condition("%", quotient * scale, scale)
-    return _no_rest(left - right) or Condition("==", left, right)
-
-
-def _no_rest(gap: Size) -> Condition | None:
-    """`(x + c - 1) // c == x // c` says that `c` divides `x`."""
-    floors = {factor: m[0][0].arguments[0] for m, factor in _terms(gap) if len(m) == 1 and m[0][0].name == "floor"}
-    if len(_terms(gap)) == 2 and floors.keys() == {1, -1}:
-        for low, high in ((floors[1], floors[-1]), (floors[-1], floors[1])):
-            above, below = fraction(low)
-            if not isinstance(below, Poly) and high - low == 1 - Fraction(1, below):
-                return Condition("%", above, below)
-    return None
-
-
-def _product(monomial: Monomial, coefficient: Rational) -> Size:
-    return _sum([(monomial, coefficient)])
-
-
-def inequality(op: str, left: Size, right: Size) -> Condition:
-    """`left <= right` or `left < right`; a bound on one monomial is written as that: `3 <= h // 2 + 2` is `2 <= h`."""
-    scale = denominator(right - left)
-    gap = (right - left) * scale - (1 if op == "<" else 0)
-    constant = dict(_terms(gap)).get((), 0)
-    rest = gap - constant
-    if not isinstance(rest, Poly) or len(rest.terms) != 1 or fraction(gap)[1] != 1:
-        return Condition(op, left, right)
-    ((monomial, coefficient),) = rest.terms
-    size = _product(monomial, 1)
-    if coefficient < 0:
-        return Condition("<=", size, floor(Fraction(constant) / -coefficient))
-    least = ceil(Fraction(-constant) / coefficient)
-    if len(monomial) == 1 and monomial[0][0].name == "floor" and monomial[0][1] == 1:
-        above, below = fraction(monomial[0][0].arguments[0])
-        if not isinstance(below, Poly):
-            return inequality("<=", least * below, above)
-    return Condition("<=", least, size)
-
-
-def decide(condition: Condition) -> bool | None:
-    """Whether the condition holds for all free sizes (True), for none (False), or depends on them (None)."""
-    if condition.op == "%":
-        rest = condition.left % condition.right
-        return rest == 0 if not isinstance(rest, Poly) else None
-    sign = compare(condition.left, condition.right)
-    if sign is None:
-        return _weak(condition)
-    return {"==": sign == 0, "!=": sign != 0, "<=": sign <= 0, "<": sign < 0}[condition.op]
-
-
-def _weak(condition: Condition) -> bool | None:
-    """`a <= b` also holds where `b - a` is known to be at least 0."""
-    low = lower_bound(condition.right - condition.left)
-    high = lower_bound(condition.left - condition.right)
-    if condition.op == "<=" and low is not None and low >= 0:
-        return True
-    if condition.op == "<" and high is not None and high >= 0:
-        return False
-    return None
-
-
-class Facts:
-    """What is known of the free sizes: the conditions that the caller must meet. Sizes are compared under them."""
-
-    def __init__(self) -> None:
-        self.conditions: dict[Condition, str] = {}
-
-    def require(self, condition: Condition, message: str = "") -> bool:
-        """True where the condition holds or was collected; False where it cannot hold."""
-        condition = self._simplified(condition)
-        known = decide(condition)
-        if known is None and not self._implies(condition):
-            self.conditions[condition] = message
-        return known is not False
-
-    def settle(self) -> dict[Condition, str]:
-        """The conditions without those that follow from the others."""
-        found = dict(self.conditions)
-        for condition in sorted(found, key=lambda c: (c.op == "%", c.right if isinstance(c.right, int) else 0)) * 2:
-            if (message := found.pop(condition, None)) is None:
-                continue
-            others = Facts()
-            others.conditions = found
-            if not others.require(condition, message):
-                found[condition] = message
-        return found
-
-    def _implies(self, condition: Condition) -> bool:
-        """Whether a known condition says at least as much."""
-        if condition in self.conditions:
-            return True
-        if condition.op == "%" and isinstance(condition.right, int):
-            return self._divides(condition.right, condition.left)
-        if condition.op == "<=" and isinstance(condition.left, int):
-            known = [
-                c.left
-                for c in self.conditions
-                if c.op == "<=" and c.right == condition.right and isinstance(c.left, int)
-            ]
-            known += [
-                c.right
-                for c in self.conditions
-                if c.op == "%" and c.left == condition.right and isinstance(c.right, int)
-            ]
-            return any(bound >= condition.left for bound in known)
-        return False
-
-    def equal(self, left: Size, right: Size) -> bool:
-        """Whether two sizes are equal, collecting the condition where that depends on free sizes."""
-        return left == right or self.require(equation(left, right))
-
-    def divides(self, divisor: Size, size: Size) -> bool:
-        """Whether `divisor` divides `size`, collecting the condition where that depends on free sizes."""
-        return self.require(Condition("%", size, divisor))
-
-    def simplify(self, size: Size) -> Size:
-        """`floor((p + r) / d)` is `p / d` where `d | p` is known and 0 <= r < d; `p` may be a multiple of what is
-        known.
-        """
-        if not isinstance(size, Poly) or not self.conditions:
-            return size
-        total: Size = 0
-        for monomial, coefficient in size.terms:
-            part: Size = coefficient
-            for atom, power in monomial:
-                part = part * self._atom(atom) ** power
-            total = total + part
-        return total
-
-    def _simplified(self, condition: Condition) -> Condition:
-        left, right = self.simplify(condition.left), self.simplify(condition.right)
-        if condition.op == "==":
-            return equation(left, right)
-        if condition.op == "%":
-            above, below = fraction(left)
-            return Condition("%", above, right * below)
-        return Condition("!=", left, right) if condition.op == "!=" else inequality(condition.op, left, right)
-
-    def _atom(self, atom: Atom) -> Size:
-        if atom.name != "floor":
-            return _replace(atom, {}) if atom.arguments else symbol(atom.name)
-        inside = self.simplify(atom.arguments[0])
-        if isinstance(fraction(inside)[1], Poly):
-            return floor(inside)
-        constant = Fraction(dict(_terms(inside)).get((), 0))
-        scaled = (inside - constant) * denominator(inside)
-        if self._divides(denominator(inside), scaled):
-            return (inside - constant) + constant.__floor__()
-        return floor(inside)
-
-    def _divides(self, divisor: int, size: Size) -> bool:
-        """Whether known divisibilities make every term of `size` a multiple of `divisor`."""
-        for monomial, coefficient in _terms(size):
-            factor = divisor // gcd(divisor, int(coefficient))
-            part = _sum([(monomial, 1)])
-            known = [c.right for c in self.conditions if c.op == "%" and c.left == part and isinstance(c.right, int)]
-            if factor != 1 and not any(divisor % factor == 0 for divisor in known):
-                return False
-        return True

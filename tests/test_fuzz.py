@@ -15,8 +15,9 @@ import archlang
 from archlang import resources
 from archlang.compile import Architecture
 from archlang.diagnostics import ArchError, render
+from archlang.facts import decide
 from archlang.primitives import CONSTRUCTS
-from archlang.sizes import Size, decide, substitute, symbols
+from archlang.sizes import Size, substitute, symbols
 from archlang.testing.syntax import files
 
 ROOT = Path(__file__).parents[1]

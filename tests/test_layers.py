@@ -15,6 +15,7 @@ source resources files codes
 diagnostics
 syntax
 sizes
+facts
 shapes
 lexer builder mistakes
 parser formatter

@@ -9,7 +9,6 @@ import pytest
 from archlang.primitive import Primitive
 from archlang.primitives import CONSTRUCTS, FAMILIES
 
-
 LOOK_UP_EACH_AFRESH = """
 import sys
 from archlang import primitive

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from math import lcm
 from typing import Any
 
+from archlang.facts import Condition, inequality
 from archlang.ir import Graph
-from archlang.sizes import Condition, Poly, Size, inequality, symbol, symbols
+from archlang.sizes import Poly, Size, symbol, symbols
 
 
 def dynamic_shapes(graph: Graph, conditions: Iterable[Condition]) -> dict[str, dict[int, Any]]:

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from archlang.analysis.cost import Cost, Part, cost, parts
+from archlang.facts import Condition
 from archlang.ir import Call, Graph, Node
-from archlang.sizes import Condition, Poly, Size, substitute
+from archlang.sizes import Poly, Size, substitute
 
 UNITS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 Row = tuple[str, str, str, str, str]

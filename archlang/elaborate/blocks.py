@@ -18,10 +18,10 @@ from archlang.elaborate.hypers import check_kind
 from archlang.elaborate.limits import MAX_DEPTH, check_network, too_deep
 from archlang.elaborate.scope import Binding, Scope
 from archlang.elaborate.values import BlockDef, Given, Layer, key, kind_of, leaves
+from archlang.facts import Condition
 from archlang.ir import Call, Foreign, Graph, Value
 from archlang.primitive import Primitive
 from archlang.primitives import CONSTRUCTS
-from archlang.sizes import Condition
 from archlang.source import Span
 
 TARGET = re.compile(r"[A-Za-z]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)  # of a foreign operation

@@ -11,8 +11,8 @@ from archlang.elaborate.frame import Frame
 from archlang.elaborate.limits import Budget
 from archlang.elaborate.scope import Scope
 from archlang.elaborate.values import BlockDef
+from archlang.facts import Facts
 from archlang.ir import Value
-from archlang.sizes import Facts
 from archlang.source import Span
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from archlang.elaborate.hypers import check_kind
 from archlang.elaborate.limits import check_ports
 from archlang.elaborate.scope import Binding, Scope
 from archlang.elaborate.values import Given, kind_of, show
+from archlang.facts import Condition
 from archlang.ir import Arrange, Graph, Value
 from archlang.parser import parse_expression
-from archlang.sizes import Condition
 from archlang.source import Source, Span
 
 

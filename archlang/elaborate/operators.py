@@ -10,7 +10,8 @@ from archlang import sizes
 from archlang.diagnostics import ArchError, Label, error
 from archlang.elaborate.limits import MAX_BITS, check_length, check_number
 from archlang.elaborate.values import Conditions, Number, is_number, kind_of, show
-from archlang.sizes import Condition, Poly, decide, equation
+from archlang.facts import Condition, decide, equation
+from archlang.sizes import Poly
 from archlang.source import Span
 
 MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}

@@ -8,11 +8,12 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from archlang import syntax
-from archlang.syntax import Hyper
+from archlang.facts import Condition
 from archlang.ir import Value
 from archlang.primitive import AxisMap, Construct, Param, Primitive
-from archlang.sizes import Condition, Poly
+from archlang.sizes import Poly
 from archlang.source import Span
+from archlang.syntax import Hyper
 
 if TYPE_CHECKING:
     from archlang.elaborate.files import Module

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from archlang.emit.prose import fstring, printable
 from archlang.emit.sizes import LocalSizes, Place
+from archlang.facts import Condition
 from archlang.shapes import TensorType
-from archlang.sizes import Condition, Poly, Size, symbol, symbols
+from archlang.sizes import Poly, Size, symbol, symbols
 
 _NEGATED = {"==": "!=", "!=": "==", "<=": ">", "<": ">=", ">=": "<", ">": "<="}
 _TURNED = {"==": "==", "!=": "!=", "<=": ">=", "<": ">"}

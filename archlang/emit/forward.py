@@ -5,18 +5,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from archlang import helpers
-from archlang.emit import calls, checks, layout, loops, names
+from archlang.emit import calls, checks, hints, layout, loops, names
 from archlang.emit.calls import Port
 from archlang.emit.draft import Declaration, Draft
 from archlang.emit.scope import SLOT, Held, Scope, is_atom, place
 from archlang.emit.sizes import LocalSizes, Place
 from archlang.emit.switches import width
 from archlang.emit.writer import Writer
+from archlang.facts import Condition
 from archlang.ir import Call, Foreign, Graph, Input, Node, Parameter, Value, WeightOf
 from archlang.primitive import Term
 from archlang.primitives.shape import Select
 from archlang.shapes import is_float
-from archlang.sizes import Condition, Poly
+from archlang.sizes import Poly
 
 WIDTH = 110  # of a line of forward, at most, where names can make it so
 INDENT = 8
@@ -145,7 +146,8 @@ class Forward:
         ((_, value),) = self.operands(node)
         parts = self._parts(value, op.axis)
         if not parts:
-            return self.write(node)
+            self.write(node)
+            return
         whole = self.held[value.node, value.output].term
         order = tuple(name for name in whole.order if name != op.axis)
         targets = [self._temporarily(*self.hints(Value(self.graph, part.id, 0, part.types[0]))) for part in parts]
@@ -215,9 +217,7 @@ class Forward:
         default = (
             outputs[output][0] if outputs else None
         ) or f"{(node.label or node.op.name).split('.')[0].lstrip('@')}_{output}"
-        return self._temporarily(
-            self.graph.name_of(Value(self.graph, node.id, output, node.types[output])) or default
-        )
+        return self._temporarily(self.graph.name_of(Value(self.graph, node.id, output, node.types[output])) or default)
 
     def witness(self, node: Node, attribute: str, floating: bool) -> str | None:
         """`x.dtype` or `x.device`: of a named operand, else of an input (read at the top), else of a weight."""
@@ -301,35 +301,9 @@ class Forward:
         return f"{name} = {term.code}"
 
     def hints(self, value: Value) -> list[str]:
-        """Names for a value: the user's; query, key or value; what it becomes; its reader's input; its layer; what it
-        replaces.
-        """
-        node, users = self.graph.node(value.node), self.graph.users(value)
-        if name := self.graph.name_of(value):
-            return [name]
-        found = [argument for _, argument in users if argument in ("q", "k", "v")][:1]
-        found += self._becomes(value)
-        found += [argument for _, argument in users[:1] if len(argument) > 1 and argument.isidentifier()]
-        found += [node.label.split(".")[0].lstrip("@")] if node.label else []
+        """Names for a value, the best first."""
         held = self.held.get((value.node, value.output))
-        return [*found, *(held.reads if held else ()), node.op.name]
-
-    def becoming(self, node: Node) -> list[str]:
-        value = Value(self.graph, node.id, 0, node.types[0]) if node.id >= 0 and len(node.types) == 1 else None
-        return [
-            name for name in [value and self.graph.name_of(value), *(self._becomes(value) if value else [])] if name
-        ]
-
-    def _becomes(self, value: Value) -> list[str]:
-        """The user's name of the value that a chain of layers makes of it."""
-        for _ in range(20):
-            users = self.graph.users(value)
-            if len(users) != 1 or len(users[0][0].types) != 1:
-                break
-            if name := users[0][0].name:
-                return [name]
-            value = Value(self.graph, users[0][0].id, 0, users[0][0].types[0])
-        return []
+        return hints.hints(self.graph, value, held.reads if held else ())
 
     def _wanted(self, node: Node) -> list[str]:
         return [node.name] if node.name else []

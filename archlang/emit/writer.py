@@ -5,18 +5,21 @@ from typing import Any, Protocol
 
 from archlang.emit import marks
 from archlang.emit.draft import Declaration, Draft
+from archlang.emit.hints import becoming
 from archlang.emit.switches import width
-from archlang.ir import Node
+from archlang.ir import Graph, Node
 from archlang.primitive import Term
 from archlang.shapes import Axis, TensorType
 from archlang.sizes import Poly, Size
 
+_MAP = ("space", "time")
 _LONG = 75  # of an expression that a method is called on
 
 
 class Body(Protocol):
     """What the body of a `forward` does for the nodes in it."""
 
+    graph: Graph
     draft: Draft
     called: Mapping[str, Any]  # Port by digest
 
@@ -25,9 +28,6 @@ class Body(Protocol):
 
     def bind(self, term: Term, *hints: str) -> Term:
         """A variable for a value."""
-
-    def becoming(self, node: Node) -> list[str]:
-        """Names for values on the way to the result of a node."""
 
     def unpack(self, node: Node, code: str, orders: Sequence[tuple[str, ...]]) -> tuple[Term, ...]:
         """Variables for the results of a node that come as a tuple."""
@@ -97,8 +97,8 @@ class Writer:
         return self.bind(term, self._hint).safe if width(term.code) > _LONG else term.safe
 
     def _sizes(self, axes: tuple[Axis, ...]) -> str:
-        """The sizes as a tuple; a lone symbolic one is `-1`."""
-        free = [axis for axis in axes if isinstance(axis.size, Poly)]
+        """The sizes as a tuple. A lone symbolic one is `-1`, as is the number of pieces that a map is cut into."""
+        free = [axis for axis in axes if isinstance(axis.size, Poly)] or [a for a in axes[:1] if a.role in _MAP]
         return f"({', '.join('-1' if free == [axis] else self.size(axis.size) for axis in axes)})"
 
     def align(self, *terms: Term) -> tuple[Term, ...]:
@@ -164,7 +164,7 @@ class Writer:
         return self._draft.need_helper(name)
 
     def bind(self, term: Term, hint: str) -> Term:
-        return self._body.bind(term, *self._body.becoming(self._node), hint)
+        return self._body.bind(term, *becoming(self._body.graph, self._node), hint)
 
     def unless_zero(self, value: Any, term: Term, code: str) -> Term:
         before, after = code.split(term.code, 1)

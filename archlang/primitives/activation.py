@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from archlang.facts import Facts
 from archlang.named import Named
 from archlang.primitive import (
     Axes,
@@ -20,7 +21,7 @@ from archlang.primitive import (
 from archlang.primitives.broadcast import dims, made, one_axis, refuse
 from archlang.primitives.elementwise import Plain, Unary
 from archlang.shapes import TensorType
-from archlang.sizes import Facts, Size, divide
+from archlang.sizes import Size, divide
 
 
 def _define(name: str, law: str, form: str, meaning: Callable[[Any], Any]) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
+from archlang.facts import Facts
 from archlang.named import Named
 from archlang.primitive import (
     Axes,
@@ -18,7 +19,7 @@ from archlang.primitive import (
 from archlang.primitives.attention_code import Layout, dense, form, in_cells, is_long, layout, scaled, whole
 from archlang.primitives.domain import Domain, cells_of, default_domain, extents, is_whole
 from archlang.shapes import TensorType, is_float, promote
-from archlang.sizes import Facts, Size, product
+from archlang.sizes import Size, product
 
 Score = Annotated[Literal["softmax"], Kind("word")]  # a bare word
 

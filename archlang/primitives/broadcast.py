@@ -7,9 +7,10 @@ from itertools import zip_longest
 from types import new_class
 from typing import Any
 
+from archlang.facts import Facts
 from archlang.primitive import Emission, OpError, Primitive, Term, axes_of, need_axes
 from archlang.shapes import Axis, TensorType, promote
-from archlang.sizes import Facts, Poly, Size
+from archlang.sizes import Poly, Size
 
 
 def join(facts: Facts, *types: TensorType) -> TensorType:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
 
+from archlang.facts import Condition, Facts
 from archlang.named import Named
 from archlang.primitive import (
     Axes,
@@ -35,7 +36,7 @@ from archlang.primitives.sliding import (
     windows,
 )
 from archlang.shapes import TensorType
-from archlang.sizes import Condition, Facts, Size, divide, product
+from archlang.sizes import Size, divide, product
 
 Mode: TypeAlias = Literal["zeros", "reflect", "replicate", "circular"]
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import product as pairs
 from typing import Any, ClassVar
 
+from archlang.facts import Condition, Facts
 from archlang.named import Named
 from archlang.primitive import (
     Axes,
@@ -35,7 +36,7 @@ from archlang.primitives.sliding import (
     unstacked,
 )
 from archlang.shapes import TensorType
-from archlang.sizes import Condition, Facts, Size, divide, product
+from archlang.sizes import Size, divide, product
 
 
 @register

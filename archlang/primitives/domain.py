@@ -6,9 +6,10 @@ A domain is a product over the attended axes: a query sees a key where it does a
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Literal
 
+from archlang.facts import Condition, Facts
 from archlang.primitive import AxisMap, Construct, Emission, OpError, PerAxis, register
 from archlang.shapes import Axis
-from archlang.sizes import Condition, Facts, Size
+from archlang.sizes import Size
 
 Axes = tuple[Axis, ...]
 

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar
 
+from archlang.facts import Facts
 from archlang.named import Named
 from archlang.primitive import Emission, Kind, Number, OpError, Primitive, Term, Types, Whole, register
 from archlang.primitives.broadcast import floating, join, made, refuse
 from archlang.shapes import DTYPES, TensorType
-from archlang.sizes import Facts
 
 
 class Unary(Primitive):

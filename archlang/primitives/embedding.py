@@ -3,11 +3,11 @@
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from archlang.facts import Facts
 from archlang.named import Named
 from archlang.primitive import Emission, Param, Primitive, Term, Types, Whole, register
 from archlang.primitives.broadcast import need_new, refuse
 from archlang.shapes import TensorType, axis
-from archlang.sizes import Facts
 
 
 @register

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from archlang.facts import Condition, Facts
 from archlang.named import Named
 from archlang.primitive import (
     Axes,
@@ -20,7 +21,6 @@ from archlang.primitive import (
 )
 from archlang.primitives.broadcast import dims, index, join, known, need_new, one_axis, placed, refuse
 from archlang.shapes import SCALAR, Axis, TensorType, default_role
-from archlang.sizes import Condition, Facts
 
 
 def _need_positions(type_: TensorType) -> None:

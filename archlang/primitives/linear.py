@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from archlang.facts import Facts
 from archlang.named import Named
 from archlang.primitive import (
     Axes,
@@ -18,7 +19,7 @@ from archlang.primitive import (
     register,
 )
 from archlang.shapes import Axis, TensorType, promote
-from archlang.sizes import Facts, Size, product
+from archlang.sizes import Size, product
 
 
 @register

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+from archlang.facts import Facts
 from archlang.named import Named
 from archlang.primitive import (
     Axes,
@@ -18,7 +19,6 @@ from archlang.primitive import (
 )
 from archlang.primitives.broadcast import refuse
 from archlang.shapes import TensorType
-from archlang.sizes import Facts
 
 
 @register

@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, TypeAlias
 
 from pydantic import AfterValidator
 
+from archlang.facts import Condition, Facts
 from archlang.named import Named
 from archlang.primitive import (
     Axes,
@@ -23,7 +24,7 @@ from archlang.primitive import (
 )
 from archlang.primitives.sliding import need_float, per_axis, present, slid, stacked, unstacked
 from archlang.shapes import ROLES, TensorType
-from archlang.sizes import Condition, Facts, Size, product
+from archlang.sizes import Size, product
 
 
 def _small(value: Any) -> Any:

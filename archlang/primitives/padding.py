@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, TypeAlias
 
 from pydantic import BeforeValidator
 
+from archlang.facts import Condition, Facts
 from archlang.named import Named
 from archlang.primitive import (
     Axes,
@@ -22,7 +23,7 @@ from archlang.primitive import (
 )
 from archlang.primitives.broadcast import dims
 from archlang.shapes import TensorType
-from archlang.sizes import Condition, Facts, Poly
+from archlang.sizes import Poly
 
 
 def _amounts(value: Any) -> Any:

@@ -4,11 +4,12 @@ import operator
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from archlang.facts import Facts
 from archlang.named import Named
 from archlang.primitive import Emission, Number, OpError, Primitive, Term, Types, Whole, register
 from archlang.primitives.broadcast import floating, infix, join, made, refuse
 from archlang.shapes import TensorType, is_float
-from archlang.sizes import Facts, Poly
+from archlang.sizes import Poly
 
 COMPARISONS = {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
 

@@ -3,6 +3,7 @@
 from functools import reduce
 from typing import ClassVar
 
+from archlang.facts import Condition, Facts
 from archlang.named import Named
 from archlang.primitive import Axes, AxisMap, Emission, OpError, PerAxis, Primitive, Term, Types, register
 from archlang.primitives.sliding import (
@@ -25,7 +26,7 @@ from archlang.primitives.sliding import (
     windows,
 )
 from archlang.shapes import TensorType
-from archlang.sizes import Condition, Facts, Size
+from archlang.sizes import Size
 
 
 class _Pool(Primitive):

@@ -5,6 +5,7 @@
 
 from typing import Any, ClassVar, Literal
 
+from archlang.facts import Condition, Facts
 from archlang.named import Named
 from archlang.primitive import (
     Axes,
@@ -23,7 +24,7 @@ from archlang.primitive import (
 from archlang.primitives.attention_code import Layout, layout, whole
 from archlang.primitives.domain import Domain, default_domain, extents
 from archlang.shapes import Axis, TensorType, is_float
-from archlang.sizes import Condition, Facts, Size, product
+from archlang.sizes import Size, product
 
 
 class Position(Primitive):

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import ClassVar
 
+from archlang.facts import Facts
 from archlang.named import Named
 from archlang.primitive import AxisMap, Emission, OpError, PerName, Primitive, Term, Types, register
 from archlang.primitives.broadcast import known
 from archlang.shapes import Axis, TensorType, default_role
-from archlang.sizes import Facts, Size, divide, product
+from archlang.sizes import Size, divide, product
 
 
 @dataclass(frozen=True, slots=True)

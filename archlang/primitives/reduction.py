@@ -6,11 +6,11 @@ A reduction over a time axis sees the future, so its result may not meet that ax
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from archlang.facts import Facts
 from archlang.named import Named
 from archlang.primitive import Axes, Emission, Number, Primitive, Term, Types, axes_of, need_axes, register
 from archlang.primitives.broadcast import dims, one_axis, refuse
 from archlang.shapes import TensorType
-from archlang.sizes import Facts
 
 
 class Reduction(Primitive):

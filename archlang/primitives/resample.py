@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BeforeValidator
 
+from archlang.facts import Condition, Facts
 from archlang.named import Named
 from archlang.primitive import (
     Axes,
@@ -32,7 +33,7 @@ from archlang.primitives.sliding import (
     unstacked,
 )
 from archlang.shapes import Axis, TensorType
-from archlang.sizes import Condition, Facts, Size, divide, floor, product
+from archlang.sizes import Size, divide, floor, product
 
 
 def _scale(value: Any) -> Any:

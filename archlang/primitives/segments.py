@@ -3,10 +3,10 @@
 from dataclasses import replace
 from typing import ClassVar
 
+from archlang.facts import Facts
 from archlang.named import Named
 from archlang.primitive import AxisName, Emission, Primitive, Term, Types, need_axes, register
 from archlang.shapes import TensorType, axis
-from archlang.sizes import Facts
 
 
 @register

@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator
 
+from archlang.facts import Condition, Facts
 from archlang.named import Named
 from archlang.primitive import (
     Axes,
@@ -23,7 +24,7 @@ from archlang.primitive import (
 )  # fmt: skip
 from archlang.primitives.broadcast import dims, index, join, known, need_new, one_axis, sequence, spread
 from archlang.shapes import Axis, TensorType, default_role
-from archlang.sizes import Condition, Facts, Poly, Size, ceil, divide
+from archlang.sizes import Poly, Size, ceil, divide
 
 
 @register

@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BeforeValidator
 
+from archlang.facts import Condition, Facts
 from archlang.named import Named
 from archlang.primitive import (
     AxisMap,
@@ -20,7 +21,7 @@ from archlang.primitive import (
     need_axes,
 )
 from archlang.shapes import ROLES, Axis, TensorType, is_float
-from archlang.sizes import Condition, Facts, Poly, Size, ceil, divide, floor, maximum
+from archlang.sizes import Poly, Size, ceil, divide, floor, maximum
 
 PADDINGS = ("same", "tf_same", "valid", "causal")
 
@@ -40,7 +41,7 @@ Padding: TypeAlias = Annotated[
 def present(on: Iterable[str], x: TensorType, op: Primitive) -> tuple[str, ...]:
     """The axes that `on` means, at least one, in the order of the type: that of the input that the user declared."""
     need_axes(x, [word for word in on if word not in ROLES])
-    names = [axis.name for axis in x if axis.name in axes_of(on, x)]
+    names = axes_of(on, x)
     if not names:
         raise OpError(
             "A205",

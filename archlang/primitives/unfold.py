@@ -3,6 +3,7 @@
 from itertools import product as pairs
 from typing import ClassVar
 
+from archlang.facts import Facts
 from archlang.named import Named
 from archlang.primitive import (
     Axes,
@@ -34,7 +35,7 @@ from archlang.primitives.sliding import (
     windows,
 )
 from archlang.shapes import TensorType, axis
-from archlang.sizes import Facts, product
+from archlang.sizes import product
 
 
 @register

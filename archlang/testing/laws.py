@@ -13,10 +13,11 @@ import torch
 
 from archlang.emit import load
 from archlang.emit.torch import class_name, emit
+from archlang.facts import Facts
 from archlang.ir import Graph, Node
 from archlang.primitive import Primitive
 from archlang.shapes import TensorType, is_float
-from archlang.sizes import Facts, symbols
+from archlang.sizes import symbols
 from archlang.testing.interpret import bind_sizes, concrete, run
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.complex128: 1e-9}

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from archlang.facts import Facts
 from archlang.primitive import OpError, Primitive
 from archlang.primitives import CONSTRUCTS
 from archlang.shapes import TensorType
-from archlang.sizes import Facts
 from archlang.testing.laws import check_law
 from archlang.testing.strategies import tensor, tensor_types
 

@@ -5,11 +5,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from archlang.facts import Facts
 from archlang.primitive import AxisMap, OpError
 from archlang.primitives.attention import Attend
 from archlang.primitives.domain import Causal, Domain, Full, Grid, Sliding, Windows
 from archlang.shapes import TensorType, axis
-from archlang.sizes import Facts, symbol
+from archlang.sizes import symbol
 from archlang.testing.laws import check_law, single
 
 MAP = {"b": 2, "h": 4, "w": 6, "heads": 2, "c": 3}

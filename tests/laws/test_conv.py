@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 
 from archlang.emit import load
 from archlang.emit.torch import emit
+from archlang.facts import Facts
 from archlang.ir import infer
 from archlang.primitive import AxisMap, OpError, Primitive
 from archlang.primitives.conv import Conv, Depthwise
 from archlang.primitives.conv_transpose import ConvTranspose
 from archlang.shapes import TensorType, axis
-from archlang.sizes import Facts, ceil, symbol
+from archlang.sizes import ceil, symbol
 from archlang.testing.laws import check_law, single
 from archlang.testing.strategies import tensor
 

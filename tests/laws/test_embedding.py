@@ -6,13 +6,13 @@ from hypothesis import given, settings
 
 from archlang.emit import load
 from archlang.emit.torch import class_name, emit
+from archlang.facts import Facts
 from archlang.ir import Graph, WeightOf
 from archlang.primitive import OpError
 from archlang.primitives.embedding import Embedding
 from archlang.primitives.init import Constant
 from archlang.primitives.linear import Dot
 from archlang.shapes import TensorType
-from archlang.sizes import Facts
 from archlang.testing.interpret import run
 from archlang.testing.laws import check_law
 from archlang.testing.strategies import tensor, tensor_types

@@ -7,11 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from archlang.facts import Facts
 from archlang.ir import infer
 from archlang.primitive import OpError, Primitive
 from archlang.primitives import CONSTRUCTS
 from archlang.shapes import TensorType
-from archlang.sizes import Facts, symbol
+from archlang.sizes import symbol
 from archlang.testing.laws import check_law
 from archlang.testing.strategies import tensor, tensor_types
 

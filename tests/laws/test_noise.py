@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archlang.emit.torch import emit
+from archlang.facts import Facts
 from archlang.primitive import OpError, Primitive
 from archlang.primitives import CONSTRUCTS
 from archlang.shapes import TensorType
-from archlang.sizes import Facts
 from archlang.testing.laws import check_law, single
 from archlang.testing.strategies import tensor, tensor_types
 

@@ -5,11 +5,11 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from archlang.facts import Facts
 from archlang.ir import infer
 from archlang.primitive import OpError, Primitive
 from archlang.primitives.norm import GRN, BatchNorm, GroupNorm, InstanceNorm, L2Norm, LayerNorm, RMSNorm
 from archlang.shapes import TensorType
-from archlang.sizes import Facts
 from archlang.testing.laws import check_law
 from archlang.testing.strategies import tensor, tensor_types
 

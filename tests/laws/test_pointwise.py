@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archlang.emit.torch import emit
+from archlang.facts import Facts
 from archlang.ir import Graph
 from archlang.primitive import OpError, Primitive
 from archlang.primitives import CONSTRUCTS
 from archlang.shapes import TensorType, axis
-from archlang.sizes import Facts, symbol
+from archlang.sizes import symbol
 from archlang.testing.laws import check_law
 from archlang.testing.strategies import tensor, tensor_types
 

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from archlang.facts import Facts
 from archlang.ir import infer
 from archlang.primitive import AxisMap, OpError, Primitive
 from archlang.primitives.pool import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, MaxPool
 from archlang.shapes import TensorType
-from archlang.sizes import Facts
 from archlang.testing.laws import check_law
 from archlang.testing.strategies import tensor, tensor_types
 

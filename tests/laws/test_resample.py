@@ -8,13 +8,14 @@ import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from archlang.facts import Facts
 from archlang.ir import infer
 from archlang.primitive import AxisMap, OpError, Primitive
 from archlang.primitives.interpolation import MODES
 from archlang.primitives.resample import DepthToSpace, PixelShuffle, PixelUnshuffle, Resize, SpaceToDepth
 from archlang.primitives.unfold import Fold, Unfold
 from archlang.shapes import TensorType
-from archlang.sizes import Facts, floor, symbol
+from archlang.sizes import floor, symbol
 from archlang.testing.laws import check_law
 from archlang.testing.strategies import tensor, tensor_types
 

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archlang.emit.torch import emit
+from archlang.facts import Facts
 from archlang.ir import Graph
 from archlang.primitive import AxisMap, OpError, Primitive
 from archlang.primitives import CONSTRUCTS
 from archlang.shapes import TensorType, axis
-from archlang.sizes import Facts, substitute, symbol
+from archlang.sizes import substitute, symbol
 from archlang.testing.interpret import concrete
 from archlang.testing.laws import check_emitted, check_law, single
 from archlang.testing.strategies import tensor, tensor_types
