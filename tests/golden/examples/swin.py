@@ -191,8 +191,8 @@ class PatchMerge(nn.Module):
         self.reduction = nn.Linear(48, 24, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        space_to_depth = x.unflatten(1, (7, 2)).unflatten(3, (7, 2)).permute(0, 1, 3, 4, 2, 5)
-        return self.reduction(self.norm(space_to_depth.flatten(3)))
+        x = x.unflatten(1, (-1, 2)).unflatten(3, (-1, 2)).permute(0, 1, 3, 4, 2, 5).flatten(3)
+        return self.reduction(self.norm(x))
 
 
 class Stage2(nn.Module):

@@ -1,0 +1,42 @@
+"""What a value that has no name could be called."""
+
+from collections.abc import Iterable
+
+from archlang.ir import Graph, Node, Value
+
+_FAR = 20  # layers that a value is followed through
+
+
+def hints(graph: Graph, value: Value, reads: Iterable[str]) -> list[str]:
+    """Names for a value, the best first: the user's; query, key or value; that of what it becomes; that of the input
+    that takes it; its layer; a variable that it `reads`; its operation.
+    """
+    node, users = graph.node(value.node), graph.users(value)
+    if name := graph.name_of(value):
+        return [name]
+    found = [argument for _, argument in users if argument in ("q", "k", "v")][:1]
+    found += _becomes(graph, value)
+    found += [argument for _, argument in users[:1] if len(argument) > 1 and argument.isidentifier()]
+    found += [node.label.split(".")[0].lstrip("@")] if node.label else []
+    return [*found, *reads, node.op.name]
+
+
+def becoming(graph: Graph, node: Node) -> list[str]:
+    """Names for values on the way to the result of a node."""
+    if node.id < 0 or len(node.types) != 1:  # the end of the graph, or several results
+        return []
+    value = Value(graph, node.id, 0, node.types[0])
+    own = graph.name_of(value)
+    return [*([own] if own else []), *_becomes(graph, value)]
+
+
+def _becomes(graph: Graph, value: Value) -> list[str]:
+    """The user's name of the value that a chain of layers makes of it."""
+    for _ in range(_FAR):
+        users = graph.users(value)
+        if len(users) != 1 or len(users[0][0].types) != 1:
+            break
+        if name := users[0][0].name:
+            return [name]
+        value = Value(graph, users[0][0].id, 0, users[0][0].types[0])
+    return []
