@@ -19,6 +19,7 @@ from archlang.elaborate.values import BlockDef
 from archlang.primitives import CONSTRUCTS
 from archlang.source import Span
 
+ENDED = "what a loop binds first ends with it: bind the name before the loop"
 BY_NAME = ("axes", "axis", "dtype", "word")  # kinds of arguments where a bare name is no variable
 
 
@@ -36,7 +37,8 @@ def check_names(module: Module) -> Iterator[ArchError]:
             for name, span, known in reader.unknown:
                 if name not in said:
                     said.add(name)
-                    yield missing(name, span, known)
+                    ended = error("A101", f"there is no `{name}` here", span, help=ENDED)
+                    yield ended if name in reader.ended else missing(name, span, known)
                 if len(said) >= MAX_MISTAKES:
                     yield too_many_mistakes(span)
                     return
@@ -80,6 +82,7 @@ class _Reader:
     module: Module
     scopes: list[set[str]] = field(default_factory=lambda: [set()])
     unknown: list[tuple[str, Span, list[str]]] = field(default_factory=list)
+    ended: set[str] = field(default_factory=set)  # bound in loops that are over
 
     def item(self, item: syntax.Block | syntax.Model) -> None:
         self.bind(*(hyper.name for hyper in item.hypers))
@@ -129,10 +132,10 @@ class _Reader:
                 self.bind(*(target.id for target in s.targets))
             case syntax.Repeat():
                 self.read(s.count)
-                self.inside(s.body, *_index(s.label))
+                self.ended |= self.inside(s.body, *_index(s.label))
             case syntax.For():
                 self.read(s.iterable)
-                self.inside(s.body, *_index(s.label), *_names(s.targets))
+                self.ended |= self.inside(s.body, *_index(s.label), *_names(s.targets))
             case syntax.If():
                 self.read(s.condition)
                 self.bind(*(name for branch in (s.then, s.otherwise) for name in self.inside(branch)))

@@ -36,6 +36,13 @@ def _amounts(value: Any) -> Any:
     return AxisMap(tuple(pairs))
 
 
+def _shifts(value: Any) -> Any:
+    for name, shift in _items(value):
+        if isinstance(shift, bool) or not isinstance(shift, int | Poly):
+            raise ValueError(f"must be whole numbers, and is {describe(shift)} for `{name}`")
+    return AxisMap(tuple(_items(value)))
+
+
 def _items(value: Any) -> Iterable[tuple[str, Any]]:
     if isinstance(value, AxisMap | dict):
         return value.items if isinstance(value, AxisMap) else value.items()
@@ -144,7 +151,7 @@ class Roll(Primitive):
 
     name: ClassVar[str] = "roll"
 
-    shift: Annotated[AxisMap, BeforeValidator(lambda value: AxisMap(tuple(_items(value))))]
+    shift: Annotated[AxisMap, BeforeValidator(_shifts)]
 
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
         need_axes(x, [name for name, _ in self.shift.items])
