@@ -49,7 +49,7 @@ class Named:
     def mean(self, on: Iterable[str]) -> "Named":
         return self.reduce(lambda x, dim: x.mean(dim), on)
 
-    def rename(self, **names: str) -> "Named":
+    def rename(self, /, **names: str) -> "Named":
         """`rename(old="new")`."""
         return Named(self.tensor, tuple(names.get(name, name) for name in self.names))
 

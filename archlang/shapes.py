@@ -114,7 +114,7 @@ class TensorType:
     def without(self, *names: str) -> "TensorType":
         return replace(self, axes=tuple(axis for axis in self.axes if axis.name not in names))
 
-    def resized(self, **sizes: Size) -> "TensorType":
+    def resized(self, /, **sizes: Size) -> "TensorType":
         """The same axes with some sizes changed."""
         return replace(self, axes=tuple(replace(a, size=sizes.get(a.name, a.size)) for a in self.axes))
 

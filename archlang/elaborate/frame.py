@@ -56,11 +56,15 @@ class Frame:
         """A label of this graph for a layer's weights: as given with `as`, else `name`, numbered where it is taken."""
         if layer.loop is not None:
             raise error(
-                "A703", "a loop that makes weights needs a name for them", Label(layer.span, "makes weights"), Label(layer.loop, "in this loop"),
+                "A703",
+                "a loop that makes weights needs a name for them",
+                Label(layer.span, "makes weights"),
+                Label(layer.loop, "in this loop"),
                 help="write `as NAME[i]` after the head of the loop",
-            )  # fmt: skip
+            )
         if layer.label is not None:
             return self.claim_name(layer.label, layer.span)
+        refuse_flag(name, layer.span)
         label = _unused(name, self.labels)
         if label != name:
             self.numbered.append((label, layer.span))
@@ -69,16 +73,18 @@ class Frame:
 
     def claim_name(self, name: str, span: Span) -> str:
         """A label that must be free."""
-        if name == "training":
-            raise error("A714", "weights cannot be called `training`: `nn.Module` keeps a flag there", span)
+        refuse_flag(name, span)
         if (other := self.labels.get(name)) == span:
             title = f"two layers are called `{name}`: the block that names them is used twice"
             raise error("A702", title, span, help="name each use of the block with `as`")
         if other is not None:
             raise error(
-                "A702", f"two layers are called `{name}`", Label(span, "the second"), Label(other, "the first"),
+                "A702",
+                f"two layers are called `{name}`",
+                Label(span, "the second"),
+                Label(other, "the first"),
                 help="name each with `as`; to share weights, bind the layer to a name with `=` and use the name twice",
-            )  # fmt: skip
+            )
         self.labels[name] = span
         return name
 
@@ -90,6 +96,12 @@ class Frame:
     def holds(self, value: Any) -> bool:
         """Whether a value is made of tensors of this graph."""
         return any(isinstance(leaf, Value) and leaf.graph is self.graph for leaf in leaves(value))
+
+
+def refuse_flag(name: str, span: Span) -> None:
+    """Every other name can be that of a module or weight."""
+    if name == "training":
+        raise error("A714", "weights cannot be called `training`: `nn.Module` keeps a flag there", span)
 
 
 def _unused(name: str, taken: Any) -> str:

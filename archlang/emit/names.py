@@ -5,7 +5,9 @@ from collections.abc import Callable
 from keyword import iskeyword
 
 # Names that emitted code itself reads, in `forward` and in `__init__`.
-_USED = frozenset({"self", "torch", "nn", "F", "math", "zip", "reversed", "list", "float", "max", "min", "ValueError"})
+_USED = frozenset(
+    {"__debug__", "self", "torch", "nn", "F", "math", "zip", "reversed", "list", "float", "max", "min", "ValueError"}
+)
 _USED_TO_MAKE = frozenset({"super", "range"})
 # Attributes of every `nn.Module` (a test compares with torch): a submodule of that name would hide one.
 _MODULE = frozenset(
