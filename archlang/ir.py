@@ -395,7 +395,7 @@ class Graph:
         return f"{targets} = {node.op}{f' [{operands}]' if operands else ''}{layers}{label}"
 
     def verify(self) -> None:
-        """Restate every type from the operations and check the structure; raises AssertionError with the node at fault."""
+        """Restate every type from the operations, check the structure; an AssertionError names the node at fault."""
         if not nx.is_directed_acyclic_graph(self._net):
             raise AssertionError(f"{self.name}: the graph has a cycle")
         for node in self:

@@ -246,8 +246,7 @@ class Emission(Protocol):
         """
 
     def unpack(self, code: str, *orders: tuple[str, ...]) -> tuple[Term, ...]:
-        """The outputs of an expression that is a tuple of tensors, one term per order: `value, index = scores.topk(2)`.
-        """
+        """The outputs of an expression for a tuple of tensors, one per order: `value, index = scores.topk(2)`."""
 
     def working(self) -> str:
         """The dtype that the working type `float` has at run time: that of a float input or weight of the module

@@ -44,7 +44,7 @@ def call(cx: Context, expr: syntax.Call, label: As = None) -> Any:
 
 
 def _compile_time(cx: Context, name: str, expr: syntax.Call) -> tuple[bool, Any]:
-    """The value of a compile-time function, unless an argument is a tensor: then the operation of that name is meant."""
+    """The value of a compile-time function; of a tensor, the operation of that name is meant."""
     if any(argument.name is not None for argument in expr.arguments) and name in CONSTRUCTS:
         return False, None
     values = []
@@ -333,13 +333,13 @@ def add(
 
 def _check_type(op: Primitive, type_: TensorType) -> None:
     """Every axis stands once, and has a size of at least 1 that a machine can count."""
-    for i, axis in enumerate(type_):
-        if axis.name in type_.names[:i]:
-            raise OpError("A206", f"`{op.name}` would make a second axis `{axis.name}`")
-        if isinstance(axis.size, int) and not 1 <= axis.size <= MAX_SIZE:
-            if axis.size < 1:
-                raise OpError("A216", f"`{op.name}` makes an axis `{axis.name}` of size {axis.size}")
-            raise OpError("A815", f"`{op.name}` makes an axis `{axis.name}` of more than {MAX_SIZE:,} positions")
+    for i, made in enumerate(type_):
+        if made.name in type_.names[:i]:
+            raise OpError("A206", f"`{op.name}` would make a second axis `{made.name}`")
+        if isinstance(made.size, int) and not 1 <= made.size <= MAX_SIZE:
+            if made.size < 1:
+                raise OpError("A216", f"`{op.name}` makes an axis `{made.name}` of size {made.size}")
+            raise OpError("A815", f"`{op.name}` makes an axis `{made.name}` of more than {MAX_SIZE:,} positions")
 
 
 def explain(

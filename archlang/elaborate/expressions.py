@@ -230,9 +230,9 @@ def _binary(cx: Context, expr: syntax.Binary) -> Any:
         return _tensor_binary(cx, expr, left, right)
     if is_number(left) and is_number(right):
         return compare(expr.op, left, right, expr.span) if expr.op in COMPARISONS else _number_binary(expr, left, right)
-    if isinstance(left, Init) or isinstance(right, Init):
-        if expr.op in OPERATORS and all(isinstance(value, Init) or is_number(value) for value in (left, right)):
-            return combine_init(expr.op, left, right)
+    inits = isinstance(left, Init) or isinstance(right, Init)
+    if inits and expr.op in OPERATORS and all(isinstance(value, Init) or is_number(value) for value in (left, right)):
+        return combine_init(expr.op, left, right)
     if expr.op in ("==", "!="):
         return (left == right) == (expr.op == "==")
     return _other_binary(expr, left, right)
@@ -260,9 +260,12 @@ def _other_binary(expr: syntax.Binary, left: Any, right: Any) -> Any:
         return left.meet(right)
     help = "apply the layer first: `(x -> f) + y`" if isinstance(left, Layer) or isinstance(right, Layer) else None
     raise error(
-        "A701" if help else "A303", f"`{expr.op}` does not work on a {kind_of(left)} and a {kind_of(right)}",
-        Label(expr.left.span, f"a {kind_of(left)}"), Label(expr.right.span, f"a {kind_of(right)}"), help=help,
-    )  # fmt: skip
+        "A701" if help else "A303",
+        f"`{expr.op}` does not work on a {kind_of(left)} and a {kind_of(right)}",
+        Label(expr.left.span, f"a {kind_of(left)}"),
+        Label(expr.right.span, f"a {kind_of(right)}"),
+        help=help,
+    )
 
 
 def _tensor_binary(cx: Context, expr: syntax.Binary, left: Any, right: Any) -> Any:

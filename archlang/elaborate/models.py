@@ -249,7 +249,7 @@ def _nothing(cx: Context, statement: Any) -> None:
     """Facts about the model, read elsewhere: variants, expectations, checkpoint maps."""
 
 
-statements._FORMS.update(
+statements.FORMS.update(
     {
         syntax.Input: _input,
         syntax.Output: _output,

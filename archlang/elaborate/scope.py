@@ -84,9 +84,12 @@ class Scope:
         if not _may_become(known.value, value):
             old, new = kind_of(known.value), kind_of(value)
             raise error(
-                "A105", f"`{name}` is a {old} and cannot become a {new}", Label(span, f"a {new}"), Label(known.span, f"a {old} here"),
+                "A105",
+                f"`{name}` is a {old} and cannot become a {new}",
+                Label(span, f"a {new}"),
+                Label(known.span, f"a {old} here"),
                 help="one name, one thing: use another name",
-            )  # fmt: skip
+            )
         self.assigned[name] = known
         known.value, known.span, known.word = value, span, "name"
 

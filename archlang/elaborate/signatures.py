@@ -106,8 +106,11 @@ def _match_pack(cx: Context, pack: syntax.Pack, rest: tuple[Axis, ...], place: S
     known = found.packs.setdefault(pack.name, (rest, place))
     if {a.name for a in known[0]} != {a.name for a in rest}:
         raise error(
-            "A215", f"the axes of `..{pack.name}` do not agree", Label(place, f"{what} has {_axes(rest)}"), Label(known[1], f"and this has {_axes(known[0])}"),
-        )  # fmt: skip
+            "A215",
+            f"the axes of `..{pack.name}` do not agree",
+            Label(place, f"{what} has {_axes(rest)}"),
+            Label(known[1], f"and this has {_axes(known[0])}"),
+        )
     for a in rest:
         size = next(other.size for other in known[0] if other.name == a.name)
         if not cx.session.facts.equal(size, a.size):

@@ -29,12 +29,14 @@ class Returned:
 
 
 def run(cx: Context, body: tuple[syntax.Statement, ...]) -> Returned | None:
-    """Run statements until one returns. A failed one is reported, what it should have bound is poisoned, and the rest goes on."""
+    """Run statements until one returns. A failed one is reported, what it should have bound is poisoned, and the rest
+    goes on.
+    """
     failed = False
     for statement in body:
         cx.session.budget.step(statement.span)
         try:
-            if (returned := _FORMS[type(statement)](cx, statement)) is not None:
+            if (returned := FORMS[type(statement)](cx, statement)) is not None:
                 return returned
         except ArchError as failure:
             if isinstance(statement, syntax.Return):
@@ -128,7 +130,7 @@ def _declare(cx: Context, statement: syntax.Declare) -> None:
     if init is not None and statement.value is not None:
         _check_start(init, type_, statement.value.span)
     op = Parameter(type=type_, init=init, buffer=statement.word == "buffer")
-    calls.check_fixed({statement.port.name: param for param in op.params().values()}, statement.span)
+    calls.check_fixed({statement.port.name: op.params()[""]}, statement.span)
     label = cx.frame.claim_name(statement.port.name, statement.span)
     (value,) = cx.frame.graph.add(op, span=statement.span, label=label, name=statement.port.name)
     cx.scope.define(statement.port.name, value, statement.port.span, "weight")
@@ -172,7 +174,8 @@ def _repeat(cx: Context, statement: syntax.Repeat) -> None:
     if not isinstance(count, int) or count < 0:
         raise error(
             "A317",
-            f"`repeat` needs a count that is known and not negative, and this is {count}{expressions.made_of(cx, statement.count)}",
+            "`repeat` needs a count that is known and not negative, "
+            f"and this is {count}{expressions.made_of(cx, statement.count)}",
             statement.count.span,
         )
     check_length(count, statement.count.span, MAX_LOOP)
@@ -187,7 +190,9 @@ def _for(cx: Context, statement: syntax.For) -> None:
 def _loop(
     cx: Context, statement: syntax.Repeat | syntax.For, count: int, enter: Callable[[Context, int], None]
 ) -> None:
-    """Run the body once per item. With a label, an iteration that makes weights is a graph of its own, called under `label.index`."""
+    """Run the body once per item. With a label, an iteration that makes weights is a graph of its own, called under
+    `label.index`.
+    """
     head = Span(statement.span.source, statement.span.start, statement.span.start + len(type(statement).__name__))
     label = statement.label
     if label is not None:
@@ -216,7 +221,7 @@ def _body(cx: Context, statement: syntax.Repeat | syntax.For) -> None:
 
 
 def _iteration(cx: Context, inner: Context, statement: Any, label: str, name: str) -> bool:
-    """One iteration in a graph of its own; run again in place where it made no weights. Returns whether it made some."""
+    """One iteration in a graph of its own, run again in place if it made no weights; whether it made some."""
     saved, locals_before = _snapshot(cx.scope), dict(inner.scope.names)
     names: list[str] = []
 
@@ -318,7 +323,7 @@ def _later(cx: Context, statement: Any) -> None:
     raise error("A713", f"`{word}` is not available in this version", statement.span)
 
 
-_FORMS: dict[type, Callable[[Context, Any], Returned | None]] = {
+FORMS: dict[type, Callable[[Context, Any], Returned | None]] = {
     syntax.Bind: _bind,
     syntax.Declare: _declare,
     syntax.Return: _return,

@@ -159,9 +159,17 @@ def kind_of(value: Any) -> str:
     if is_number(value):
         return "number"
     words: list[tuple[Any, str]] = [
-        (bool, "truth value"), (Conditions, "truth value"), (str, "string"), (type(None), "none"), (tuple, "list"), (Value, "tensor"),
-        (Layer, "layer"), (AxisName, "axis"), (AxisMap, "axis map"), (BlockDef, "layer"),
-    ]  # fmt: skip
+        (bool, "truth value"),
+        (Conditions, "truth value"),
+        (str, "string"),
+        (type(None), "none"),
+        (tuple, "list"),
+        (Value, "tensor"),
+        (Layer, "layer"),
+        (AxisName, "axis"),
+        (AxisMap, "axis map"),
+        (BlockDef, "layer"),
+    ]
     for type_, word in words:
         if isinstance(value, type_):
             return word

@@ -10,10 +10,10 @@ from archlang.primitive import _REGISTRY, Construct
 FAMILIES = {
     "linear": "linear dot",
     "pointwise": "add sub mul mod div floordiv pow eq ne lt le gt ge logical_and logical_or maximum minimum",
-    "elementwise": "exp log log2 log1p expm1 sqrt rsqrt sin cos tan erf reciprocal square neg sign floor ceil round abs clamp"
-    " logical_not cast where",
-    "activation": "relu relu6 sigmoid tanh silu swish gelu gelu_tanh quick_gelu selu mish softsign hard_sigmoid hard_swish"
-    " hard_tanh leaky_relu elu celu softplus prelu softmax log_softmax glu",
+    "elementwise": "exp log log2 log1p expm1 sqrt rsqrt sin cos tan erf reciprocal square neg sign floor ceil round abs"
+    " clamp logical_not cast where",
+    "activation": "relu relu6 sigmoid tanh silu swish gelu gelu_tanh quick_gelu selu mish softsign hard_sigmoid"
+    " hard_swish hard_tanh leaky_relu elu celu softplus prelu softmax log_softmax glu",
     "reduction": "sum mean max min prod var std logsumexp norm entropy all any argmax argmin cumsum cumprod",
     "shape": "identity rename expand concat stack split slice select",
     "rearrange": "rearrange",

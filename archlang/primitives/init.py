@@ -148,7 +148,8 @@ class Uniform(Init):
 
     def check(self, names: tuple[str, ...]) -> None:
         if self.low > self.high:
-            raise OpError("A319", f"`uniform` is from the lower to the higher, not from {self.low} to {self.high}", "init")
+            title = f"`uniform` is from the lower to the higher, not from {self.low} to {self.high}"
+            raise OpError("A319", title, "init")
 
 
 @register
