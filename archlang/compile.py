@@ -6,9 +6,7 @@ print(network.show(), network.params, network.macs)
 module = network.module(seed=0)
 """
 
-import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
@@ -23,6 +21,7 @@ from archlang.elaborate.names import check_names
 from archlang.facts import Condition
 from archlang.ir import Graph
 from archlang.lexer import read
+from archlang.parser import deep_recursion
 from archlang.shapes import TensorType
 from archlang.sizes import Size
 from archlang.source import Source, Span
@@ -134,17 +133,6 @@ def _standard(path: str, span: Span) -> Source:
             "A401", f"there is no `{path}`", span, help=suggest(path, known) or f"there are {', '.join(sorted(known))}"
         )
     return Source(path, resources.read_text("stdlib", f"{family}.arch"))
-
-
-@contextmanager
-def deep_recursion() -> Iterator[None]:
-    """Room for deeply nested, bounded elaboration."""
-    before = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(before, 50_000))
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(before)
 
 
 # ---- programs

@@ -78,9 +78,9 @@ def _after(code: str, failure: ParseError, start: int) -> tuple[str, int] | None
 
 @contextmanager
 def deep_recursion() -> Iterator[None]:
-    """Room for functions that follow a tree of MAX_DEPTH levels."""
+    """Room for functions that follow trees and blocks as deep as the limits allow."""
     before = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(before, 100 * MAX_DEPTH))
+    sys.setrecursionlimit(max(before, 50_000))
     try:
         yield
     finally:
