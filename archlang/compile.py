@@ -196,7 +196,7 @@ class Program:
                             network.map(name)
                 if variant is not None:
                     collector.found[known:] = [_in_variant(found, variant) for found in collector.found[known:]]
-        return collector.found
+        return sorted(collector.found, key=_place)
 
     def _model(self, name: str | None) -> Any:
         if name is None and len(self.models) == 1:
@@ -212,6 +212,11 @@ class Program:
                 help=suggest(name, self.models) or f"it has {known}",
             )
         return self.models[name]
+
+
+def _place(found: Diagnostic) -> tuple[str, int]:
+    """From the top of each file to its end."""
+    return next(((label.span.source.name, label.span.start) for label in found.labels), ("", 0))
 
 
 def _in_variant(found: Diagnostic, variant: Variant) -> Diagnostic:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import archlang
 from archlang import resources
+from archlang.analysis.expectations import expectations
 from archlang.compile import Architecture
 from archlang.diagnostics import ArchError, render
 from archlang.facts import decide
@@ -109,6 +110,7 @@ def check(text: str) -> None:
         except ArchError as failure:
             shown(failure)
             continue
+        facts(program, network)
         run(network)
 
 
@@ -119,6 +121,18 @@ def shown(failure: ArchError) -> None:
         assert render(diagnostic)
         assert diagnostic.code != "A999"
         assert diagnostic.labels or diagnostic.code in ("A507", "A801")
+
+
+def facts(program: archlang.Program, network: Architecture) -> None:
+    """What is expected of it, its maps and its tree are there, or refused."""
+    for finding in expectations(network, program.architecture):
+        assert render(finding)
+    for name in network.maps:
+        try:
+            network.map(name)
+        except ArchError as failure:
+            shown(failure)
+    assert network.show()
 
 
 def run(network: Architecture) -> None:

@@ -169,7 +169,7 @@ def _refused(cls: type[Construct], item: dict[str, Any], hypers: dict[str, Given
     place, value = given.span, given.value
     said = str(item["msg"]).removeprefix("Value error, ")
     if said.startswith("must be a whole number") and is_number(value):
-        title = f"`{place.text}` is {value}{given.note}, and `{field}` must be a whole number"
+        title = f"`{place.text}` is {show(value)}{given.note}, and `{field}` must be a whole number"
         return error("A207", title, place)
     if ", and is " in said and isinstance(value, Value | Layer | tuple | AxisName):
         said = f"{said.partition(', and is ')[0]}, and is a {kind_of(value)}: {show(value)}"

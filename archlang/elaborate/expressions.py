@@ -77,7 +77,7 @@ def as_whole(cx: Context, value: Any, expr: syntax.Expr) -> Any:
 def made_of(cx: Context, expr: syntax.Expr) -> str:
     """The numbers in an expression with their values: ` (with c = 64)` for `c / 3`."""
     known = {part.span.text: evaluate(cx, part) for part in _parts(cx, expr)}
-    shown = ", ".join(f"{text} = {value}" for text, value in known.items() if str(value) != text)
+    shown = ", ".join(f"{text} = {show(value)}" for text, value in known.items() if show(value) != text)
     return f" (with {shown})" if shown else ""
 
 

@@ -188,6 +188,8 @@ def show(value: Any) -> str:
         return str(value.type)
     if isinstance(value, Layer):
         return f"`{value}`"
+    if isinstance(value, Fraction) and 10**6 % value.denominator == 0:
+        return str(float(value))
     if isinstance(value, tuple):
         shown = ", ".join(show(item) for item in value[:8])
         return f"[{shown}{', ...' if len(value) > 8 else ''}]"
