@@ -51,9 +51,7 @@ def found(case: Path, files: dict[str, str]) -> list[Diagnostic]:
 
 
 @pytest.mark.parametrize("case", sorted(CASES.rglob("*.txt")), ids=lambda case: f"{case.parent.name}/{case.stem}")
-def test_message(
-    case: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_message(case: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     files, expected = parts(case)
     monkeypatch.chdir(tmp_path)
     message = "\n\n".join(map(render, found(case, files))) + "\n"
