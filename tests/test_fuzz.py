@@ -37,7 +37,9 @@ SEEDS = [path.read_text("utf-8") for path in sorted((ROOT / "examples").glob("*.
 BLOCKS, *MODELS = re.split(r"^(?=model )", (ROOT / "tests/fuzz/zoo.arch").read_text("utf-8"), flags=re.MULTILINE)
 SEEDS += [BLOCKS + model for model in MODELS] * 3
 NUMBERS = ["0", "1", "2", "3", "4", "5", "7", "8", "0.5", "1e-3", "-1", "1 / 3"]
-RESERVED = {*"as if else for in repeat return block model input output use std match param require variant expect".split()}
+RESERVED = {
+    *"as if else for in repeat return block model input output use std match param require variant expect".split()
+}
 WORDS = [*CONSTRUCTS, *"b c t h w n heads space time free none true false x y".split(), *"range len sum zip".split()]
 SIGNS = [*"+-*/%=,:()[]{}.<>&|~?", "->", "**", "//", "..", "==", "\n"]
 
