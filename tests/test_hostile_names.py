@@ -1,5 +1,4 @@
-"""Names and texts that mean something to Python, to torch or to templates come out as what they are: names and texts.
-"""
+"""Names and texts that mean something to Python, to torch or to templates come out as what they are: names and texts."""
 
 import builtins
 import keyword
@@ -19,8 +18,40 @@ RESERVED = {"if", "else", "for", "in", "as", "and", "or", "not", "return", "from
 MODULE = [name for name in dir(nn.Module) if name.isidentifier()]
 NAMES = sorted(
     {*keyword.kwlist, *keyword.softkwlist, *MODULE, *nn.Module().__dict__, *dir(builtins), "self", "cls", "torch", "nn"}
-    | {"F", "math", "Tensor", "x", "y", "b", "n", "c", "shape", "size", "dtype", "device", "ndim", "Self", "T", "_", "__"}
-    | {"__class__", "__dict__", "__slots__", "weight", "bias", "é", "名前", "ﬁ", "ᵇ", "ſelf", "unflatten", "softmax", "linear_2"}
+    | {
+        "F",
+        "math",
+        "Tensor",
+        "x",
+        "y",
+        "b",
+        "n",
+        "c",
+        "shape",
+        "size",
+        "dtype",
+        "device",
+        "ndim",
+        "Self",
+        "T",
+        "_",
+        "__",
+    }
+    | {
+        "__class__",
+        "__dict__",
+        "__slots__",
+        "weight",
+        "bias",
+        "é",
+        "名前",
+        "ﬁ",
+        "ᵇ",
+        "ſelf",
+        "unflatten",
+        "softmax",
+        "linear_2",
+    }
 )
 
 
@@ -37,7 +68,9 @@ FREE = [name for name in NAMES if not reserved(name)]
 
 
 def test_most_names_are_free() -> None:
-    assert {"self", "torch", "nn", "F", "class", "def", "lambda", "forward", "train", "__init__", "__debug__"} <= set(FREE)
+    assert {"self", "torch", "nn", "F", "class", "def", "lambda", "forward", "train", "__init__", "__debug__"} <= set(
+        FREE
+    )
     assert len(FREE) > 200
 
 
@@ -93,15 +126,15 @@ def test_training_is_a_flag_of_modules(line: str) -> None:
 @pytest.mark.parametrize("name", FREE)
 def test_loop(name: str) -> None:
     _, state = run(
-        f"model net {{ input x: [b, n, c = 4]\n repeat 2 as {name}[k] {{ x = x -> linear(4) as fc }}\n output y = x }}", X
+        f"model net {{ input x: [b, n, c = 4]\n repeat 2 as {name}[k] {{ x = x -> linear(4) as fc }}\n output y = x }}",
+        X,
     )
     assert set(state) == {f"{name}.{i}.fc.{leaf}" for i in range(2) for leaf in ("weight", "bias")}
 
 
 @pytest.mark.parametrize("name", FREE)
 def test_value(name: str) -> None:
-    """Inputs, hyper-parameters, variables, loop variables and outputs. What is imported under a name gives way to it.
-    """
+    """Inputs, hyper-parameters, variables, loop variables and outputs. What is imported under a name gives way to it."""
     if name in ("b", "n", "c", "other", "sum", "range", "linear", "relu"):
         return
     found, _ = run(
@@ -201,7 +234,9 @@ def test_texts(text: str) -> None:
         module(torch.zeros(2, 4, 4))
 
 
-@pytest.mark.parametrize("name", ["a\nimport os\nos.abort()", 'a"""b', "a b.arch", "{{x}}.arch", "ünï.arch", "a\rb", "a\u2028b"])
+@pytest.mark.parametrize(
+    "name", ["a\nimport os\nos.abort()", 'a"""b', "a b.arch", "{{x}}.arch", "ünï.arch", "a\rb", "a\u2028b"]
+)
 def test_file_names_and_settings(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_text('model net(note: str = "") { input x: [b, n, c = 4]\n output y = x -> linear(4) }')
