@@ -76,9 +76,13 @@ def format_text(text: str, name: str = "<string>") -> str:
 def _read(path: Path) -> Source:
     try:
         return read(path)
-    except OSError as failure:
-        reason = failure.strerror or "it cannot be read"
-        raise error("A902", f"`{path}` cannot be read: {reason.lower()}") from None
+    except (OSError, ValueError) as failure:
+        reason = getattr(failure, "strerror", None) or "it is not the name of a file"
+        raise error("A902", f"`{_short(path)}` cannot be read: {reason.lower()}") from None
+
+
+def _short(path: Path | str) -> str:
+    return str(path) if len(str(path)) <= 80 else f"{str(path)[:40]}...{str(path)[-30:]}"
 
 
 class Finder:
@@ -98,27 +102,30 @@ class Finder:
                 span,
                 help="write `use std.FAMILY: NAME`",
             )
-        target = Path(user.name).parent / path
-        real = target.resolve()
-        if Path(path).is_absolute() or "\0" in path or not real.is_relative_to(self.root):
+        target, shown = Path(user.name).parent / path, _short(path)
+        try:
+            real = target.resolve()
+            found = real.is_file(), real.is_dir()
+        except (OSError, RuntimeError, ValueError):  # a name too long, a circle of links, a NUL
+            raise error("A401", f"`{shown}` cannot be the name of a file", span) from None
+        if Path(path).is_absolute() or not real.is_relative_to(self.root):
             raise error(
                 "A404",
-                f"`{path}` leaves the folder of the program",
+                f"`{shown}` leaves the folder of the program",
                 span,
                 help="files are used from the program's own folder and below it",
             )
         if real.suffix != ".arch":
-            raise error("A401", f"`{path}` is not an .arch file", span)
-        if real.is_dir():
-            raise error("A401", f"`{path}` is a folder", span)
-        if not real.is_file():
-            raise error(
-                "A401",
-                f"there is no file `{path}`",
-                span,
-                help=suggest(real.name, (p.name for p in real.parent.glob("*.arch"))),
-            )
-        return _read(target)
+            raise error("A401", f"`{shown}` is not an .arch file", span)
+        if found == (False, True):
+            raise error("A401", f"`{shown}` is a folder", span)
+        if found == (False, False):
+            near = suggest(real.name, (p.name for p in real.parent.glob("*.arch")))
+            raise error("A401", f"there is no file `{shown}`", span, help=near)
+        try:
+            return _read(target)
+        except ArchError as failure:
+            raise ArchError(*(replace(d, labels=(*d.labels, Label(span, "used here"))) for d in failure.diagnostics)) from None
 
 
 def _standard(path: str, span: Span) -> Source:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import archlang
+
 SECONDS, MEGABYTES = 1.0, 500
 MEASURE = """
 import json, pathlib, re, sys, time
@@ -162,3 +164,39 @@ def test_files_that_use_each_other(tmp_path: Path) -> None:
         (tmp_path / f"f{i}.arch").write_text(text)
     (tmp_path / "f300.arch").write_text('use "./f0.arch": g0\nblock g300()(x: [b, c]) -> [b, c] = x -> g0\n')
     assert outcome(tmp_path / "f0.arch")[0] in ("A402", "A814")
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("./circle.arch", "A401"),
+        ("./a\0b.arch", "A401"),
+        (f"./{'a' * 5000}.arch", "A401"),
+        (f"./{'a/' * 5000}.arch", "A401"),
+        ("../../etc/passwd", "A404"),
+        ("/etc/passwd", "A404"),
+        ("./out.arch", "A404"),
+        ("./folder/../../x.arch", "A404"),
+        ("./again/net.arch", "A902"),
+        ("./binary.arch", "A001"),
+        ("./long.arch", "A801"),
+    ],
+)
+def test_paths(path: str, code: str, tmp_path: Path) -> None:
+    """What `use` names: circles of links, links out of the tree, names that no file can have."""
+    (tmp_path / "circle.arch").symlink_to(tmp_path / "circle.arch")
+    (tmp_path / "out.arch").symlink_to("/etc/passwd")
+    (tmp_path / "again").symlink_to(tmp_path)
+    (tmp_path / "binary.arch").write_bytes(b"\xff\xfe")
+    (tmp_path / "long.arch").write_bytes(b"#" * 10_000_000)
+    (tmp_path / "net.arch").write_text(f'use "{path}": f\nblock f()(x: [b]) = x\n')
+    assert code in outcome(tmp_path / "net.arch")
+    assert "root:" not in subprocess.run(
+        [sys.executable, "-m", "archlang", "check", str(tmp_path / "net.arch")], capture_output=True, text=True, check=False
+    ).stdout
+
+
+@pytest.mark.parametrize("name", ["nothing.arch", ".", "a\0b", "a" * 400, "/dev/null/x"])
+def test_files_that_are_none(name: str) -> None:
+    with pytest.raises(archlang.ArchError, match="A902"):
+        archlang.load(name)
