@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archlang import __version__, resources
+from archlang import __version__, resources, syntax
 from archlang.diagnostics import ArchError, Collector, Diagnostic, Label, error, suggest
 from archlang.elaborate.files import Files, Module
 from archlang.elaborate.models import Elaborated, Text, elaborate, variants
@@ -125,7 +125,9 @@ class Finder:
         try:
             return _read(target)
         except ArchError as failure:
-            raise ArchError(*(replace(d, labels=(*d.labels, Label(span, "used here"))) for d in failure.diagnostics)) from None
+            raise ArchError(
+                *(replace(d, labels=(*d.labels, Label(span, "used here"))) for d in failure.diagnostics)
+            ) from None
 
 
 def _standard(path: str, span: Span) -> Source:
@@ -192,10 +194,12 @@ class Program:
 
         collector = Collector(list(self._found.found))
         for model in self.models.values():
+            plain: Architecture | None = None
             for variant in [None, *variants(model).values()]:
                 known = len(collector.found)
                 with collector.catch():
-                    network = self.architecture(model.name, variant.name if variant else None)
+                    network = self._variant(model, variant, plain)
+                    plain = plain or network
                     collector.add(*network.elaborated.warnings)
                     collector.add(*expectations(network, self.architecture))
                     for name in network.maps:
@@ -204,6 +208,14 @@ class Program:
                 if variant is not None:
                     collector.found[known:] = [_in_variant(found, variant) for found in collector.found[known:]]
         return sorted(collector.found, key=_place)
+
+    def _variant(
+        self, model: syntax.Model, variant: syntax.Variant | None, plain: "Architecture | None"
+    ) -> "Architecture":
+        """A variant of a model; one without settings is the `plain` network under its name."""
+        if plain is None or plain.variant or variant is None or variant.settings or variant.base:
+            return self.architecture(model.name, variant.name if variant else None)
+        return Architecture(replace(plain.elaborated, variant=variant.name), {})
 
     def _model(self, name: str | None) -> Any:
         if name is None and len(self.models) == 1:

@@ -1,8 +1,9 @@
-"""The typed graph: a face over `networkx.MultiDiGraph`, and the only module that knows NetworkX.
+"""The typed graph, and the only module that knows NetworkX.
 
 A node is one operation with its output types; an edge goes from (producer, output) to (consumer, argument). Inputs and
 weights are operations too. A block stays a graph of its own and a call to it is one node, so a net of 100 equal blocks
-holds one of them.
+holds one of them. `Graph.net` is the same as a `networkx.MultiDiGraph`, for algorithms; NetworkX takes a fifth of the
+time of a cold build to import, so it is imported when one is asked for.
 """
 
 import hashlib
@@ -10,9 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import networkx as nx
 from pydantic import InstanceOf
 
 from archlang.facts import Facts
@@ -21,6 +21,9 @@ from archlang.primitive import Emission, OpError, Param, Primitive, Term, Types
 from archlang.shapes import TensorType
 from archlang.sizes import Size
 from archlang.source import BUILTIN, Span
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 class Input(Primitive):
@@ -205,8 +208,8 @@ def _check_starts(op: Primitive, inputs: Sequence[Any]) -> None:
 
 
 class Graph:
-    """A directed acyclic multigraph of nodes. Built by `add`; iterated in lexicographical topological order, never by
-    history or hash.
+    """A directed acyclic multigraph of nodes. Built by `add`, each node after those that it reads, so that the order of
+    the ids is the lexicographical topological order in which it is iterated.
     """
 
     def __init__(self, name: str, span: Span = BUILTIN) -> None:
@@ -219,10 +222,10 @@ class Graph:
         self.inputs: dict[str, Value] = {}
         self.outputs: list[tuple[str, Value]] = []
         self.layers: list[str] = []  # layer ports: modules that the caller lends, labels `@port`
-        self._net: nx.MultiDiGraph[int] = nx.MultiDiGraph()
+        self._nodes: list[Node] = []
+        self._operands: list[list[tuple[str, Value]]] = []  # of each node
+        self._users: dict[tuple[int, int], list[tuple[int, str]]] = {}  # (node, argument) by (producer, output)
         self._names: dict[tuple[int, int], str] = {}  # the user's names of values, by (node, output)
-        self._next = 0
-        self._upward = True  # every edge goes to a later node, so ids are the order
 
     # ---- building
     def add(
@@ -240,11 +243,12 @@ class Graph:
         types = infer(
             op, facts or Facts(), self.arguments(op, [(argument, value.type) for argument, value in operands])
         )
-        node = Node(self._next, op, types, span, label, name)
-        self._next += 1
-        self._net.add_node(node.id, node=node)
+        node = Node(len(self._nodes), op, types, span, label, name)
+        order = {port.strip("*?"): i for i, port in enumerate(_ports(op))}
+        self._nodes.append(node)
+        self._operands.append(sorted(operands, key=lambda pair: _argument_order(pair[0], order)))
         for argument, value in operands:
-            self._net.add_edge(value.node, node.id, key=(value.output, argument))
+            self._users.setdefault((value.node, value.output), []).append((node.id, argument))
         return tuple(Value(self, node.id, i, type_) for i, type_ in enumerate(types))
 
     def add_input(self, port: str, type_: TensorType, span: Span = BUILTIN) -> Value:
@@ -255,14 +259,14 @@ class Graph:
 
     def label(self, value: Value, label: str) -> None:
         """Name the weights of the node that made a value."""
-        self._net.nodes[value.node]["node"] = replace(self.node(value.node), label=label)
+        self._nodes[value.node] = replace(self.node(value.node), label=label)
 
     def rename(self, value: Value, name: str) -> None:
         """Remember the user's name of a value, the first that it gets."""
         self._names.setdefault((value.node, value.output), name)
         node = self.node(value.node)
         if node.name is None and len(node.types) == 1:
-            self._net.nodes[value.node]["node"] = replace(node, name=name)
+            self._nodes[value.node] = replace(node, name=name)
 
     def name_of(self, value: Value) -> str | None:
         """The user's name of a value."""
@@ -286,36 +290,38 @@ class Graph:
 
     # ---- reading
     def __len__(self) -> int:
-        return len(self._net)
+        return len(self._nodes)
 
     def __iter__(self) -> Iterator[Node]:
-        order = sorted(self._net) if self._upward else nx.lexicographical_topological_sort(self._net)
-        return (self._net.nodes[node]["node"] for node in order)
+        return iter(self._nodes)
 
     def node(self, id: int) -> Node:
-        node: Node = self._net.nodes[id]["node"]
-        return node
+        return self._nodes[id]
 
     def producer(self, value: Value) -> Node:
         return self.node(value.node)
 
     def operands(self, node: Node) -> list[tuple[str, Value]]:
         """(argument, value) pairs in the order in which they were given."""
-        edges = [(source, *key) for source, _, key in self._net.in_edges(node.id, keys=True)]
-        order = {port.strip("*?"): i for i, port in enumerate(_ports(node.op))}
-        pairs = [
-            (argument, Value(self, source, output, self.node(source).types[output]))
-            for source, output, argument in edges
-        ]
-        return sorted(pairs, key=lambda pair: _argument_order(pair[0], order))
+        return self._operands[node.id]
 
     def users(self, value: Value) -> list[tuple[Node, str]]:
         """(node, argument) pairs that read the value; graph outputs are not among them."""
-        edges = self._net.out_edges(value.node, keys=True)
-        return sorted(
-            ((self.node(user), key[1]) for _, user, key in edges if key[0] == value.output),
-            key=lambda use: (use[0].id, use[1]),
-        )
+        return [
+            (self.node(user), argument) for user, argument in sorted(self._users.get((value.node, value.output), ()))
+        ]
+
+    @property
+    def net(self) -> "nx.MultiDiGraph[int]":
+        """The graph for NetworkX: nodes are ids with their `node`, the key of an edge is (output, argument)."""
+        import networkx as nx
+
+        net: nx.MultiDiGraph[int] = nx.MultiDiGraph()
+        for node in self:
+            net.add_node(node.id, node=node)
+            for argument, value in self.operands(node):
+                net.add_edge(value.node, node.id, key=(value.output, argument))
+        return net
 
     def input_types(self, node: Node) -> list[Any]:
         """The types as `Primitive` methods take them."""
@@ -396,8 +402,10 @@ class Graph:
 
     def verify(self) -> None:
         """Restate every type from the operations, check the structure; an AssertionError names the node at fault."""
-        if not nx.is_directed_acyclic_graph(self._net):
-            raise AssertionError(f"{self.name}: the graph has a cycle")
+        import networkx as nx
+
+        if list(nx.lexicographical_topological_sort(self.net)) != [node.id for node in self]:
+            raise AssertionError(f"{self.name}: the nodes are not in topological order")
         for node in self:
             types = infer(node.op, Facts(), self.input_types(node))
             if types != node.types:

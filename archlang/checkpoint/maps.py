@@ -7,6 +7,7 @@ Theirs is a key with `{...}`, or an adapter of keys.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from archlang import syntax
@@ -206,7 +207,7 @@ class _Compiler:
 
     def _filled(self, text: str, span: Span, cx: Context) -> str:
         try:
-            value = expressions.evaluate(cx, parse_expression(Source("{...}", text)))
+            value = expressions.evaluate(cx, _parsed(text))
         except ArchError as failure:
             raise error(
                 "A607",
@@ -216,6 +217,12 @@ class _Compiler:
         if not isinstance(value, int | str) or isinstance(value, bool):
             raise error("A607", f"`{{{text}}}` is neither a whole number nor a string", span)
         return str(value)
+
+
+@cache
+def _parsed(text: str) -> syntax.Expr:
+    """The expression in `{...}`, parsed once for all the weights that it serves."""
+    return parse_expression(Source("{...}", text))
 
 
 def _used_twice(reads: Mapping[str, tuple[Adapter, Span]]) -> Iterator[ArchError]:
