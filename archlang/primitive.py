@@ -128,6 +128,13 @@ def _kind(annotation: Any, metadata: Iterable[Any]) -> str:
     return next((m.word for m in (*metadata, *inner) if isinstance(m, Kind)), "value")
 
 
+def need_named(type_: TensorType, names: Iterable[str], about: str = "x") -> None:
+    """Refuse a type that lacks one of the axes, where a role does not serve."""
+    for name in names:
+        if name not in type_:
+            raise OpError("A205", f"there is no axis `{name}` in {type_}", about)
+
+
 class Construct(BaseModel):
     """A call in the language that makes a compile-time value: an operation, a domain, an initialisation."""
 

@@ -17,6 +17,7 @@ from archlang.analysis.expectations import expectations
 from archlang.compile import Architecture
 from archlang.diagnostics import ArchError, render
 from archlang.facts import decide
+from archlang.primitive import Primitive
 from archlang.primitives import CONSTRUCTS
 from archlang.sizes import Size, substitute, symbols
 from archlang.testing.syntax import files
@@ -94,6 +95,62 @@ def programs(draw: st.DrawFn) -> str:
     for change in draw(st.lists(changes, min_size=1, max_size=3)):
         text = broken(text, *change)
     return text
+
+
+# ---- operations with arguments of about the right kind
+AXES = ["c", "c", "n", "h", "w", "t", "heads", "space", "time", "free", "[h, w]", "[n, c]", "[heads, c]", "b", "new"]
+SMALL_NUMBERS = ["1", "2", "2", "3", "4", "8", "0", "-1", "0.5", "[h = 1, w = 2]", "[n = 2]", "x.c", "x.c / 2"]
+VALUES = {
+    "units": ["4", "8", "x.c", "x.c / 2", "[heads = 2, c = 2]", "[part = 3, c = x.c]", "[c]", "[]"],
+    **dict.fromkeys(("bias", "affine", "descending", "align_corners", "antialias", "interleaved"), ["true", "false"]),
+    **dict.fromkeys(("per_channel", "count_include_pad"), ["true", "false"]),
+    **dict.fromkeys(("init", "init_bias"), ["ones", "zeros", "normal(0.1)", "ones * 2", "eye", "uniform(0, 1)", "xavier_uniform"]),
+    **dict.fromkeys(("eps", "rate", "drop", "momentum", "slope", "alpha", "beta", "low"), ["0", "0.1", "1e-3", "0.5", "1", "-1"]),
+    **dict.fromkeys(("padding", "mode"), ['"same"', '"valid"', '"causal"', '"reflect"', '"circular"', "0", "1", "2", '"bicubic"', '"area"', '"linear"']),
+    **dict.fromkeys(("over",), ["full", "causal", "windows(2)", "grid(2)", "sliding(2)", "windows(2, shift = 1)", "causal & sliding(3)", "windows([h = 2, w = 3])"]),
+    "position": ["relative", "alibi", "rope", "none", "x", "sinusoid"],
+    "score": ["softmax", "sigmoid"],
+    "dtype": ["float32", "float64", "int", "bool", "bfloat16", "complex64"],
+    "pattern": ['"h w -> n"', '"c -> heads c"', '"n -> h w"', '"h -> h p, w -> w q, p q -> n"', '"n c -> c"', '"heads c -> c"', '"c -> "'],
+    "sizes": ["[heads = 2]", "[new = 3, h = 2]"],
+    "names": ["[c = new]", "[n = m, c = k]"],
+    "amounts": ["[n = 1]", "[h = [0, 1], w = [1, 2]]", "[c = 2]", "[t = [2, 0]]"],
+    "shift": ["[n = 1]", "[h = 1, w = -1]", "[c = 3]"],
+    "parts": ["2", "[1, 3]", "4", "[2, 2]"],
+    "index": ["0", "-1", "1", "x.c - 1"],
+}  # fmt: skip
+TENSORS = ["x", "x", "x", "index", "mask", "x[c = 0]", "(x -> linear(4))", "(x -> rename(c = k))", "2", "0.5", "[x, x]"]
+INPUTS = ["b, n, c = 4", "b, h = 4, w = 6, c = 4", "b, t = 5, c = 4", "b, c = 8", "b, h, w, c = 4", "b, n = 6, heads = 2, c = 4"]
+LAYERS = sorted(name for name, cls in CONSTRUCTS.items() if issubclass(cls, Primitive) and cls.inputs)
+
+
+@st.composite
+def applied(draw: st.DrawFn) -> str:
+    """`x` through a layer, or a layer of several tensors."""
+    cls: Any = CONSTRUCTS[draw(st.sampled_from(LAYERS))]
+    given = []
+    for name, info in cls.model_fields.items():
+        if name not in ("left", "right") and (info.is_required() or draw(st.integers(0, 3)) == 0):
+            known = AXES if cls.kinds()[name] == "axes" else VALUES.get(name, SMALL_NUMBERS)
+            given.append(f"{name} = {draw(st.sampled_from(known))}")
+    first, *others = cls.inputs
+    ports = [port.strip("?*") for port in others if "?" not in port or cls.inputs[0] != "x" or draw(st.booleans())]
+    given += [f"{port} = {draw(st.sampled_from(TENSORS))}" for port in ports]
+    before = draw(st.sampled_from([*["x"] * 6, "index", "mask", "x[c = 0:2]", "(x -> relu)"]))
+    if first == "*xs":
+        return f"{cls.name}([{before}, {draw(st.sampled_from(TENSORS))}], {', '.join(given)})"
+    return f"{before} -> {cls.name}({', '.join(given)})" if given else f"{before} -> {cls.name}"
+
+
+@st.composite
+def chains(draw: st.DrawFn) -> str:
+    """A model that applies some layers one after the other."""
+    lines = [f"  x{i} = {text}" for i, text in enumerate(draw(st.lists(applied(), min_size=1, max_size=3)), 1)]
+    lines = [re.sub(r"\bx\b", f"x{i}", line) for i, line in enumerate(lines)]
+    axes = draw(st.sampled_from(INPUTS))
+    positions = "b, m = 3" if draw(st.booleans()) else axes.replace("c = ", "m = ")
+    ports = f"  input x0: [{axes}]\n  input index: int[{positions}]\n  input mask: bool[b, n = 6]"
+    return f"model net {{\n{ports}\n" + "\n".join(lines) + f"\n  output y = x{len(lines)}\n}}\n"
 
 
 # ---- what must hold of them
@@ -183,7 +240,7 @@ def test_unbroken_programs_run(text: str) -> None:
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
 
 
-@settings(max_examples=400, suppress_health_check=QUIET)
+@settings(max_examples=300, suppress_health_check=QUIET)
 @given(programs())
 def test_broken_programs(text: str) -> None:
     check(text)
@@ -196,8 +253,21 @@ def test_programs_of_the_grammar(text: str) -> None:
     check(text)
 
 
+@settings(max_examples=300, suppress_health_check=QUIET)
+@given(chains())
+def test_operations(text: str) -> None:
+    check(text)
+
+
 @pytest.mark.slow
-@settings(max_examples=16_000, suppress_health_check=QUIET)
+@settings(max_examples=10_000, suppress_health_check=QUIET)
+@given(chains())
+def test_many_operations(text: str) -> None:
+    check(text)
+
+
+@pytest.mark.slow
+@settings(max_examples=8_000, suppress_health_check=QUIET)
 @given(programs())
 def test_many_broken_programs(text: str) -> None:
     check(text)

@@ -154,11 +154,16 @@ def complete(layer: Layer) -> bool:
 def construct(cls: type[Construct], hypers: dict[str, Given], span: Span) -> Any:
     """The construct with these hyper-parameters; what pydantic refuses is an error at the argument."""
     try:
-        return cls(**{name: dict(given.value) if name in PER_NAME else given.value for name, given in hypers.items()})
+        return cls(**{name: _pairs(given.value) if name in PER_NAME else given.value for name, given in hypers.items()})
     except ValidationError as failure:
         raise ArchError(
             *(d for item in failure.errors() for d in _refused(cls, dict(item), hypers, span).diagnostics)
         ) from None
+
+
+def _pairs(value: Any) -> Any:
+    """Keywords that name axes as what a field for them takes."""
+    return dict(value) if isinstance(value, tuple) and all(isinstance(item, tuple) for item in value) else value
 
 
 def _refused(cls: type[Construct], item: dict[str, Any], hypers: dict[str, Given], span: Span) -> ArchError:
@@ -186,6 +191,7 @@ WORDS = {
     "bool_parsing": "true or false",
     "string_type": "a string",
     "tuple_type": "a list",
+    "is_instance_of": "names of axes with values: `[h = 2, w = 2]`",
 }
 
 
@@ -408,6 +414,9 @@ def check_fixed(params: Mapping[str, Param], span: Span) -> None:
         if free := [name for name, size in zip(param.names, param.shape, strict=True) if isinstance(size, Poly)]:
             title = f"the weight `{leaf}` would have the free size {param.shape[param.names.index(free[0])]}"
             raise error("A220", title, span, help="give the axis a size where the model declares its input")
+        if any(isinstance(size, int) and size < 1 for size in param.shape):
+            shape = ", ".join(map(str, param.shape))
+            raise error("A216", f"the weight `{leaf}` would have the sizes [{shape}]", span)
 
 
 def weights_label(cx: Context, layer: Layer, params: dict[str, Param], span: Span) -> str:

@@ -1,7 +1,9 @@
 """Activations: elementwise functions with the forms that published networks use, gates, and softmax over named axes."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator
 
 from archlang.facts import Facts
 from archlang.named import Named
@@ -22,6 +24,12 @@ from archlang.primitives.broadcast import dims, made, one_axis, refuse
 from archlang.primitives.elementwise import Plain, Unary
 from archlang.shapes import TensorType
 from archlang.sizes import Size, divide
+
+
+def _not_0(value: Any) -> Any:
+    if value == 0:
+        raise ValueError("must not be 0")
+    return value
 
 
 def _define(name: str, law: str, form: str, meaning: Callable[[Any], Any]) -> None:
@@ -127,7 +135,7 @@ class Celu(Unary):
     name: ClassVar[str] = "celu"
     form: ClassVar[str] = "F.celu({x}, {alpha})"
 
-    alpha: Number = 1.0
+    alpha: Annotated[Number, AfterValidator(_not_0)] = 1.0
 
     def value(self, x: Any) -> Any:
         return _relu(x) + self.alpha * (((x - _relu(x)) / self.alpha).exp() - 1)
@@ -140,7 +148,7 @@ class Softplus(Unary):
     name: ClassVar[str] = "softplus"
     form: ClassVar[str] = "F.softplus({x}, {beta})"
 
-    beta: Number = 1.0
+    beta: Annotated[Number, AfterValidator(_not_0)] = 1.0
 
     def value(self, x: Any) -> Any:
         near = self.beta * x <= 20

@@ -17,6 +17,7 @@ from archlang.primitive import (
     Whole,
     axes_of,
     need_axes,
+    need_named,
     register,
 )
 from archlang.primitives.broadcast import dims, index, join, known, need_new, one_axis, placed, refuse
@@ -47,7 +48,7 @@ class Gather(Primitive):
         return tuple(axis for axis in index if axis.name == self.axis or axis.name not in x)
 
     def infer(self, facts: Facts, x: TensorType, index: TensorType) -> TensorType:
-        need_axes(x, [self.axis])
+        need_named(x, [self.axis])
         _need_positions(index)
         join(facts, x.without(self.axis), index.without(self.axis))
         return x.swapped([self.axis], self.own(x, index))
@@ -101,7 +102,7 @@ class Scatter(Primitive):
 
     def infer(self, facts: Facts, x: TensorType, index: TensorType) -> TensorType:
         _need_positions(index)
-        need_axes(x, index.names)
+        need_named(x, index.names)
         join(facts, x, index)
         spent = self.spent(index)
         if not spent:

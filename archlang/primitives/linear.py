@@ -18,7 +18,7 @@ from archlang.primitive import (
     need_axes,
     register,
 )
-from archlang.shapes import Axis, TensorType, promote
+from archlang.shapes import Axis, TensorType
 from archlang.sizes import Size, product
 
 
@@ -120,11 +120,14 @@ class Dot(Primitive):
         on = axes_of(self.on, a)
         need_axes(a, self.on, "a")
         need_axes(b, on, "b")
+        if a.dtype != b.dtype or a.dtype == "bool":
+            advice = f"`cast(b, {a.dtype if a.dtype != 'bool' else 'float'})`"
+            raise OpError("A214", f"`dot` multiplies numbers of one dtype, not {a.dtype} and {b.dtype}", "b", advice)
         for axis in b:
             if axis.name in a and not facts.equal(a.size(axis.name), axis.size):
                 raise OpError("A204", f"axis `{axis.name}` has {a.size(axis.name)} in `a` and {axis.size} in `b`", "b")
         kept = [axis for axis in (*a, *(axis for axis in b if axis.name not in a)) if axis.name not in on]
-        return TensorType(tuple(kept), promote(a.dtype, b.dtype))
+        return TensorType(tuple(kept), a.dtype)
 
     def emit(self, code: Emission, a: Term, b: Term) -> Term:
         letters = {name: chr(ord("a") + i) for i, name in enumerate(dict.fromkeys((*a.order, *b.order)))}

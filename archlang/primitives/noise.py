@@ -94,7 +94,7 @@ class LayerScale(Primitive):
     def emit(self, code: Emission, x: Term) -> Term:
         on = axes_of(self.on, code.inputs[0])
         module = code.module(
-            "LayerScale", *(code.size(code.inputs[0].size(name)) for name in on), init=code.const(self.init)
+            "LayerScale", *(code.size(code.inputs[0].size(name)) for name in on), init=code.const(float(self.init))
         )
         if x.order[-len(on) :] == on:
             return Term(f"{module}({x.code})", x.order)

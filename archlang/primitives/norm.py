@@ -233,6 +233,8 @@ class GroupNorm(Primitive):
     def over(self, x: TensorType) -> tuple[str, ...]:
         """The axes that share statistics beside the channels of a group; there may be none."""
         need_axes(x, [name for name in self.on if name not in ROLES])
+        if "c" in axes_of(self.on, x):
+            raise OpError("A206", f"`{self.name}` always runs over the channels of a group", "on")
         return present(self.on, x, self) if axes_of(self.on, x) else ()
 
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
@@ -356,7 +358,8 @@ class GRN(Primitive):
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
         need_float(x, self)
         need_axes(x, ("c",))
-        present(self.on, x, self)
+        if "c" in present(self.on, x, self):
+            raise OpError("A206", "`grn` compares the channels, and is over other axes", "on")
         return x
 
     def params(self, x: TensorType) -> dict[str, Param]:

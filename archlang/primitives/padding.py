@@ -19,6 +19,7 @@ from archlang.primitive import (
     axes_of,
     describe,
     need_axes,
+    need_named,
     register,
 )
 from archlang.primitives.broadcast import dims
@@ -75,7 +76,7 @@ class Pad(Primitive):
 
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
         names = [name for name, _ in self.amounts.items]
-        need_axes(x, names)
+        need_named(x, names)
         if self.mode not in _MODES:
             raise OpError("A319", f'there is no mode "{self.mode}"', "mode", "zeros, reflect, replicate or circular")
         if self.mode not in ("zeros", "constant") and len(names) > 3:
@@ -154,7 +155,7 @@ class Roll(Primitive):
     shift: Annotated[AxisMap, BeforeValidator(_shifts)]
 
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
-        need_axes(x, [name for name, _ in self.shift.items])
+        need_named(x, [name for name, _ in self.shift.items])
         return x
 
     def emit(self, code: Emission, x: Term) -> Term:

@@ -159,6 +159,8 @@ class _Blocks(Primitive):
     def factors(self, x: TensorType) -> dict[str, int]:
         need_axes(x, ("c",))
         names = slid(self.on, x, self)
+        if "c" in names:
+            raise OpError("A206", f"`{self.name}` is between `c` and the axes of `on`", "on")
         return dict(zip(names, per_axis(self.factor, names, "factor", 1), strict=True))
 
     def parts(self, names: Sequence[str]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from archlang.facts import Facts
 from archlang.named import Named
-from archlang.primitive import AxisName, Emission, Primitive, Term, Types, need_axes, register
+from archlang.primitive import AxisName, Emission, Primitive, Term, Types, need_named, register
 from archlang.shapes import TensorType, axis
 
 
@@ -21,7 +21,7 @@ class SameSegment(Primitive):
     on: AxisName
 
     def infer(self, facts: Facts, doc: TensorType) -> TensorType:
-        need_axes(doc, (self.on,), "doc")
+        need_named(doc, (self.on,), "doc")
         return replace(doc.cast("bool"), axes=(*doc.axes, axis(f"{self.on}_key", doc.size(self.on), "free")))
 
     def emit(self, code: Emission, doc: Term) -> Term:

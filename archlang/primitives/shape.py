@@ -20,6 +20,7 @@ from archlang.primitive import (
     axes_of,
     describe,
     need_axes,
+    need_named,
     register,
 )  # fmt: skip
 from archlang.primitives.broadcast import dims, index, join, known, need_new, one_axis, sequence, spread
@@ -53,7 +54,7 @@ class Rename(Primitive):
 
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
         new = dict(self.names.items)
-        need_axes(x, new)
+        need_named(x, new)
         axes = tuple(Axis(new[a.name], a.size, default_role(new[a.name])) if a.name in new else a for a in x)
         for name in new.values():
             if sum(axis.name == name for axis in axes) > 1:
@@ -249,7 +250,7 @@ class Slice(Primitive):
 
     def bounds(self, x: TensorType) -> tuple[Size, Size, Size]:
         """Start, stop and step from the front."""
-        need_axes(x, [self.axis])
+        need_named(x, [self.axis])
         whole = x.size(self.axis)
         start, stop = (whole + end if isinstance(end, int) and end < 0 else end for end in (self.start, self.stop))
         return 0 if start is None else start, whole if stop is None else stop, 1 if self.step is None else self.step
@@ -297,7 +298,7 @@ class Select(Primitive):
     index: Whole
 
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
-        need_axes(x, [self.axis])
+        need_named(x, [self.axis])
         whole = x.size(self.axis)
         below = Condition("<", self.index, whole)
         above = Condition("<=", -self.index if isinstance(self.index, int) and self.index < 0 else 0, whole)

@@ -15,7 +15,7 @@ from archlang.primitive import (
     Primitive,
     Term,
     Types,
-    need_axes,
+    need_named,
     register,
 )
 from archlang.primitives.sliding import (
@@ -117,8 +117,10 @@ class Fold(Primitive):
         return tuple(found)
 
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
-        need_axes(x, (self.axis,))
+        need_named(x, (self.axis,))
         found = self.windows(x)
+        if any(window.name == self.axis for window in found):
+            raise OpError("A206", f"`{self.axis}` holds the taps, and is no axis of the result", "axis")
         wanted = {
             self.axis: product(window.kernel for window in found),
             **{window.name: window.count for window in found},
