@@ -223,9 +223,10 @@ def test_texts(text: str) -> None:
     '''
     try:
         found, state = run(source, X)
-    except ArchError as failure:
-        assert "\\u" in text or "\\r" in text, failure
-        return
+    except ArchError:
+        if "\\u" in text or "\\r" in text:  # escapes that strings do not have
+            return
+        raise
     assert found.shape == X.shape
     assert state
     module = archlang.loads(source).architecture(settings={"note": text}).module()
