@@ -191,9 +191,15 @@ def test_paths(path: str, code: str, tmp_path: Path) -> None:
     (tmp_path / "long.arch").write_bytes(b"#" * 10_000_000)
     (tmp_path / "net.arch").write_text(f'use "{path}": f\nblock f()(x: [b]) = x\n')
     assert code in outcome(tmp_path / "net.arch")
-    assert "root:" not in subprocess.run(
-        [sys.executable, "-m", "archlang", "check", str(tmp_path / "net.arch")], capture_output=True, text=True, check=False
-    ).stdout
+    assert (
+        "root:"
+        not in subprocess.run(
+            [sys.executable, "-m", "archlang", "check", str(tmp_path / "net.arch")],
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout
+    )
 
 
 @pytest.mark.parametrize("name", ["nothing.arch", ".", "a\0b", "a" * 400, "/dev/null/x"])

@@ -100,27 +100,35 @@ def programs(draw: st.DrawFn) -> str:
 # ---- operations with arguments of about the right kind
 AXES = ["c", "c", "n", "h", "w", "t", "heads", "space", "time", "free", "[h, w]", "[n, c]", "[heads, c]", "b", "new"]
 SMALL_NUMBERS = ["1", "2", "2", "3", "4", "8", "0", "-1", "0.5", "[h = 1, w = 2]", "[n = 2]", "x.c", "x.c / 2"]
-VALUES = {
-    "units": ["4", "8", "x.c", "x.c / 2", "[heads = 2, c = 2]", "[part = 3, c = x.c]", "[c]", "[]"],
-    **dict.fromkeys(("bias", "affine", "descending", "align_corners", "antialias", "interleaved"), ["true", "false"]),
-    **dict.fromkeys(("per_channel", "count_include_pad"), ["true", "false"]),
-    **dict.fromkeys(("init", "init_bias"), ["ones", "zeros", "normal(0.1)", "ones * 2", "eye", "uniform(0, 1)", "xavier_uniform"]),
-    **dict.fromkeys(("eps", "rate", "drop", "momentum", "slope", "alpha", "beta", "low"), ["0", "0.1", "1e-3", "0.5", "1", "-1"]),
-    **dict.fromkeys(("padding", "mode"), ['"same"', '"valid"', '"causal"', '"reflect"', '"circular"', "0", "1", "2", '"bicubic"', '"area"', '"linear"']),
-    **dict.fromkeys(("over",), ["full", "causal", "windows(2)", "grid(2)", "sliding(2)", "windows(2, shift = 1)", "causal & sliding(3)", "windows([h = 2, w = 3])"]),
-    "position": ["relative", "alibi", "rope", "none", "x", "sinusoid"],
-    "score": ["softmax", "sigmoid"],
-    "dtype": ["float32", "float64", "int", "bool", "bfloat16", "complex64"],
-    "pattern": ['"h w -> n"', '"c -> heads c"', '"n -> h w"', '"h -> h p, w -> w q, p q -> n"', '"n c -> c"', '"heads c -> c"', '"c -> "'],
-    "sizes": ["[heads = 2]", "[new = 3, h = 2]"],
-    "names": ["[c = new]", "[n = m, c = k]"],
-    "amounts": ["[n = 1]", "[h = [0, 1], w = [1, 2]]", "[c = 2]", "[t = [2, 0]]"],
-    "shift": ["[n = 1]", "[h = 1, w = -1]", "[c = 3]"],
-    "parts": ["2", "[1, 3]", "4", "[2, 2]"],
-    "index": ["0", "-1", "1", "x.c - 1"],
-}  # fmt: skip
+TEXTS = {  # by the names of fields, for others SMALL_NUMBERS
+    "units": "4 | 8 | x.c | x.c / 2 | [heads = 2, c = 2] | [part = 3, c = x.c] | [c] | []",
+    "bias affine descending align_corners antialias interleaved per_channel count_include_pad": "true | false",
+    "init init_bias": "ones | zeros | normal(0.1) | ones * 2 | eye | uniform(0, 1) | xavier_uniform | kaiming",
+    "eps rate drop momentum slope alpha beta low": "0 | 0.1 | 1e-3 | 0.5 | 1 | -1",
+    "padding": '"same" | "valid" | "causal" | 0 | 1 | 2 | [h = 1, w = 0]',
+    "mode": '"zeros" | "reflect" | "circular" | "replicate" | "bicubic" | "area" | "linear" | "nearest"',
+    "over": "full | causal | windows(2) | grid(2) | sliding(2) | windows(2, shift = 1) | causal & sliding(3)",
+    "position": "relative | alibi | rope | none | x | sinusoid",
+    "score": "softmax | sigmoid",
+    "dtype": "float32 | float64 | int | bool | bfloat16 | complex64",
+    "pattern": '"h w -> n" | "c -> heads c" | "n -> h w" | "h -> h p, w -> w q, p q -> n" | "n c -> c" | "c -> "',
+    "sizes": "[heads = 2] | [new = 3, h = 2] | [n = 2]",
+    "names": "[c = new] | [n = m, c = k] | [h = w]",
+    "amounts": "[n = 1] | [h = [0, 1], w = [1, 2]] | [c = 2] | [t = [2, 0]]",
+    "shift": "[n = 1] | [h = 1, w = -1] | [c = 3]",
+    "parts": "2 | [1, 3] | 4 | [2, 2]",
+    "index": "0 | -1 | 1 | x.c - 1",
+}
+VALUES = {field: values.split(" | ") for fields, values in TEXTS.items() for field in fields.split()}
 TENSORS = ["x", "x", "x", "index", "mask", "x[c = 0]", "(x -> linear(4))", "(x -> rename(c = k))", "2", "0.5", "[x, x]"]
-INPUTS = ["b, n, c = 4", "b, h = 4, w = 6, c = 4", "b, t = 5, c = 4", "b, c = 8", "b, h, w, c = 4", "b, n = 6, heads = 2, c = 4"]
+INPUTS = [
+    "b, n, c = 4",
+    "b, h = 4, w = 6, c = 4",
+    "b, t = 5, c = 4",
+    "b, c = 8",
+    "b, h, w, c = 4",
+    "b, n = 6, heads = 2, c = 4",
+]
 LAYERS = sorted(name for name, cls in CONSTRUCTS.items() if issubclass(cls, Primitive) and cls.inputs)
 
 

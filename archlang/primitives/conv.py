@@ -1,6 +1,6 @@
 """Convolutions over all space and time axes at once: 1-D, 2-D and 3-D are one definition."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from archlang.facts import Condition, Facts
@@ -39,6 +39,12 @@ from archlang.shapes import TensorType
 from archlang.sizes import Size, divide, product
 
 Mode: TypeAlias = Literal["zeros", "reflect", "replicate", "circular"]
+
+
+def need_apart(op: Primitive, found: Iterable[Window]) -> None:
+    """Refuse to slide over the channels, all of which a kernel sees."""
+    if any(window.name == "c" for window in found):
+        raise OpError("A206", f"`{op.name}` slides over other axes than `c`", "on")
 
 
 def need_groups(op: Primitive, facts: Facts, groups: Size, units: Size, c: Size) -> None:
@@ -99,6 +105,7 @@ class Conv(Primitive):
         need_axes(x, ("c",))
         need_float(x, self)
         found = windows(self, x)
+        need_apart(self, found)
         sizes = slide(self, facts, found)
         need_groups(self, facts, self.groups, self.units, x.size("c"))
         self._need_source(facts, found)

@@ -19,7 +19,7 @@ from archlang.primitive import (
     need_axes,
     register,
 )
-from archlang.primitives.conv import contract, need_groups
+from archlang.primitives.conv import contract, need_apart, need_groups
 from archlang.primitives.sliding import (
     Padding,
     Window,
@@ -94,6 +94,7 @@ class ConvTranspose(Primitive):
         need_axes(x, ("c",))
         need_float(x, self)
         found = self.windows(x)
+        need_apart(self, found)
         need_groups(self, facts, self.groups, self.units, x.size("c"))
         sizes = {window.name: self._size(window) for window in found}
         for window in found:
