@@ -245,6 +245,33 @@ def test_unbroken_programs_run(text: str) -> None:
         run(program.architecture(model, settings=SMALL.get(model)))
 
 
+FOUND = {  # what the fuzzers found, as small as it gets
+    "a product is not tight": "b, n = 6, heads = 2, c = 4 | y = x -> softmax(on = [n, c]) -> quick_gelu -> quick_gelu",
+    "an index among the channels": "b, n = 4, c = 8 | y = x -> group_norm(2, on = c)",
+    "channels among the axes": "b, n = 4, c = 8 | y = x -> depthwise(3, on = c)",
+    "channels and axes": "b, n = 4, c = 8 | y = x -> depth_to_space(2, on = c)",
+    "a role for a name": "b, n = 4, c = 8 | y = x -> slice(axis = space)",
+    "a whole scale": "b, n = 4, c = 8 | y = x -> layer_scale(init = 3)",
+    "part of a position": "b, n = 4, c = 8 | y = x -> roll([n = 0.5])",
+    "a map of nothing": "b, n = 4, c = 8 | y = x -> expand(sizes = 1)",
+    "a table without rows": "b, n = 4, c = 8 | y = argmax(x, on = c) -> embedding(-1, 4)",
+    "a width of nothing": "b, n = 4, c = 8 | y = x -> linear(2, init = trunc_normal(0))",
+    "one position": "b, n = 1, c = 8 | y = x -> instance_norm",
+    "taps among the axes": "b, n = 4, c = 8 | y = x -> fold(8, 1, axis = n, on = n)",
+    "a second axis": "b, heads = 2, c = 8 | y = x -> linear([c = 4], on = heads)",
+    "a loop for nothing": "b, c = 8 | y = x\n  repeat 2 as layers { z = x -> linear(8) }",
+    "dtypes that do not meet": "b, n = 4, c = 8 | y = x -> cast(float64) -> layer_norm",
+    "a dtype that is none": "b, n = 4, c = 8 | y = x -> cast(floaty)",
+    "a deviation of nothing": "b, c = 8 | y = x -> celu(0)",
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_found_before(name: str) -> None:
+    axes, line = FOUND[name].split(" | ")
+    check(f"model net {{\n  input x: [{axes}]\n  {line}\n  output out = y\n}}\n")
+
+
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
 
 

@@ -244,6 +244,7 @@ def apply(cx: Context, layer: Layer, more: dict[str, Given], span: Span) -> Any:
     places = {name: given.span for name, given in {**hypers, **inputs}.items()}
     values = add(cx, op, pairs, span, places, made=span if layer.span in span else layer.span)
     if params := cx.frame.graph.params(cx.frame.graph.producer(values[0])):
+        check_working(layer.name, pairs, span)
         cx.frame.graph.label(values[0], weights_label(cx, layer, params, span))
     return values if len(values) > 1 else values[0]
 
@@ -408,6 +409,15 @@ def _maker(value: Value, axis: str) -> Node:
 
 
 # ---- weights
+def check_working(name: str, pairs: Sequence[tuple[str, Value]], span: Span) -> None:
+    """Weights are of the working type, and PyTorch multiplies them with no other; `float32` may be that."""
+    for _, value in pairs:
+        if value.type.dtype in ("float16", "bfloat16", "float64") or value.type.dtype.startswith("complex"):
+            title = f"the weights of `{name}` are of the working type, and this is {value.type.dtype}"
+            made = value.graph.producer(value).span
+            raise error("A214", title, span, Label(made, f"{value.type.dtype} here"), help="`cast(x, float)` before it")
+
+
 def check_fixed(params: Mapping[str, Param], span: Span) -> None:
     """A weight exists before any input does, so its sizes are numbers."""
     for leaf, param in params.items():

@@ -28,7 +28,7 @@ class Unary(Primitive):
             x = code.bind(x, "x")
         text = x.safe if "{x}" in self.form.replace("({x}", "") else x.code
         values = {name: code.const(getattr(self, name)) for name in type(self).model_fields}
-        return Term(self.form.format(x=text, **values), x.order, self.form.endswith(")"))
+        return Term(self.form.format(x=text, **values), x.order, self.form[-1] == ")" and self.form[0] != "{")
 
     def reference(self, types: Types, x: Named) -> Named:
         return x.map(self.value)

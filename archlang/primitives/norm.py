@@ -288,6 +288,8 @@ class InstanceNorm(Primitive):
         need_float(x, self)
         need_axes(x, ("c",))
         on = slid(self.on, x, self)
+        if "c" in on:
+            raise OpError("A206", "`instance_norm` keeps the channels apart", "on")
         positions = product(x.size(name) for name in on)
         if not facts.require(Condition("<=", 2, positions), "`instance_norm` over one position is 0"):
             raise OpError("A204", f"`instance_norm` over {', '.join(on)} of size {positions} would be 0", "x")
