@@ -229,6 +229,7 @@ def test_compiles_as_one_graph(toy: Toy):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # the compiler's own
 @toys
 def test_compiles_to_kernels(toy: Toy):
     compiles(toy, "inductor")
