@@ -229,11 +229,11 @@ def free_sizes(network: Architecture) -> dict[str, Size] | None:
 def small(network: Architecture, sizes: Mapping[str, Size]) -> bool:
     cost = network.cost
     figures = (cost.params * 30, cost.macs, cost.activation_bytes)
-    return all(substitute(figure, sizes) <= 5_000_000 for figure in figures)
+    return all(int(str(substitute(figure, sizes))) <= 5_000_000 for figure in figures)
 
 
 def example(type_: Any, sizes: Mapping[str, Size]) -> torch.Tensor:
-    shape = [substitute(axis.size, sizes) for axis in type_]
+    shape = [int(str(substitute(axis.size, sizes))) for axis in type_]
     kinds = {"bool": torch.bool, "float": torch.float32, "int": torch.int64, "segments": torch.int64}
     return torch.zeros(shape, dtype=kinds.get(type_.dtype) or getattr(torch, type_.dtype))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from archlang import syntax
 from archlang.diagnostics import Label, error
-from archlang.elaborate import calls, signatures, statements
+from archlang.elaborate import calls, signatures, statements, weights
 from archlang.elaborate.arguments import read
 from archlang.elaborate.context import Context
 from archlang.elaborate.files import Module, refuse_taken
@@ -153,7 +153,7 @@ def _nest(
     _describe(nested.frame.graph, layer)
     shared = layer.weights is not None  # only then is it asked whether the weights are the same
     params = {path: param for path, param, _ in nested.frame.graph.weights()} if shared else {}
-    label = calls.weights_label(cx, layer, params, span)
+    label = weights.weights_label(cx, layer, params, span)
     ports = [(name, given.value) for name, given in inputs.items() if isinstance(given.value, Value)]
     return call(cx, nested, ports, label, span)
 

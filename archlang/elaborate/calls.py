@@ -1,28 +1,27 @@
 """Calls: arguments to layers, layers to tensors."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from archlang import syntax
-from archlang.diagnostics import ArchError, Label, error, suggest
-from archlang.elaborate import blocks, expressions
+from archlang.diagnostics import ArchError, Label, error
+from archlang.elaborate import blocks, expressions, weights
 from archlang.elaborate.arguments import NUMBERS, PER_NAME, bind, missing, slots
 from archlang.elaborate.context import Context
-from archlang.elaborate.frame import Frame
 from archlang.elaborate.limits import MAX_LAYER, MAX_SIZE
 from archlang.elaborate.operators import BUILTINS, builtin
-from archlang.elaborate.values import AxisName, BlockDef, Given, Layer, Weights, is_number, kind_of, leaves, show
-from archlang.ir import Node, Value, WeightOf
-from archlang.primitive import Construct, OpError, Param, Primitive
+from archlang.elaborate.origins import explain
+from archlang.elaborate.values import AxisName, BlockDef, Given, Layer, is_number, kind_of, leaves, show
+from archlang.ir import Value
+from archlang.primitive import Construct, OpError, Primitive
 from archlang.primitives import CONSTRUCTS
 from archlang.primitives.init import Init, Positions
 from archlang.primitives.init import apply as apply_init
-from archlang.shapes import TensorType, axis
-from archlang.sizes import Poly
-from archlang.source import BUILTIN, Span
+from archlang.shapes import TensorType
+from archlang.source import Span
 
 As = tuple[str, Span] | None  # the label of `as`
 
@@ -244,8 +243,8 @@ def apply(cx: Context, layer: Layer, more: dict[str, Given], span: Span) -> Any:
     places = {name: given.span for name, given in {**hypers, **inputs}.items()}
     values = add(cx, op, pairs, span, places, made=span if layer.span in span else layer.span)
     if params := cx.frame.graph.params(cx.frame.graph.producer(values[0])):
-        check_working(layer.name, pairs, span)
-        cx.frame.graph.label(values[0], weights_label(cx, layer, params, span))
+        weights.check_working(layer.name, pairs, span)
+        cx.frame.graph.label(values[0], weights.weights_label(cx, layer, params, span))
     return values if len(values) > 1 else values[0]
 
 
@@ -347,146 +346,3 @@ def _check_type(op: Primitive, type_: TensorType) -> None:
             if made.size < 1:
                 raise OpError("A216", f"`{op.name}` makes an axis `{made.name}` of size {made.size}")
             raise OpError("A815", f"`{op.name}` makes an axis `{made.name}` of more than {MAX_SIZE:,} positions")
-
-
-def explain(
-    failure: OpError, operands: Sequence[tuple[str, Value]], span: Span, places: Mapping[str, Span]
-) -> ArchError:
-    """The diagnostic of a refused operation: the place to blame first, then where what it says was made."""
-    about = failure.about or ""
-    what = {"A210": _role, "A214": _dtype}.get(failure.code) or (
-        _size if any(about in value.type for _, value in operands) else _type
-    )
-    whole = what not in (_role, _size)  # about all of a value, not one of its axes
-    named = [(_called(argument, value, places), value) for argument, value in operands if whole or about in value.type]
-    place = places.get("on" if failure.code == "A205" and "on" in places else about) or places.get("", span)
-    labels = [Label(place, "" if whole else _compared(named, about, what))]
-    for name, value in named:
-        made = value.graph.producer(value) if whole else _maker(value, about)
-        if made.span != BUILTIN and all(label.span != made.span for label in labels):
-            labels.append(Label(made.span, f"{f'`{name}` is ' if whole else ''}{what(value, about)} here"))
-    return error(failure.code, str(failure), *labels, help=failure.help)
-
-
-def _size(value: Value, axis: str) -> str:
-    return f"{axis} = {value.type.size(axis)}"
-
-
-def _role(value: Value, axis: str) -> str:
-    return f"{axis}: {value.type[axis].role}"
-
-
-def _type(value: Value, axis: str) -> str:
-    return str(value.type)
-
-
-def _dtype(value: Value, axis: str) -> str:
-    return value.type.dtype
-
-
-def _compared(named: Sequence[tuple[str, Value]], axis: str, what: Callable[[Value, str], str]) -> str:
-    """What two operands that do not agree have: `x` has c = 64, `y` has c = 96."""
-    said = {what(value, axis): f"`{name}` has {what(value, axis)}" for name, value in reversed(named)}
-    return ", ".join(reversed(said.values())) if len(said) > 1 else ""
-
-
-def _called(argument: str, value: Value, places: Mapping[str, Span]) -> str:
-    """An operand in the user's words: its name, or its text where that is short."""
-    text = places[argument].text if argument in places else ""
-    if text.isidentifier() or (argument in ("a", "b") and 0 < len(text) <= 40 and "\n" not in text):
-        return text
-    return value.graph.name_of(value) or argument.partition(".")[0]
-
-
-def _maker(value: Value, axis: str) -> Node:
-    """The operation that gave an axis its size and role: what came after it only passed them on."""
-    node = value.graph.producer(value)
-    while True:
-        passed = [v for _, v in value.graph.operands(node) if axis in v.type and v.type[axis] == value.type[axis]]
-        if not passed:
-            return node
-        node = value.graph.producer(passed[0])
-
-
-# ---- weights
-def check_working(name: str, pairs: Sequence[tuple[str, Value]], span: Span) -> None:
-    """Weights are of the working type, and PyTorch multiplies them with no other; `float32` may be that."""
-    for _, value in pairs:
-        if value.type.dtype in ("float16", "bfloat16", "float64") or value.type.dtype.startswith("complex"):
-            title = f"the weights of `{name}` are of the working type, and this is {value.type.dtype}"
-            made = value.graph.producer(value).span
-            raise error("A214", title, span, Label(made, f"{value.type.dtype} here"), help="`cast(x, float)` before it")
-
-
-def check_fixed(params: Mapping[str, Param], span: Span) -> None:
-    """A weight exists before any input does, so its sizes are numbers."""
-    for leaf, param in params.items():
-        if free := [name for name, size in zip(param.names, param.shape, strict=True) if isinstance(size, Poly)]:
-            title = f"the weight `{leaf}` would have the free size {param.shape[param.names.index(free[0])]}"
-            raise error("A220", title, span, help="give the axis a size where the model declares its input")
-        if any(isinstance(size, int) and size < 1 for size in param.shape):
-            shape = ", ".join(map(str, param.shape))
-            raise error("A216", f"the weight `{leaf}` would have the sizes [{shape}]", span)
-
-
-def weights_label(cx: Context, layer: Layer, params: dict[str, Param], span: Span) -> str:
-    """The label of a layer's weights in the graph at hand; a shared layer claims it once, where it was bound."""
-    check_fixed(params, span)
-    if layer.weights is None:
-        return cx.frame.claim(layer.label or layer.name, layer)
-    shared = layer.weights
-    if shared.instance is None:
-        shared.instance = shared.home.claim(shared.name, layer)
-        shared.params = params
-    elif dict(shared.params) != dict(params):
-        raise error(
-            "A704",
-            f"`{shared.name}` is one layer, and its inputs here need other weights",
-            Label(span, f"needs {_shapes(params)}"),
-            Label(layer.span, f"has {_shapes(dict(shared.params))}"),
-            help="write the layer again for weights of its own",
-        )
-    return cx.frame.reach(shared)
-
-
-def _shapes(params: dict[str, Param]) -> str:
-    return (
-        ", ".join(f"{leaf or 'weight'} [{', '.join(map(str, param.shape))}]" for leaf, param in params.items())
-        or "none"
-    )
-
-
-def weight(cx: Context, layer: Layer, leaf: str, span: Span) -> Value:
-    """`embed.weight`: a weight of a layer that has been applied, as a tensor."""
-    shared = layer.weights
-    if shared is None or shared.instance is None:
-        raise error(
-            "A709",
-            "the weights of a layer are there once it has a name and was applied",
-            span,
-            help="bind it with `=` and apply it first",
-        )
-    if leaf not in shared.params:
-        raise error("A107", f"`{shared.name}` has no weight `{leaf}`", span, help=suggest(leaf, shared.params))
-    param = shared.params[leaf]
-    type_ = TensorType(
-        tuple(axis(name, size) for name, size in zip(param.names, param.shape, strict=True)), param.dtype
-    )
-    (value,) = cx.frame.graph.add(WeightOf(leaf=leaf, type=type_), span=span, label=cx.frame.reach(shared))
-    return value
-
-
-def share(value: Any, name: str, frame: Frame) -> Any:
-    """What `name = layer` binds: the layer with weights of that name, shared wherever the name is used."""
-    if isinstance(value, Layer) and value.weights is None:
-        return Layer(
-            value.target,
-            value.span,
-            value.hypers,
-            value.inputs,
-            value.stages,
-            value.label,
-            Weights(value.label or name, frame),
-            value.loop,
-        )
-    return value

@@ -6,13 +6,13 @@ from itertools import pairwise
 from typing import Any
 
 from archlang import syntax
-from archlang.diagnostics import ArchError, Label, error, suggest
-from archlang.elaborate import calls
+from archlang.diagnostics import ArchError, error, suggest
+from archlang.elaborate import arithmetic, calls, subscripts, weights
 from archlang.elaborate.context import Context
 from archlang.elaborate.files import refuse_taken
 from archlang.elaborate.hints import missing
 from archlang.elaborate.limits import check_length
-from archlang.elaborate.operators import BUILTINS, CONSTANTS, arithmetic, both, compare
+from archlang.elaborate.operators import BUILTINS, CONSTANTS
 from archlang.elaborate.scope import Scope
 from archlang.elaborate.values import (
     UNKNOWN,
@@ -31,9 +31,7 @@ from archlang.elaborate.values import (
 from archlang.ir import Value
 from archlang.primitive import AxisMap, Construct
 from archlang.primitives import CONSTRUCTS
-from archlang.primitives.init import Init
-from archlang.primitives.init import combine as combine_init
-from archlang.shapes import TensorType, axis
+from archlang.shapes import axis
 from archlang.sizes import Poly, fraction
 from archlang.source import Span
 
@@ -202,110 +200,7 @@ def _define(cx: Context, item: syntax.Name | syntax.Pattern, value: Any) -> None
         cx.scope.define(item.id, value, item.span, "loop variable")
 
 
-# ---- operators
-def _unary(cx: Context, expr: syntax.Unary) -> Any:
-    value = evaluate(cx, expr.operand)
-    if expr.op == "not":
-        if isinstance(value, Value):
-            return calls.operation(cx, "logical_not", [("x", value)], {}, expr.span)
-        return not truth(cx, expr.operand)
-    if isinstance(value, Value):
-        return calls.operation(cx, "neg", [("x", value)], {}, expr.span)
-    if isinstance(value, Init):
-        return combine_init("*", -1, value)
-    if not is_number(value):
-        raise error("A303", f"`-` takes a number or a tensor, not a {kind_of(value)}", expr.operand.span)
-    return -value
-
-
-OPERATORS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "//": "floordiv", "%": "mod", "**": "pow"}
-COMPARISONS = {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
-
-
-def _binary(cx: Context, expr: syntax.Binary) -> Any:
-    if expr.op in ("and", "or"):
-        return _logic(cx, expr)
-    left, right = evaluate(cx, expr.left), evaluate(cx, expr.right)
-    if isinstance(left, Value) or isinstance(right, Value):
-        return _tensor_binary(cx, expr, left, right)
-    if is_number(left) and is_number(right):
-        return compare(expr.op, left, right, expr.span) if expr.op in COMPARISONS else _number_binary(expr, left, right)
-    inits = isinstance(left, Init) or isinstance(right, Init)
-    if inits and expr.op in OPERATORS and all(isinstance(value, Init) or is_number(value) for value in (left, right)):
-        return combine_init(expr.op, left, right)
-    if expr.op in ("==", "!="):
-        return (left == right) == (expr.op == "==")
-    return _other_binary(expr, left, right)
-
-
-def _number_binary(expr: syntax.Binary, left: Any, right: Any) -> Any:
-    if expr.op not in OPERATORS:
-        raise error("A303", f"`{expr.op}` does not work on numbers", expr.span)
-    return arithmetic(expr.op, left, right, expr.span)
-
-
-def _other_binary(expr: syntax.Binary, left: Any, right: Any) -> Any:
-    if expr.op == "+" and isinstance(left, tuple) and isinstance(right, tuple):
-        check_length(weigh(left) + weigh(right), expr.span)
-        return left + right
-    if expr.op == "*" and isinstance(left, tuple) and isinstance(right, int):
-        check_length(weigh(left) * right, expr.span)
-        return left * right
-    if expr.op == "+" and isinstance(left, str) and isinstance(right, str):
-        check_length(len(left) + len(right), expr.span)
-        return left + right
-    if expr.op == "in" and isinstance(right, tuple):
-        return left in right
-    if expr.op == "&" and hasattr(left, "meet") and hasattr(right, "meet"):
-        return left.meet(right)
-    help = "apply the layer first: `(x -> f) + y`" if isinstance(left, Layer) or isinstance(right, Layer) else None
-    raise error(
-        "A701" if help else "A303",
-        f"`{expr.op}` does not work on a {kind_of(left)} and a {kind_of(right)}",
-        Label(expr.left.span, f"a {kind_of(left)}"),
-        Label(expr.right.span, f"a {kind_of(right)}"),
-        help=help,
-    )
-
-
-def _tensor_binary(cx: Context, expr: syntax.Binary, left: Any, right: Any) -> Any:
-    name = {**OPERATORS, **COMPARISONS}.get(expr.op)
-    if name is None or not all(isinstance(value, Value) or is_number(value) for value in (left, right)):
-        if expr.op in ("==", "!=") and None in (left, right):
-            return expr.op == "!="  # a tensor is not none
-        return _other_binary(expr, left, right)
-    fields = {side: value for side, value in (("left", left), ("right", right)) if not isinstance(value, Value)}
-    pairs = [(port, value) for port, value in (("a", left), ("b", right)) if isinstance(value, Value)]
-    return calls.operation(cx, name, pairs, fields, expr.span, _places(expr))
-
-
-def _places(expr: syntax.Binary) -> dict[str, Span]:
-    """Where the operands and the sign of an operator stand."""
-    left, right = expr.left.span, expr.right.span
-    sign = left.source.text.find(expr.op, left.end, right.start)
-    at = Span(left.source, sign, sign + len(expr.op)) if sign >= 0 else expr.span
-    return {"a": left, "b": right, "": at}
-
-
-def _logic(cx: Context, expr: syntax.Binary) -> Any:
-    left = evaluate(cx, expr.left)
-    if isinstance(left, bool) and left == (expr.op == "or"):
-        return left
-    right = evaluate(cx, expr.right)
-    if isinstance(left, Value) and isinstance(right, Value):
-        pairs = [("a", left), ("b", right)]
-        return calls.operation(cx, f"logical_{expr.op}", pairs, {}, expr.span, _places(expr))
-    if isinstance(left, Conditions) or isinstance(right, Conditions):
-        if expr.op == "and" or right is True:
-            return both(left, right, expr.span) if expr.op == "and" else True
-        if left is False or right is False:
-            return left if right is False else right
-        raise error("A309", f"`{expr.span.text}` depends on a free size", expr.span)
-    if not isinstance(left, bool) or not isinstance(right, bool):
-        raise error("A303", f"`{expr.op}` takes truth values, not a {kind_of(left)} and a {kind_of(right)}", expr.span)
-    return right
-
-
+# ---- choices
 def _if_else(cx: Context, expr: syntax.IfElse) -> Any:
     return evaluate(cx, expr.then if truth(cx, expr.condition) else expr.otherwise)
 
@@ -373,78 +268,8 @@ def _attribute(cx: Context, expr: syntax.Attribute) -> Any:
             )
         return value.type.size(expr.name)
     if isinstance(value, Layer):
-        return calls.weight(cx, value, expr.name, expr.span)
+        return weights.weight(cx, value, expr.name, expr.span)
     raise error("A107", f"a {kind_of(value)} has no `.{expr.name}`", expr.span)
-
-
-# ---- subscripts
-def _index(cx: Context, expr: syntax.Index) -> Any:
-    value = evaluate(cx, expr.value)
-    for subscript in expr.subscripts:
-        if isinstance(value, Value):
-            value = _on_axis(cx, value, subscript)
-        elif isinstance(value, tuple):
-            value = _of_list(cx, value, subscript)
-        elif (
-            isinstance(value, AxisMap)
-            and isinstance(subscript.value, syntax.Name)
-            and subscript.value.id in dict(value.items)
-        ):
-            value = value[subscript.value.id]
-        else:
-            raise error("A312", f"a {kind_of(value)} cannot be indexed", expr.value.span)
-    return value
-
-
-def _of_list(cx: Context, value: tuple[Any, ...], subscript: syntax.Subscript) -> Any:
-    if subscript.axis is not None:
-        raise error("A312", "a list has no axes", subscript.span, help="index it by position: `a[0]`")
-    if isinstance(subscript.value, syntax.Slice):
-        return value[_slice(cx, subscript.value)]
-    at = whole(cx, subscript.value)
-    if not isinstance(at, int) or not -len(value) <= at < len(value):
-        raise error("A312", f"there is no item {at} in a list of {len(value)}", subscript.span)
-    return fresh(value[at])
-
-
-def _first_axis(type_: TensorType) -> str:
-    """The axis that an index most likely means."""
-    return next((axis.name for axis in type_ if axis.role != "batch"), "b")
-
-
-def _slice(cx: Context, part: syntax.Slice) -> slice:
-    bounds = [None if bound is None else whole(cx, bound) for bound in (part.start, part.stop, part.step)]
-    if bounds[2] == 0:
-        raise error("A312", "a step of zero", part.span)
-    return slice(*bounds)
-
-
-def _on_axis(cx: Context, value: Value, subscript: syntax.Subscript) -> Any:
-    if subscript.axis is None:
-        raise error(
-            "A211",
-            "axes are found by name",
-            subscript.span,
-            help=f"write `[{_first_axis(value.type)} = {subscript.span.text}]`",
-        )
-    if subscript.axis not in value.type:
-        raise error(
-            "A205",
-            f"there is no axis `{subscript.axis}` in {value.type}",
-            subscript.span,
-            help=suggest(subscript.axis, value.type.names),
-        )
-    if isinstance(subscript.value, syntax.Slice):
-        part = _slice(cx, subscript.value)
-        fields = {"axis": subscript.axis, "start": part.start, "stop": part.stop, "step": part.step}
-        return calls.operation(
-            cx, "slice", [("x", value)], {k: v for k, v in fields.items() if v is not None}, subscript.span
-        )
-    at = evaluate(cx, subscript.value)
-    if isinstance(at, Value):
-        return calls.operation(cx, "gather", [("x", value), ("index", at)], {"axis": subscript.axis}, subscript.span)
-    index = as_whole(cx, at, subscript.value) if is_number(at) else at
-    return calls.operation(cx, "select", [("x", value)], {"axis": subscript.axis, "index": index}, subscript.span)
 
 
 # ---- arguments whose reading depends on what takes them
@@ -498,10 +323,10 @@ _FORMS: dict[type, Callable[[Context, Any], Any]] = {
     syntax.List: _list,
     syntax.Comprehension: _comprehension,
     syntax.Call: _call,
-    syntax.Index: _index,
+    syntax.Index: lambda cx, expr: subscripts.index(cx, expr),
     syntax.Attribute: _attribute,
-    syntax.Unary: _unary,
-    syntax.Binary: _binary,
+    syntax.Unary: lambda cx, expr: arithmetic.unary(cx, expr),
+    syntax.Binary: lambda cx, expr: arithmetic.binary(cx, expr),
     syntax.IfElse: _if_else,
     syntax.Pipe: _pipe,
     syntax.Named: _named,

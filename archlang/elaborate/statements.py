@@ -6,7 +6,7 @@ from typing import Any
 
 from archlang import syntax
 from archlang.diagnostics import ArchError, Label, error
-from archlang.elaborate import blocks, calls, expressions, signatures
+from archlang.elaborate import blocks, expressions, signatures, weights
 from archlang.elaborate.context import Context
 from archlang.elaborate.files import refuse_taken
 from archlang.elaborate.frame import Frame
@@ -94,7 +94,7 @@ def _bind(cx: Context, statement: syntax.Bind) -> None:
 def bind_name(cx: Context, name: str, value: Any, span: Span) -> None:
     """`name = value`; a layer gets weights of that name."""
     refuse_taken(cx.module, name, span)
-    value = calls.share(value, name, cx.frame)
+    value = weights.share(value, name, cx.frame)
     if isinstance(value, Value) and value.graph is cx.frame.graph:
         cx.frame.graph.rename(value, name)
     cx.scope.bind(name, value, span)
@@ -130,7 +130,7 @@ def _declare(cx: Context, statement: syntax.Declare) -> None:
     if init is not None and statement.value is not None:
         _check_start(init, type_, statement.value.span)
     op = Parameter(type=type_, init=init, buffer=statement.word == "buffer")
-    calls.check_fixed({statement.port.name: op.params()[""]}, statement.span)
+    weights.check_fixed({statement.port.name: op.params()[""]}, statement.span)
     label = cx.frame.claim_name(statement.port.name, statement.span)
     (value,) = cx.frame.graph.add(op, span=statement.span, label=label, name=statement.port.name)
     cx.scope.define(statement.port.name, value, statement.port.span, "weight")
