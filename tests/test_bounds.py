@@ -64,6 +64,16 @@ PROGRAMS = {
     "list of lists": (model("  a = [[0] * 1000000] * 1000000"), ["A813"]),
     "list that doubles": (model("  a = [1]\n  repeat 64 { a = a + a }"), ["A813"]),
     "list that holds itself twice": (model("  a = [1]\n  repeat 64 { a = [a, a] }"), ["A813"]),
+    "list in a list": (model("  a = [1]\n  repeat 60000 { a = [a] }"), ["A802"]),
+    "zip of a zip": (model("  a = [1]\n  repeat 60000 { a = zip(a) }"), ["A802"]),
+    "recipe of a recipe": (
+        model("  g = relu\n  repeat 60000 { g = f(g) }", "x -> g", "block f(g: layer)(x: [b, c]) = x -> g"),
+        ["A813"],
+    ),
+    "wrong map": (
+        model("  checkpoint t {\n" + "\n".join(f'    linear[{i}] = "x"' for i in range(5_000)) + "\n  }"),
+        ["A602"],
+    ),
     "string that doubles": (model('  a = "ab"\n  repeat 64 { a = a + a }'), ["A813"]),
     "range": (model("  a = range(10 ** 12)"), ["A813"]),
     "linspace": (model("  a = linspace(0, 1, 10 ** 12)"), ["A813"]),
@@ -119,7 +129,10 @@ PROGRAMS = {
     "mistakes": (model("\n".join(f"  y{i} = unknown{i}" for i in range(5_000))), ["A101"]),
     "spaces": (model(" " * 300_000), []),
 }  # fmt: skip
-CODE = {"variants": "archlang.load(sys.argv[1])"}
+CODE = {
+    "variants": "archlang.load(sys.argv[1])",
+    "wrong map": "archlang.load(sys.argv[1]).architecture().map('t')",
+}
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -29,6 +29,7 @@ from archlang.diagnostics import ArchError, Collector, Label, error, suggest
 from archlang.elaborate import expressions
 from archlang.elaborate.context import Context, Session
 from archlang.elaborate.frame import Frame
+from archlang.elaborate.limits import MAX_MISTAKES, too_many_mistakes
 from archlang.elaborate.models import Elaborated
 from archlang.elaborate.scope import Scope
 from archlang.ir import Graph
@@ -78,6 +79,8 @@ class _Compiler:
         for entry in declared.entries:
             with collector.catch():
                 self.entry(entry)
+            if len(collector.errors) >= MAX_MISTAKES:
+                raise ArchError(*collector.found, *too_many_mistakes(entry.span).diagnostics)
         if not collector.errors and (left := [key for key in self.weights if key not in self.found]):
             title = f"the map `{declared.name}` leaves out {some(left)}"
             collector.add(

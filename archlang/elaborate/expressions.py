@@ -11,7 +11,6 @@ from archlang.elaborate import arithmetic, calls, subscripts, weights
 from archlang.elaborate.context import Context
 from archlang.elaborate.files import refuse_taken
 from archlang.elaborate.hints import missing
-from archlang.elaborate.limits import check_length
 from archlang.elaborate.operators import BUILTINS, CONSTANTS
 from archlang.elaborate.scope import Scope
 from archlang.elaborate.values import (
@@ -21,12 +20,12 @@ from archlang.elaborate.values import (
     Conditions,
     Layer,
     Unknown,
+    bounded,
     fresh,
     is_number,
     kind_of,
     leaves,
     show,
-    weigh,
 )
 from archlang.ir import Value
 from archlang.primitive import AxisMap, Construct
@@ -148,8 +147,7 @@ def _list(cx: Context, expr: syntax.List) -> Any:
     if any(item.name is not None for item in expr.items):
         return AxisMap(tuple(_axis_item(cx, item) for item in expr.items))
     values = tuple(evaluate(cx, item.value) for item in expr.items)
-    check_length(weigh(values), expr.span)
-    return values
+    return bounded(values, expr.span)
 
 
 def _axis_item(cx: Context, item: syntax.Argument) -> tuple[str, Any]:
@@ -167,8 +165,7 @@ def _comprehension(cx: Context, expr: syntax.Comprehension) -> Any:
         inner = cx.inner(scope=Scope(cx.scope))
         unpack(inner, expr.targets, item)
         values.append(evaluate(inner, expr.value))
-    check_length(weigh(tuple(values)), expr.span)
-    return tuple(values)
+    return bounded(tuple(values), expr.span)
 
 
 def items(cx: Context, expr: syntax.Expr) -> tuple[Any, ...]:

@@ -8,14 +8,15 @@ from archlang.diagnostics import ArchError, error
 from archlang.sizes import Poly
 from archlang.source import Span
 
-FREE_STEPS = 200_000
+FREE_STEPS = 100_000
 STEPS_PER_NODE = 100
 MAX_NODES = 1_000_000
 MAX_INLINED = 2_000
 MAX_DEPTH = 64
 MAX_LOOP = 1_000_000
 MAX_LIST = 100_000
-MAX_LAYER = 10_000
+MAX_NESTED = 100
+MAX_LAYER = 2_000
 MAX_PORTS = 1_000
 MAX_MISTAKES = 100
 MAX_TERMS = 64

@@ -9,7 +9,7 @@ from typing import Any
 from archlang import sizes
 from archlang.diagnostics import ArchError, Label, error
 from archlang.elaborate.limits import MAX_BITS, check_length, check_number
-from archlang.elaborate.values import Conditions, Number, is_number, kind_of, show
+from archlang.elaborate.values import Conditions, Number, bounded, is_number, kind_of, show
 from archlang.facts import Condition, decide, equation
 from archlang.sizes import Poly
 from archlang.source import Span
@@ -90,7 +90,8 @@ def both(a: Any, b: Any, span: Span) -> Any:
 def builtin(name: str, arguments: list[Any], span: Span) -> Any:
     """A compile-time function; raises A301 for a wrong count of arguments and A303 for a wrong kind."""
     try:
-        return plain(BUILTINS[name](*arguments))
+        value = plain(BUILTINS[name](*arguments))
+        return bounded(value, span) if isinstance(value, tuple) else value
     except ArchError as failure:
         raise ArchError(*(replace(d, labels=(Label(span),)) for d in failure.diagnostics)) from None
     except ZeroDivisionError:

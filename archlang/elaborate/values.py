@@ -8,6 +8,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from archlang import syntax
+from archlang.diagnostics import error
+from archlang.elaborate.limits import MAX_NESTED, check_length
 from archlang.facts import Condition
 from archlang.ir import Value
 from archlang.primitive import AxisMap, Construct, Param, Primitive
@@ -148,6 +150,18 @@ def weigh(value: Any) -> int:
     if isinstance(value, tuple):
         return sum(map(weigh, value)) + 1
     return value.size if isinstance(value, Layer) else 1
+
+
+def bounded(items: tuple[Any, ...], span: Span) -> tuple[Any, ...]:
+    """The list, unless it holds too much or nests too deeply."""
+    check_length(weigh(items), span)
+    if _depth(items) > MAX_NESTED:
+        raise error("A802", f"lists nest deeper than {MAX_NESTED} levels", span)
+    return items
+
+
+def _depth(value: Any) -> int:
+    return 1 + max(map(_depth, value), default=0) if isinstance(value, tuple) else 0
 
 
 def is_number(value: Any) -> bool:
