@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,76 +16,19 @@ import archlang
 from archlang.emit.torch import emit
 from archlang.sizes import substitute
 from archlang.testing.networks import check_network, random_inputs
+from tests.toys import Toy, all_toys, foundation
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 GOLDEN = Path(__file__).parent / "golden/examples"
 
 
-@dataclass(frozen=True)
-class Toy:
-    """A model of an example with settings that make it small, and free sizes to run it at."""
-
-    name: str
-    file: str
-    model: str
-    variant: str | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
-    sizes: tuple[dict[str, int], ...] = ({"b": 2}, {"b": 3}, {"b": 5})
-
-    @property
-    def network(self) -> Any:
-        return network(self.name)
-
-
-TOYS = [
-    Toy(
-        "maxvit",
-        "maxvit",
-        "maxvit",
-        None,
-        {"dims": [16, 32], "depths": [2, 1], "stem": 8, "head_dim": 8, "resolution": 64, "classes": 5},
-    ),
-    Toy("maxvit_digits", "maxvit", "maxvit", "digits", {"dims": [8, 16, 16, 16], "head_dim": 8, "stem": 8}),
-    Toy(
-        "convnext", "convnext", "convnext", "tiny", {"dims": [8, 16], "depths": [1, 2], "resolution": 32, "classes": 5}
-    ),
-    Toy("swin", "swin", "swin", "tiny", {"dim": 12, "depths": [2, 2], "heads": [1, 2], "resolution": 56, "classes": 5}),
-    Toy(
-        "mobilenet_v2",
-        "mobilenet_v2",
-        "mobilenet_v2",
-        "x140",
-        {"dims": [8, 16], "depths": [1, 2], "strides": [1, 2], "resolution": 16, "classes": 5},
-    ),
-    Toy("vit", "vit", "vit", "tiny", {"dim": 12, "depth": 2, "heads": 2, "patch": 8, "resolution": 32, "classes": 5}),
-    Toy(
-        "unet_2d",
-        "unet",
-        "unet_2d",
-        "small",
-        {"dim": 4, "depth": 2},
-        ({"b": 2, "h": 16, "w": 24}, {"b": 3, "h": 8, "w": 16}, {"b": 1, "h": 12, "w": 32}),
-    ),
-    Toy(
-        "unet_3d",
-        "unet",
-        "unet_3d",
-        "small",
-        {"dim": 4, "depth": 1},
-        ({"b": 2, "d": 8, "h": 6, "w": 10}, {"b": 3, "d": 4, "h": 8, "w": 6}, {"b": 1, "d": 6, "h": 4, "w": 12}),
-    ),
-    Toy("llama", "llama", "llama", "toy", {}, ({"b": 2, "t": 9}, {"b": 3, "t": 17}, {"b": 1, "t": 4})),
-    Toy(
-        "llama_tied",
-        "llama",
-        "llama",
-        "toy_tied",
-        {"depth": 1},
-        ({"b": 2, "t": 9}, {"b": 3, "t": 17}, {"b": 1, "t": 4}),
-    ),
-]
+TOYS = all_toys()
+CORE = frozenset(toy.name for toy in foundation.TOYS)  # the default run also exports and compiles these
 toys = pytest.mark.parametrize("toy", TOYS, ids=lambda toy: toy.name)
+core = pytest.mark.parametrize(
+    "toy", [pytest.param(toy, marks=() if toy.name in CORE else pytest.mark.slow, id=toy.name) for toy in TOYS]
+)
 
 
 @cache
@@ -96,12 +38,14 @@ def network(name: str) -> Any:
 
 
 def inputs(toy: Toy, at: int = 0) -> tuple[torch.Tensor, ...]:
-    return tuple(x.float() if x.is_floating_point() else x for x in random_inputs(toy.network, toy.sizes[at]).values())
+    return tuple(
+        x.float() if x.is_floating_point() else x for x in random_inputs(network(toy.name), toy.sizes[at]).values()
+    )
 
 
 def code(toy: Toy) -> str:
     """The module without the line that says where it came from."""
-    made = toy.network
+    made = network(toy.name)
     return emit(made.graph, doc=made.graph.doc, conditions=list(made.conditions.items()))
 
 
@@ -114,11 +58,18 @@ def test_checks(file: Path):
     assert {(file.stem, model) for model in program.models} <= {(toy.file, toy.model) for toy in TOYS}
 
 
-@pytest.mark.parametrize("toy", TOYS, ids=lambda toy: toy.name)
-@pytest.mark.parametrize("kind", ["py", "ir"])
+@pytest.mark.parametrize(
+    ("toy", "kind"),
+    [
+        pytest.param(toy, kind, id=f"{kind}-{toy.name}")
+        for toy in TOYS
+        for kind in ("py", "ir")
+        if kind == "py" or toy.name in CORE
+    ],
+)
 def test_golden(toy: Toy, kind: str, request: pytest.FixtureRequest):
     """`--update-golden` writes them anew; read the difference before you commit it."""
-    made = code(toy) if kind == "py" else graphs(toy.network.graph)
+    made = code(toy) if kind == "py" else graphs(network(toy.name).graph)
     file = GOLDEN / f"{toy.name}.{kind}"
     if request.config.getoption("--update-golden"):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -143,7 +94,7 @@ def graphs(graph: Any) -> str:
 def test_emitted_text_is_as_ruff_leaves_it(tmp_path: Path):
     """Formatted, without unused names, with imports in order."""
     for toy in TOYS:
-        (tmp_path / f"{toy.name}.py").write_text(toy.network.source())
+        (tmp_path / f"{toy.name}.py").write_text(network(toy.name).source())
     rules = "E,F,I,W,B,C4,PIE,SIM,RET,UP"
     for command in (["format", "--check"], ["check", "--select", rules, "--ignore", "E501,B905"]):
         ruff = [sys.executable, "-m", "ruff", command[0], "--isolated", "--line-length", "120", *command[1:]]
@@ -190,22 +141,22 @@ def test_other_processes_make_the_same_bytes_without_torch():
 @toys
 def test_equals_its_meaning(toy: Toy):
     """Results and all gradients, in float64; weights as declared, parameters counted exactly."""
-    module = check_network(toy.network, toy.sizes[0])
-    assert list(module.state_dict()) == [path for path, _, _ in toy.network.graph.weights()]
+    module = check_network(network(toy.name), toy.sizes[0])
+    assert list(module.state_dict()) == [path for path, _, _ in network(toy.name).graph.weights()]
 
 
 @toys
 def test_counts_what_torch_counts(toy: Toy):
-    module, given = toy.network.module(seed=0).eval(), inputs(toy)
+    module, given = network(toy.name).module(seed=0).eval(), inputs(toy)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
         module(*given)
-    assert counter.get_total_flops() == substitute(toy.network.cost.flops, toy.sizes[0])
+    assert counter.get_total_flops() == substitute(network(toy.name).cost.flops, toy.sizes[0])
 
 
 @toys
 def test_trains(toy: Toy):
     """Every weight gets a finite gradient."""
-    module = toy.network.module(seed=0).train()
+    module = network(toy.name).module(seed=0).train()
     torch.manual_seed(0)
     module(*inputs(toy)).square().mean().backward()
     for name, parameter in module.named_parameters():
@@ -213,17 +164,17 @@ def test_trains(toy: Toy):
         assert bool(parameter.grad.isfinite().all()), name
 
 
-@toys
+@core
 def test_exports(toy: Toy):
     """With the conditions as bounds; the program runs at other sizes."""
-    module = toy.network.module(seed=0).eval()
-    exported = torch.export.export(module, inputs(toy), dynamic_shapes=toy.network.dynamic_shapes()).module()
+    module = network(toy.name).module(seed=0).eval()
+    exported = torch.export.export(module, inputs(toy), dynamic_shapes=network(toy.name).dynamic_shapes()).module()
     for at in range(len(toy.sizes)):
         given = inputs(toy, at)
         torch.testing.assert_close(exported(*given), module(*given))
 
 
-@toys
+@core
 def test_compiles_as_one_graph(toy: Toy):
     compiles(toy, "aot_eager")
 
@@ -236,7 +187,7 @@ def test_compiles_to_kernels(toy: Toy):
 
 
 def compiles(toy: Toy, backend: str) -> None:
-    module = toy.network.module(seed=0).eval()
+    module = network(toy.name).module(seed=0).eval()
     torch._dynamo.reset()
     compiled = torch.compile(module, backend=backend, fullgraph=True)
     given = inputs(toy)

@@ -1,0 +1,25 @@
+"""The examples, made small for tests: a file per family, each with its list `TOYS`."""
+
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Toy:
+    """A model of an example with settings that make it small, and free sizes to run it at."""
+
+    name: str
+    file: str
+    model: str
+    variant: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    sizes: tuple[dict[str, int], ...] = ({"b": 2}, {"b": 3}, {"b": 5})
+
+
+def all_toys() -> list[Toy]:
+    """The toys of all families, those of `foundation` first."""
+    files = Path(__file__).parent.glob("[!_]*.py")
+    families = sorted((file.stem for file in files), key=lambda name: (name != "foundation", name))
+    return [toy for family in families for toy in import_module(f"tests.toys.{family}").TOYS]
