@@ -323,6 +323,22 @@ class Primitive(Construct):
         """The mixed axes along which an output sees later positions; causal operations leave theirs out."""
         return self.mixes(*inputs)
 
+    # ---- one position of time after another
+    def state(self, *inputs: Any) -> Mapping[str, TensorType]:
+        """What one position of the time axis leaves to those after it, by name, at its largest: keys and values, the
+        tail of a convolution, a recurrent matrix. Nothing for operations that see each position alone.
+        """
+        return {}
+
+    def step(
+        self, types: "Types", state: Mapping[str, Named], *inputs: Any, **weights: Any
+    ) -> tuple[Named, dict[str, Named]]:
+        """One position of time: the output there, and the state that it leaves. `types` are those of the whole
+        sequence, inputs and output have the time axis with size 1, `state` is empty before the first position. Folded
+        over the positions this is `reference`.
+        """
+        raise NotImplementedError
+
 
 _REGISTRY: dict[str, type[Construct]] = {}
 

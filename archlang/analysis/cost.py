@@ -1,9 +1,9 @@
-"""What a network costs: parameters, multiply-accumulates and the memory of its values, as expressions in its free
-sizes.
+"""What a network costs: parameters, multiply-accumulates, the memory of its values and of its state, as expressions in
+its free sizes.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
 
 from archlang.ir import Call, Graph, Input, Node, Parameter, WeightOf
 from archlang.sizes import Size, product, total
@@ -12,12 +12,13 @@ from archlang.sizes import Size, product, total
 @dataclass(frozen=True, slots=True)
 class Cost:
     """Of a graph or one node. Shared weights count once, buffers not at all; `macs` and `activation_bytes` are of one
-    forward pass.
+    forward pass, `state_bytes` what one position of time leaves to the next.
     """
 
     params: Size = 0
     macs: Size = 0
     activation_bytes: Size = 0
+    state_bytes: Size = 0
 
     @property
     def flops(self) -> Size:
@@ -25,7 +26,13 @@ class Cost:
         return self.macs * 2
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(self.params + other.params, self.macs + other.macs, self.activation_bytes + other.activation_bytes)
+        return Cost.sum((self, other))
+
+    @staticmethod
+    def sum(costs: Iterable["Cost"]) -> "Cost":
+        """Of several nodes together."""
+        every = list(costs)
+        return Cost(*(total(getattr(cost, field.name) for cost in every) for field in fields(Cost)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +79,7 @@ class _Costs:
 
     def graph(self, graph: Graph) -> Cost:
         if graph.digest not in self._known:
-            costs = [own for _, own in self.nodes(graph)]
-            self._known[graph.digest] = Cost(
-                total(own.params for own in costs),
-                total(own.macs for own in costs),
-                total(own.activation_bytes for own in costs),
-            )
+            self._known[graph.digest] = Cost.sum(own for _, own in self.nodes(graph))
         return self._known[graph.digest]
 
     def nodes(self, graph: Graph) -> Iterator[tuple[Node, Cost]]:
@@ -105,4 +107,6 @@ class _Costs:
             return replace(self.graph(node.op.graph), params=0)
         if isinstance(node.op, Input | Parameter | WeightOf):
             return Cost()
-        return Cost(0, node.op.macs(*graph.input_types(node)), total(type_.bytes for type_ in node.types))
+        types = graph.input_types(node)
+        state = total(type_.bytes for type_ in node.op.state(*types).values())
+        return Cost(0, node.op.macs(*types), total(type_.bytes for type_ in node.types), state)

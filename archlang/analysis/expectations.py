@@ -38,6 +38,7 @@ FACTS: dict[str, Callable[[Network], Size]] = {
     "macs": lambda network: network.cost.macs,
     "flops": lambda network: network.cost.macs * 2,
     "activation_bytes": lambda network: network.cost.activation_bytes,
+    "state_bytes": lambda network: network.cost.state_bytes,
 }
 RELATIONS: dict[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq,
@@ -47,7 +48,7 @@ RELATIONS: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
     ">": operator.gt,
 }
-LATER = ("state_bytes", "active_params")
+LATER = ("active_params",)
 
 
 def expectations(network: Network, again: Callable[..., Network]) -> list[Diagnostic]:

@@ -70,7 +70,7 @@ def _on_axis(cx: Context, value: Value, subscript: syntax.Subscript) -> Any:
         )
     if isinstance(subscript.value, syntax.Slice):
         part = _slice(cx, subscript.value)
-        fields = {"axis": subscript.axis, "start": part.start, "stop": part.stop, "step": part.step}
+        fields = {"axis": subscript.axis, "start": part.start, "stop": part.stop, "stride": part.step}
         return calls.operation(
             cx, "slice", [("x", value)], {k: v for k, v in fields.items() if v is not None}, subscript.span
         )

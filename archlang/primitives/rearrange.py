@@ -69,11 +69,11 @@ class Rearrange(Primitive):
             for name in part.right:
                 if name in x and name not in part.left:
                     raise part.error(f"there already is an axis `{name}` in {x}")
-            step = self.step(facts, part, x, {name: sizes.pop(name) for name in part.right if name in sizes})
+            step = self.move(facts, part, x, {name: sizes.pop(name) for name in part.right if name in sizes})
             yield step
             x = x.swapped(part.left, step.new)
 
-    def step(self, facts: Facts, part: Part, x: TensorType, given: dict[str, Size]) -> Step:
+    def move(self, facts: Facts, part: Part, x: TensorType, given: dict[str, Size]) -> Step:
         old = tuple(x[name] for name in part.left)
         total = product(axis.size for axis in old)
         unknown = [name for name in part.right if name not in given]

@@ -239,21 +239,21 @@ class Split(Primitive):
 
 @register
 class Slice(Primitive):
-    """Positions start, start + step, .. before stop of one axis: `x[h = 0::2]`. Negative bounds count from the end."""
+    """Positions start, start + stride, .. before stop of an axis: `x[h = 0::2]`. Negative bounds count from its end."""
 
     name: ClassVar[str] = "slice"
 
     axis: AxisName
     start: Whole | None = None
     stop: Whole | None = None
-    step: Whole | None = None
+    stride: Whole | None = None
 
     def bounds(self, x: TensorType) -> tuple[Size, Size, Size]:
         """Start, stop and step from the front."""
         need_named(x, [self.axis])
         whole = x.size(self.axis)
         start, stop = (whole + end if isinstance(end, int) and end < 0 else end for end in (self.start, self.stop))
-        return 0 if start is None else start, whole if stop is None else stop, 1 if self.step is None else self.step
+        return 0 if start is None else start, whole if stop is None else stop, 1 if self.stride is None else self.stride
 
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
         start, stop, step = self.bounds(x)
@@ -262,7 +262,7 @@ class Slice(Primitive):
             raise OpError(
                 "A319",
                 f"the step of a slice is at least 1, and here {step}",
-                "step",
+                "stride",
                 "`flip(on = ...)` reverses an axis",
             )
         inside = [Condition("<=", 0, start), Condition("<=", start, stop), Condition("<=", stop, whole)]
@@ -271,10 +271,10 @@ class Slice(Primitive):
         return x.resized(**{self.axis: stop - start if step == 1 else ceil(divide(stop - start, step))})
 
     def emit(self, code: Emission, x: Term) -> Term:
-        if self.start is None and self.stop is None and self.step in (None, 1):
+        if self.start is None and self.stop is None and self.stride in (None, 1):
             return x
         bounds = [code.size(end) if end is not None else "" for end in (self.start, self.stop)]
-        step = [code.size(self.step)] if self.step not in (None, 1) else []
+        step = [code.size(self.stride)] if self.stride not in (None, 1) else []
         return Term(index(x, {self.axis: ":".join([*bounds, *step])}), x.order)
 
     def reference(self, types: Types, x: Named) -> Named:
@@ -285,7 +285,7 @@ class Slice(Primitive):
         return frozenset({self.axis})
 
     def looks_ahead(self, x: TensorType) -> frozenset[str]:
-        return frozenset() if self.start in (None, 0) and self.step in (None, 1) else self.mixes(x)
+        return frozenset() if self.start in (None, 0) and self.stride in (None, 1) else self.mixes(x)
 
 
 @register

@@ -6,6 +6,7 @@ An input is a type (a random tensor), a pair of a type and a tensor, None (an op
 of these (a variadic one).
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,8 @@ from archlang.emit import load
 from archlang.emit.torch import class_name, emit
 from archlang.facts import Facts
 from archlang.ir import Graph, Node
-from archlang.primitive import Primitive
+from archlang.named import Named
+from archlang.primitive import Primitive, Types
 from archlang.shapes import TensorType, is_float
 from archlang.sizes import symbols
 from archlang.testing.interpret import bind_sizes, concrete, run
@@ -36,13 +38,16 @@ def check_law(
     flops: bool = True,
 ) -> torch.nn.Module:
     """Check one operation: emitted equals reference (outputs and gradients), types and weights are as declared, axes
-    that it does not mix are independent, causal axes ignore the future, FLOPs are those that torch counts. Free sizes
+    that it does not mix are independent, causal axes ignore the future, position after position of time gives the
+    whole, FLOPs are those that torch counts. Free sizes
     take the values in `sizes`, else small ones.
     Returns the emitted module."""
     graph, node = single(op, inputs)
     tensors = _tensors(graph, inputs, dict(sizes or {}), torch.Generator().manual_seed(seed))
     module = check_emitted(graph, tensors, seed=seed, gradients=gradients)
     check_independence(module, graph, node, tensors)
+    if node.op.state(*graph.input_types(node)):
+        check_steps(graph, node, tensors, random_weights(graph, seed + 1))
     if flops:
         check_flops(module, graph, node, tensors)
     return module
@@ -263,6 +268,35 @@ def _check_unchanged(
         before.narrow(at, 0, kept), after.narrow(at, 0, kept), rtol=1e-12, atol=1e-12, equal_nan=True
     )
     assert same, f"{node.op} {'looks ahead along' if causal else 'mixes'} `{axis}`, and does not say so"
+
+
+def check_steps(
+    graph: Graph, node: Node, inputs: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]
+) -> None:
+    """`step` folded over the positions of time is `reference`, in a state no larger than declared."""
+    sizes = bind_sizes(
+        {port: graph.inputs[port].type for port in inputs}, {port: tuple(x.shape) for port, x in inputs.items()}
+    )
+    op = concrete(node.op, sizes)
+    types = Types(concrete(tuple(graph.input_types(node)), sizes), concrete(node.types, sizes))
+    leaves = {leaf: weights[f"{node.label}.{leaf}"] for leaf in graph.params(node)}
+    given = {port: Named(x, graph.inputs[port].type.names) for port, x in inputs.items()}
+    operands = [(argument, given[str(graph.name_of(value))]) for argument, value in graph.operands(node)]
+    result = types.outputs[0]
+    (time,), declared = result.of_role("time"), op.state(*types.inputs)
+    state: dict[str, Named] = {}
+    outputs = []
+    for at in range(int(str(result.size(time)))):
+        now = [(argument, x.select(time, [at]) if time in x.names else x) for argument, x in operands]
+        made, state = op.step(types, state, *Graph.arguments(op, now), **leaves)
+        assert state.keys() == declared.keys(), f"{op}: the state {sorted(state)} is declared {sorted(declared)}"
+        for name, type_ in declared.items():
+            assert state[name].tensor.numel() <= math.prod(int(str(axis.size)) for axis in type_), (
+                f"{op}: {name}, {type_}"
+            )
+        outputs.append(made.to(result.names))
+    whole: Any = op.reference(types, *Graph.arguments(op, operands), **leaves)
+    close(torch.cat(outputs, result.names.index(time)), whole.to(result.names), f"steps of {op}")
 
 
 def check_flops(module: Callable[..., Any], graph: Graph, node: Node, inputs: Mapping[str, torch.Tensor]) -> None:

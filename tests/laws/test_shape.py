@@ -254,19 +254,19 @@ def test_split_of_free_sizes() -> None:
 def test_slice(x: TensorType, start: int, length: int, step: int, from_end: bool, open_end: bool) -> None:
     size = start + length + 1
     stop = None if open_end else (start + length + 1 - size or None) if from_end else start + length + 1
-    check_law(op("slice", axis=("n",), start=start or None, stop=stop, step=step), x.resized(n=size))
-    check_law(op("slice", axis="n", start=-size, stop=-1, step=step), x.resized(n=size + 1))
+    check_law(op("slice", axis=("n",), start=start or None, stop=stop, stride=step), x.resized(n=size))
+    check_law(op("slice", axis="n", start=-size, stop=-1, stride=step), x.resized(n=size + 1))
 
 
 def test_slices_of_free_sizes() -> None:
     facts = Facts()
     assert str(infer("slice", tensor(n="n"), facts=facts, axis="n", start=1).size("n")) == "n - 1"
-    assert substitute(infer("slice", tensor(h="h"), axis="h", step=2).size("h"), {"h": 5}) == 3
+    assert substitute(infer("slice", tensor(h="h"), axis="h", stride=2).size("h"), {"h": 5}) == 3
     check_law(op("slice", axis="n", start=1, stop=-1), tensor(b="b", n="n"), sizes={"n": 5})
     check_law(op("slice", axis="n", start=symbol("k"), stop=None), tensor(b="b", k="k", n=5), sizes={"k": 2})
     assert infer("slice", tensor(n="n"), facts=facts, axis="n", stop=3).size("n") == 3
     assert "3 <= n" in [str(c) for c in facts.conditions]
-    for bad in ({"stop": 9}, {"start": 5}, {"start": 3, "stop": 2}, {"step": 0}, {"step": -1}, {"start": -5}):
+    for bad in ({"stop": 9}, {"start": 5}, {"start": 3, "stop": 2}, {"stride": 0}, {"stride": -1}, {"start": -5}):
         with pytest.raises(OpError):
             infer("slice", tensor(n=4), axis="n", **bad)
 
@@ -297,8 +297,8 @@ def test_select_out_of_range() -> None:
 def test_slices_of_several_axes_go_in_one_bracket() -> None:
     graph = Graph("net")
     x = graph.add_input("x", tensor(b="b", h=6, w=8, c=5))
-    (rows,) = graph.add(op("slice", axis="h", start=0, step=2), [("x", x)])
-    (both,) = graph.add(op("slice", axis="w", start=1, step=2), [("x", rows)])
+    (rows,) = graph.add(op("slice", axis="h", start=0, stride=2), [("x", x)])
+    (both,) = graph.add(op("slice", axis="w", start=1, stride=2), [("x", rows)])
     (last,) = graph.add(op("slice", axis="c", stop=3), [("x", both)])
     (again,) = graph.add(op("slice", axis="w", start=1), [("x", last)])
     (one,) = graph.add(op("select", axis="h", index=-1), [("x", again)])
