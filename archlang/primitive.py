@@ -323,6 +323,10 @@ class Primitive(Construct):
         """The mixed axes along which an output sees later positions; causal operations leave theirs out."""
         return self.mixes(*inputs)
 
+    def algorithm(self, *inputs: Any) -> str:
+        """Which algorithm is emitted and why, where there are several; empty where there is one."""
+        return ""
+
     # ---- one position of time after another
     def state(self, *inputs: Any) -> Mapping[str, TensorType]:
         """What one position of the time axis leaves to those after it, by name, at its largest: keys and values, the

@@ -8,6 +8,7 @@ import torch
 import archlang
 from archlang.resources import folder
 from archlang.testing.laws import check_emitted
+from tests.toys import family_blocks
 
 ALL = {
     f"std.{file.name.removesuffix('.arch')}: {name}"
@@ -48,7 +49,8 @@ BLOCKS = [  # what is used, the type of x, what is made of it
     ("std.unet: double_conv", IMAGE, "x -> double_conv(4, 6, instance_norm, leaky_relu)"),
     ("std.unet: unet_down", IMAGE, "x -> unet_down(6)"),
     ("std.unet: unet_up", IMAGE, "unet_up(x -> max_pool(2), x, dim = 4)"),
-]  # fmt: skip
+]
+BLOCKS += family_blocks()  # fmt: skip
 
 
 @pytest.mark.parametrize(("used", "type_", "made"), BLOCKS)
