@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from docs import make_operations
+from docs import make_operations, make_pictures
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -180,6 +180,11 @@ def test_operations_are_up_to_date(request: pytest.FixtureRequest) -> None:
     if request.config.getoption("--update-golden"):
         make_operations.PAGE.write_text(page, "utf-8")
     assert make_operations.PAGE.read_text("utf-8") == page, "run `python -m docs.make_operations`"
+
+
+def test_pictures_are_up_to_date() -> None:
+    drawn = {file.name: file.read_text("utf-8") for file in make_pictures.FOLDER.iterdir()}
+    assert drawn == make_pictures.pictures(), "run `python -m docs.make_pictures`"
 
 
 def reserved() -> set[str]:

@@ -112,7 +112,7 @@ for name, file, model, variant, settings in json.load(sys.stdin):
     made = program.architecture(model, variant, settings)
     texts = [made.source(), made.show(), made.graph.text(), str(made.macs), archlang.format_text(open(file).read())]
     found[name] = [sha256(text.encode()).hexdigest() for text in texts]
-    archlang.check(file)
+archlang.check(file)
 assert "torch" not in sys.modules, "torch is imported"
 print(json.dumps(found, sort_keys=True))
 """

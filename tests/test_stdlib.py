@@ -50,7 +50,7 @@ BLOCKS = [  # what is used, the type of x, what is made of it
     ("std.unet: unet_down", IMAGE, "x -> unet_down(6)"),
     ("std.unet: unet_up", IMAGE, "unet_up(x -> max_pool(2), x, dim = 4)"),
 ]
-BLOCKS += family_blocks()  # fmt: skip
+BLOCKS += family_blocks()
 
 
 @pytest.mark.parametrize(("used", "type_", "made"), BLOCKS)
