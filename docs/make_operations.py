@@ -64,6 +64,8 @@ TITLES = {
     "segments": "Documents",
     "position": "Positions",
     "domain": "Domains",
+    "order": "Orders over a map",
+    "sequence": "Maps in sequence",
     "init": "Initialisations",
 }
 # Operations that are more often written as operators of the language: the first of several is computed.
@@ -141,6 +143,8 @@ EXAMPLES = {
     "stochastic_depth": "x -> stochastic_depth(0.1)",
     "attend": "attend(q, q, q, position = relative)",
     "same_segment": "same_segment(ids, on = k)",
+    "sequence": "sequence(image, over = snake(h, w))",
+    "unsequence": "unsequence(x, over = along(h, w), h = 4, w = 4)",
     "relative": "relative(q, q)",
     "alibi": "alibi(q, q)",
     "rope": "q -> rope(on = n)",
@@ -189,6 +193,8 @@ BY_NAME = {
     "score": "score",
     "padding": "str or sizes",
     "parts": "int or list[int]",
+    "axes": "axes",
+    "over": "order",
     "scale": "float",
     "amounts": "sizes",
     "shift": "sizes",

@@ -98,6 +98,10 @@ class Arguments:
                 f"`{self.target.name}` takes {count(known, 'hyper-parameter')}, and this is one more",
                 given.span,
             )
+        if self.kinds[fields[0]] == "names" and isinstance(given.value, tuple):  # as many as are there
+            known_names = self.hypers[fields[0]].value if fields[0] in self.hypers else ()
+            self.hypers[fields[0]] = Given((*known_names, *given.value), given.span)
+            return
         self.hypers[fields.pop(0)] = given
 
     def _check_unmixed(self, values: list[Given]) -> None:
@@ -187,9 +191,9 @@ def read(cx: Context, kind: str, expr: syntax.Expr) -> Given:
 
 
 def _read(cx: Context, kind: str, expr: syntax.Expr) -> Any:
-    if kind in ("axes", "axis") and expressions.names_axes(cx, expr):
+    if kind in ("axes", "axis", "names") and expressions.names_axes(cx, expr):
         names = expressions.axes(cx, expr)
-        return names if kind == "axes" else AxisName(names[0])
+        return AxisName(names[0]) if kind == "axis" else names
     if kind == "units":
         return expressions.units(cx, expr)
     if (

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from archlang import syntax
 from archlang.diagnostics import ArchError, Label, error
-from archlang.elaborate import blocks, expressions, weights
+from archlang.elaborate import blocks, expressions, orders, weights
 from archlang.elaborate.arguments import NUMBERS, PER_NAME, bind, missing, slots
 from archlang.elaborate.context import Context
 from archlang.elaborate.limits import MAX_LAYER, MAX_SIZE
@@ -235,6 +235,8 @@ def apply(cx: Context, layer: Layer, more: dict[str, Given], span: Span) -> Any:
     if isinstance(layer.target, BlockDef):
         return blocks.apply_block(cx, layer, inputs, span)
     assert layer.target is not None
+    if layer.target.sequential and "over" in layer.hypers:
+        return orders.lower(cx, layer, inputs, span)
     hypers = dict(layer.hypers)
     if "position" in layer.target.kinds():
         inputs = _positioned(cx, layer.target, hypers, inputs, span)

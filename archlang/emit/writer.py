@@ -154,11 +154,15 @@ class Writer:
 
     def buffer(self, hint: str, code: str) -> str:
         for label, declaration in self._draft.declarations.items():
-            if declaration.code == code and not declaration.persistent:
+            if not declaration.persistent and self._plain(declaration.code) == self._plain(code):
                 return self._draft.reach(label)
         label = self._draft.spare_label(hint)
         self._draft.declare(label, Declaration("buffers", code, persistent=False))
         return self._draft.reach(label)
+
+    def _plain(self, code: str) -> str:
+        """Code with its constants."""
+        return marks.substitute(code, lambda mark: repr(self._draft.values[mark]))
 
     def helper(self, name: str) -> str:
         return self._draft.need_helper(name)

@@ -29,6 +29,8 @@ FAMILIES = {
     "noise": "dropout drop_path stochastic_depth layer_scale",
     "domain": "full causal sliding windows grid",
     "attention": "attend",
+    "order": "along snake hilbert",
+    "sequence": "sequence unsequence",
     "segments": "same_segment",
     "position": "relative alibi rope sinusoid",
     "init": "zeros ones constant eye normal trunc_normal uniform log_uniform xavier_uniform xavier_normal kaiming"
