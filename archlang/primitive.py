@@ -283,9 +283,7 @@ class Primitive(Construct):
     kind: ClassVar[str] = "layer"
     inputs: ClassVar[tuple[str, ...]] = ("x",)
     random: ClassVar[bool] = False  # draws random numbers in training: never merged with its equal
-    sequential: ClassVar[bool] = (
-        False  # runs along one axis `on`, maybe in `reverse`: what `over` becomes
-    )
+    sequential: ClassVar[bool] = False  # runs along one axis `on`, maybe in `reverse`: what `over` becomes
     prefers: ClassVar[str | None] = (
         None  # the physical place of `c` that it runs best with: "first" (conv, pool) or "last" (linear, attention)
     )
