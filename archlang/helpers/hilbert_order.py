@@ -13,4 +13,5 @@ def hilbert_order(side: int) -> torch.Tensor:
             torch.cat([row, column, column + half, 2 * half - 1 - row]),
         )
         half *= 2
-    return row * side + column
+    path: torch.Tensor = row * side + column
+    return path

@@ -138,7 +138,7 @@ class Unsequence(_Walk):
         rows = list(x.to((self.on, *rest)))
         steps = dict(zip(self.over.path(sizes), rows[::-1] if self.over.reverse else rows, strict=True))
         values = torch.stack([steps[place] for place in every(*map(range, sizes))])
-        return Named(values.unflatten(0, sizes), (*self.over.axes, *rest))
+        return Named(values.reshape(*sizes, *values.shape[1:]), (*self.over.axes, *rest))
 
     def mixes(self, x: TensorType) -> frozenset[str]:
         return frozenset({self.on})
