@@ -168,7 +168,9 @@ def _pairs(value: Any) -> Any:
 def _refused(cls: type[Construct], item: dict[str, Any], hypers: dict[str, Given], span: Span) -> ArchError:
     field = str(item["loc"][0]) if item["loc"] else ""
     if item["type"] == "missing":
-        return error("A301", f"`{cls.name}` needs `{field}`", span)
+        over = cls.kinds().get(field) == "axes"
+        help = f"say over which axes: `{field} = c`, `{field} = [h, w]`, `{field} = space`" if over else None
+        return error("A301", f"`{cls.name}` needs `{field}`", span, help=help)
     given = hypers.get(field, Given(None, span))
     place, value = given.span, given.value
     said = str(item["msg"]).removeprefix("Value error, ")
@@ -180,11 +182,16 @@ def _refused(cls: type[Construct], item: dict[str, Any], hypers: dict[str, Given
     if item["type"] == "literal_error":
         allowed = item["ctx"]["expected"].replace("'", "`")
         return error("A303", f"`{field}` must be {allowed}, and is {show(item['input'])}", place)
+    if cls.kinds().get(field) == "axes" and not isinstance(value, str | tuple):
+        help = f"`{LARGER[cls.name]}(a, b)` compares two values" if cls.name in LARGER else None
+        wanted = "the name of an axis" if item["type"] == "string_type" else "names of axes"
+        return error("A303", f"`{field}` must be {wanted}, and is {show(item['input'])}", place, help=help)
     if item["type"] != "value_error":
         said = f"must be {WORDS.get(item['type'], said)}, and is {show(item['input'])}"
     return error("A303", f"`{field}` {said}", place)
 
 
+LARGER = {"max": "maximum", "min": "minimum"}  # over axes, and of two
 WORDS = {
     "bool_type": "true or false",
     "bool_parsing": "true or false",

@@ -16,7 +16,7 @@ from archlang.elaborate.frame import Frame
 from archlang.elaborate.hypers import check_kind
 from archlang.elaborate.limits import check_ports
 from archlang.elaborate.scope import Binding, Scope
-from archlang.elaborate.values import Given, kind_of, show
+from archlang.elaborate.values import Given, Layer, kind_of, show
 from archlang.facts import Condition
 from archlang.ir import Arrange, Graph, Value
 from archlang.parser import parse_expression
@@ -223,7 +223,8 @@ def _input(cx: Context, statement: syntax.Input) -> None:
 def _output(cx: Context, statement: syntax.Output) -> None:
     value = expressions.evaluate(cx, statement.value)
     if not isinstance(value, Value):
-        raise error("A303", f"an output is a tensor, and this is a {kind_of(value)}", statement.value.span)
+        help = f"apply it: `x -> {statement.value.span.text}`" if isinstance(value, Layer) else None
+        raise error("A303", f"an output is a tensor, and this is a {kind_of(value)}", statement.value.span, help=help)
     if statement.type is not None:
         signatures.match(
             cx, statement.type, value.type, statement.value.span, f"`{statement.name}`", signatures.Match()

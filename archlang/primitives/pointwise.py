@@ -43,7 +43,7 @@ class Binary(Primitive):
     def infer(self, facts: Facts, a: TensorType | None = None, b: TensorType | None = None) -> TensorType:
         tensors = [type_ for type_ in (a, b) if type_ is not None]
         if len(tensors) + (self.left is not None) + (self.right is not None) != 2:
-            raise OpError("A301", f"`{self.name}` takes two values")
+            raise OpError("A301", f"`{self.name}` takes two values", help=f"give both: `{self.name}(a, b)`")
         joined = join(facts, *tensors)
         number = self.right if self.left is None else self.left
         dtype = joined.dtype if number is None else _with_number(joined.dtype, number)
