@@ -156,14 +156,15 @@ class Construct(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """A weight: its shape in PyTorch's layout, its axes, how it starts (None: as PyTorch's own module does), and
-    whether it is a buffer.
+    """A weight: its shape in PyTorch's layout, its axes, whether it is a buffer, and whether its values ascend along
+    the last axis, as the knots of a grid.
     """
 
     shape: tuple[Size, ...]
     names: tuple[str, ...]
     buffer: bool = False
     dtype: str = "float"
+    ascending: bool = False
 
 
 # ---- emission

@@ -19,9 +19,8 @@ ELSEWHERE = {
 WORDS = ("same", "valid", "zeros", "reflect", "replicate", "circular", "nearest", "bilinear", "bicubic", "linear")
 
 LATER = {  # of the language, and not there yet
-    "linear_recurrence", "selective_scan", "lti_scan", "step", "moe", "each", "within",
-    "kan", "rational", "bspline", "rbf", "chebyshev", "rswaf", "neighborhood", "stripes", "axial", "chunks",
-    "radius", "log_cpb",
+    "linear_recurrence", "selective_scan", "lti_scan", "step", "moe", "each", "within", "neighborhood",
+    "stripes", "axial", "chunks", "radius", "log_cpb",
 }  # fmt: skip
 
 

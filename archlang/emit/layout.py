@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from archlang.ir import Call, Graph, Value
+from archlang.primitive import axes_of
+from archlang.primitives.linear import Linear
 from archlang.shapes import TensorType
 
 Orders: TypeAlias = Callable[[Call, str], Sequence[str] | None]
@@ -17,9 +19,9 @@ def first(type_: TensorType) -> tuple[str, ...]:
     return (*(name for name in _batch_first(type_) if name != "c" and name not in slid), "c", *slid)
 
 
-def last(type_: TensorType) -> tuple[str, ...]:
-    """Channels last, batch first, the other axes as declared."""
-    return (*(name for name in _batch_first(type_) if name != "c"), "c")
+def last(type_: TensorType, names: Sequence[str] = ("c",)) -> tuple[str, ...]:
+    """Channels, or other axes, last, batch first, the rest as declared."""
+    return (*(name for name in _batch_first(type_) if name not in names), *names)
 
 
 def _batch_first(type_: TensorType) -> tuple[str, ...]:
@@ -36,6 +38,8 @@ def wish(value: Value, called: Orders) -> tuple[str, ...] | None:
                 order = called(node.op, argument)
                 if order is not None and set(order) == set(value.type.names):
                     return tuple(order)
+            elif isinstance(node.op, Linear) and argument == "x":
+                return last(value.type, axes_of(node.op.on, value.type))
             elif node.op.prefers and "c" in value.type:
                 return first(value.type) if node.op.prefers == "first" else last(value.type)
             elif len(queue) < _FAR and len(node.types) == 1 and set(node.types[0].names) == set(value.type.names):

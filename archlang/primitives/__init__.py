@@ -33,6 +33,8 @@ FAMILIES = {
     "sequence": "sequence unsequence",
     "segments": "same_segment",
     "position": "relative alibi rope sinusoid",
+    "kan": "rbf rswaf chebyshev fourier bspline",
+    "kan_rational": "rational",
     "init": "zeros ones constant eye normal trunc_normal uniform log_uniform xavier_uniform xavier_normal kaiming"
     " kaiming_uniform kaiming_normal variance orthogonal softplus_inverse",
 }

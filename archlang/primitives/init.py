@@ -245,6 +245,10 @@ class Variance(_Fan):
         if self.gain < 0:
             raise OpError("A319", f"a variance is not negative: {self.gain}", "init")
 
+    def code(self, shape: str, names: tuple[str, ...] = (), const: Write = repr) -> str:
+        text = super().code(shape, names, const)
+        return text.removesuffix(" * 1.0") if self.gain == 1 else text
+
     def _numbers(self, const: Write) -> dict[str, str]:
         return {"scale": const(self.gain**0.5)}
 

@@ -113,7 +113,9 @@ def random_tensor(type_: TensorType, random: torch.Generator, high: int = 4) -> 
 
 
 def random_weights(graph: Graph, seed: int) -> dict[str, torch.Tensor]:
-    """Weights for all paths: normal, at a scale that keeps deep nets tame; buffers positive, as variances are."""
+    """Weights for all paths: normal, at a scale that keeps deep nets tame; buffers positive, as variances are, or
+    ascending through 0.
+    """
     random, weights = torch.Generator().manual_seed(seed), {}
     for path, param, _ in graph.weights():
         shape, dtype = [int(str(size)) for size in param.shape], DTYPES[param.dtype]
@@ -125,7 +127,11 @@ def random_weights(graph: Graph, seed: int) -> dict[str, torch.Tensor]:
                 if param.buffer
                 else torch.randn(shape, dtype=dtype, generator=random)
             )
-            weights[path] = noise / max(1, noise[:1].numel()) ** 0.5 if len(shape) > 1 else noise
+            if param.ascending:
+                noise = noise.cumsum(-1)
+                weights[path] = noise - noise.mean(-1, keepdim=True)
+            else:
+                weights[path] = noise / max(1, noise[:1].numel()) ** 0.5 if len(shape) > 1 else noise
     return weights
 
 

@@ -1,0 +1,16 @@
+"""Networks of learned functions, and networks without attention."""
+
+from tests.toys import Toy
+
+TOYS: list[Toy] = []
+TOKENS = "[b, n = 6, c = 8]"
+BLOCKS = [
+    ("std.kan: kan", TOKENS, "x -> kan(6)"),
+    ("std.kan: kan", TOKENS, "x -> kan(6, bspline(grid = 3, order = 2), base = none, scaled = true)"),
+    ("std.kan: kan", TOKENS, "x -> kan(6, layer_norm -> rbf(5), bias = true)"),
+    ("std.kan: kan", TOKENS, "x -> kan(6, layer_norm -> rswaf(4), base = none)"),
+    ("std.kan: kan", TOKENS, "x -> kan(6, tanh -> chebyshev(3), base = none)"),
+    ("std.kan: kan", TOKENS, "x -> kan(6, fourier(3))"),
+    ("std.kan: learned_activation", TOKENS, "x -> learned_activation -> learned_activation(fourier(2)) as b_"),
+    ("std.kan: gr_kan", TOKENS, "x -> gr_kan(2, groups = 4)"),
+]
