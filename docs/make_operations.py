@@ -66,6 +66,8 @@ TITLES = {
     "domain": "Domains",
     "order": "Orders over a map",
     "sequence": "Maps in sequence",
+    "kan": "Bases of univariate functions",
+    "kan_rational": "Rational activations",
     "init": "Initialisations",
 }
 # Operations that are more often written as operators of the language: the first of several is computed.
@@ -142,6 +144,7 @@ EXAMPLES = {
     "drop_path": "x -> drop_path(0.1)",
     "stochastic_depth": "x -> stochastic_depth(0.1)",
     "attend": "attend(q, q, q, position = relative)",
+    "fourier": "x -> fourier(4)",
     "same_segment": "same_segment(ids, on = k)",
     "sequence": "sequence(image, over = snake(h, w))",
     "unsequence": "unsequence(x, over = along(h, w), h = 4, w = 4)",
@@ -171,6 +174,9 @@ EXAMPLES = {
     "patch_embed": "image -> patch_embed(96)",
     "patchify": "image -> patchify(64, patch = 8)",
     "patch_merge": "image -> patch_merge",
+    "kan": "x -> kan(32)",
+    "learned_activation": "x -> learned_activation(rbf)",
+    "gr_kan": "x -> gr_kan",
     "residual": "x -> residual(layer_norm -> linear(64))",
 }
 KINDS = {
@@ -179,6 +185,7 @@ KINDS = {
     "_per_axis": "sizes",
     "_units": "units",
     "_axis_name": "axis",
+    "_degrees": "list[int]",
     "bool": "bool",
     "str": "str",
     "Domain": "domain",
@@ -335,7 +342,7 @@ def word(item: Any) -> str:
 def value(default: Any) -> str:
     """A default as the language writes it."""
     if isinstance(default, tuple):
-        return default[0] if len(default) == 1 else f"[{', '.join(default)}]"
+        return default[0] if len(default) == 1 else f"[{', '.join(map(str, default))}]"
     if isinstance(default, str) and default in ("c", "softmax", "taps"):
         return default
     return f"{default:g}" if isinstance(default, float) else describe(default)
