@@ -60,6 +60,7 @@ CODES: dict[str, str] = {
     "A218": "an axis that stands twice in one type",
     "A219": "an operation that mixes an axis across documents",
     "A220": "a weight of a free size",
+    "A221": "a carry that changes its type",
     # ---- hyper-parameters and calls
     "A301": "a wrong number of arguments",
     "A302": "an argument that the layer does not have",
@@ -80,6 +81,8 @@ CODES: dict[str, str] = {
     "A317": "a count that is unknown or negative",
     "A318": "a `return` inside a loop",
     "A319": "a hyper-parameter out of its range",
+    "A321": "a `yield` outside a scan",
+    "A322": "a scan that does not yield once",
     # ---- files and imports
     "A401": "a file that cannot be used",
     "A402": "files use each other in a circle",

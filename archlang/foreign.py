@@ -37,7 +37,7 @@ def foreign_nodes(graph: Graph) -> Iterator[Node]:
     """All foreign operations, each distinct block once."""
     todo, seen = [graph], {graph.digest}
     while todo:
-        for node in (here := todo.pop()):
+        for _, node in (here := todo.pop()).deep():
             if isinstance(node.op, Foreign):
                 yield node
         for inner in here.calls:

@@ -18,7 +18,7 @@ from pydantic import InstanceOf
 from archlang.facts import Facts
 from archlang.named import Named
 from archlang.primitive import Emission, OpError, Param, Primitive, Term, Types
-from archlang.shapes import TensorType
+from archlang.shapes import Axis, TensorType
 from archlang.sizes import Size
 from archlang.source import BUILTIN, Span
 
@@ -142,6 +142,50 @@ class Call(Primitive):
         return f"call {self.graph.name} {self.graph.digest[:8]}"
 
 
+class Scan(Primitive):
+    """A body run at one position of an axis after another: `scan t carry S: [..] = 0 { S = ..  yield .. }`.
+
+    The body is a graph that shares the labels of the graph around it. Its inputs are the carries, what it sees one
+    position of (`each`) and what it sees whole; its outputs are the carries that it leaves to the next position, then
+    what it yields, which gets the axis back.
+    """
+
+    name: ClassVar[str] = "scan"
+
+    graph: Any  # Graph
+    axis: InstanceOf[Axis]
+    carries: tuple[str, ...]
+    each: tuple[str, ...]
+    starts: dict[str, Any] = {}  # the numbers that carries start from; others start from an operand
+
+    @property
+    def yields(self) -> "list[Value]":
+        """What the body makes at each position."""
+        return [value for _, value in self.graph.outputs[len(self.carries) :]]
+
+    def whole(self, type_: TensorType) -> TensorType:
+        """What is made at each position, at all of them: the axis stands after those of the batch."""
+        at = next((i for i, axis in enumerate(type_) if axis.role != "batch"), len(type_.axes))
+        return replace(type_, axes=(*type_.axes[:at], self.axis, *type_.axes[at:]))
+
+    def infer(self, facts: Facts, *inputs: TensorType) -> tuple[TensorType, ...]:
+        return tuple(self.whole(value.type) for value in self.yields)
+
+    def mixes(self, *inputs: TensorType) -> frozenset[str]:
+        return frozenset({self.axis.name})
+
+    def looks_ahead(self, *inputs: TensorType) -> frozenset[str]:
+        """A position sees those before it."""
+        return frozenset()
+
+    def state(self, *inputs: TensorType) -> dict[str, TensorType]:
+        return {port: self.graph.inputs[port].type for port in self.carries} if self.axis.role == "time" else {}
+
+    def __str__(self) -> str:
+        starts = ", ".join(f"{port} = {self.starts.get(port, port)}" for port in self.carries)
+        return f"scan {self.axis.name} carry {starts} {self.graph.digest[:8]}"
+
+
 @dataclass(frozen=True, slots=True)
 class Value:
     """One output of one node of one graph."""
@@ -192,7 +236,7 @@ def infer(op: Primitive, facts: Facts, inputs: Sequence[Any]) -> tuple[TensorTyp
             f"`{op.name}` looks ahead along the time axis `{ahead[0]}`",
             help="time is causal: call the axis `n` if the network sees it whole",
         )
-    return tuple(replace(type_, lost=before | seen) for type_ in types)
+    return tuple(replace(type_, lost=type_.lost | before | seen) for type_ in types)
 
 
 def _check_starts(op: Primitive, inputs: Sequence[Any]) -> None:
@@ -278,7 +322,7 @@ class Graph:
         takes them as they come.
         """
         given = list(operands)
-        if isinstance(op, Call | Foreign):
+        if isinstance(op, Call | Foreign | Scan):
             return [value for _, value in given]
         found = dict(given)
         return [
@@ -294,6 +338,13 @@ class Graph:
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self._nodes)
+
+    def deep(self) -> Iterator[tuple["Graph", Node]]:
+        """The nodes, and those of the bodies of scans, which share its labels, each with its graph."""
+        for node in self:
+            yield self, node
+            if isinstance(node.op, Scan):
+                yield from node.op.graph.deep()
 
     def node(self, id: int) -> Node:
         return self._nodes[id]
@@ -345,10 +396,10 @@ class Graph:
         """Every label of the graph with the node that says what it holds (of this graph, or of one that borrows the
         layer) once, in order.
         """
-        own = {node.label for node in self if not isinstance(node.op, WeightOf)}
+        own = {node.label for _, node in self.deep() if not isinstance(node.op, WeightOf)}
         seen: set[str] = set()
-        for node in self:
-            found = [(node.label, (self, node))] if node.label and not isinstance(node.op, WeightOf) else []
+        for holder, node in self.deep():
+            found = [(node.label, (holder, node))] if node.label and not isinstance(node.op, WeightOf) else []
             if isinstance(node.op, Call):
                 found += [
                     (label, lent)
@@ -362,9 +413,9 @@ class Graph:
 
     def lent(self, port: str) -> tuple["Graph", Node] | None:
         """The node that says what a layer port holds, here or in what is called, with its graph."""
-        for node in self:
+        for holder, node in self.deep():
             if node.label == f"@{port}" and not isinstance(node.op, WeightOf):
-                return self, node
+                return holder, node
             if not isinstance(node.op, Call):
                 continue
             for inner, label in node.op.layers:
@@ -376,7 +427,7 @@ class Graph:
     @property
     def calls(self) -> list["Graph"]:
         """The distinct graphs that it calls, in order."""
-        return list({node.op.graph.digest: node.op.graph for node in self if isinstance(node.op, Call)}.values())
+        return list({node.op.graph.digest: node.op.graph for _, node in self.deep() if isinstance(node.op, Call)}.values())
 
     @cached_property
     def digest(self) -> str:
@@ -397,6 +448,9 @@ class Graph:
         targets = ", ".join(f"%{node.id}{f'.{i}' if i else ''}: {type_}" for i, type_ in enumerate(node.types))
         operands = ", ".join(f"{argument} = {_ref(value)}" for argument, value in self.operands(node))
         label = f" as {node.label}" if node.label else ""
+        if isinstance(node.op, Scan):
+            body = node.op.graph.text().replace("\n", "\n  ")
+            label = f" {{\n    {body}\n  }}"
         layers = f" with {dict(node.op.layers)}" if isinstance(node.op, Call) and node.op.layers else ""
         return f"{targets} = {node.op}{f' [{operands}]' if operands else ''}{layers}{label}"
 
@@ -410,12 +464,12 @@ class Graph:
             types = infer(node.op, Facts(), self.input_types(node))
             if types != node.types:
                 raise AssertionError(f"{self.name}: {self._line(node)} has the types {', '.join(map(str, types))}")
-        for graph in self.calls:
+        for graph in (*self.calls, *(node.op.graph for node in self if isinstance(node.op, Scan))):
             graph.verify()
 
 
 def _ports(op: Primitive) -> Sequence[str]:
-    if isinstance(op, Call):
+    if isinstance(op, Call | Scan):
         return list(op.graph.inputs)
     return list(op.ports) if isinstance(op, Foreign) else op.inputs
 

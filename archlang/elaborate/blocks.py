@@ -46,7 +46,7 @@ def apply_block(cx: Context, layer: Layer, inputs: dict[str, Given], span: Span)
         return _apply_foreign(cx, target.module, target.syntax, inputs, span)
     if len(cx.calls) >= MAX_DEPTH:
         raise too_deep(span)
-    inside = cx.inner(module=target.module, calls=(*cx.calls, (target, span)), loop=None)
+    inside = cx.inner(module=target.module, calls=(*cx.calls, (target, span)), loop=None, scan=None)
 
     def body(here: Context, given: dict[str, Given]) -> Any:
         with here.blame():

@@ -34,6 +34,15 @@ class Session:
     made: dict[Any, bool] = field(default_factory=dict)  # whether a block makes weights itself
 
 
+@dataclass
+class Yields:
+    """What the body of a scan has yielded, and where."""
+
+    frame: Frame
+    values: tuple[Value, ...] = ()
+    span: Span | None = None
+
+
 @dataclass(frozen=True)
 class Context:
     """The surroundings of an expression or statement."""
@@ -42,6 +51,8 @@ class Context:
     module: "Module"
     scope: Scope
     frame: Frame
+    scan: Yields | None = None  # the body of a scan that this is
+    scanned: bool = False  # inside the body of a scan
     loop: Span | None = None  # the innermost loop without a label
     inlined: bool = False  # inside a block without weights, which is elaborated in place
     starting: bool = False  # inside the start of a weight, where `index(n)` is one too

@@ -1,15 +1,17 @@
 """The value of an expression."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
 from archlang import syntax
 from archlang.diagnostics import ArchError, error, suggest
-from archlang.elaborate import arithmetic, calls, subscripts, weights
+from archlang.elaborate import arithmetic, calls, scans, subscripts, weights
 from archlang.elaborate.context import Context
 from archlang.elaborate.files import refuse_taken
+from archlang.elaborate.frame import seen
 from archlang.elaborate.hints import missing
 from archlang.elaborate.operators import BUILTINS, CONSTANTS
 from archlang.elaborate.scope import Scope
@@ -117,7 +119,7 @@ def lookup(cx: Context, name: str, span: Span) -> Any:
     if cx.scope.find(name) is not None:
         if (value := cx.scope.get(name)) is UNKNOWN:
             raise ArchError()
-        return value
+        return _seen(cx, value) if cx.scanned else value
     if name in cx.module.names:
         return cx.module.names[name]
     if name in CONSTRUCTS:
@@ -136,6 +138,15 @@ def lookup(cx: Context, name: str, span: Span) -> Any:
     if name in cx.module.places:
         raise ArchError()
     raise missing(name, span, known_names(cx))
+
+
+def _seen(cx: Context, value: Any) -> Any:
+    """A value of the surroundings as the body of a scan sees it: tensors at the position at hand."""
+    if isinstance(value, tuple):
+        return tuple(_seen(cx, item) for item in value)
+    if isinstance(value, Layer) and value.inputs:
+        return replace(value, inputs={n: replace(g, value=_seen(cx, g.value)) for n, g in value.inputs.items()})
+    return seen(cx.frame, value) if isinstance(value, Value) else value
 
 
 def known_names(cx: Context) -> list[str]:
@@ -308,10 +319,6 @@ def names_axes(cx: Context, expr: syntax.Expr) -> bool:
     return binding is None or not any(isinstance(leaf, Unknown | Value | Layer) for leaf in leaves(binding.value))
 
 
-def _scan(cx: Context, expr: syntax.Scan) -> Any:
-    raise error("A713", "`scan` is not available in this version", expr.span)
-
-
 _FORMS: dict[type, Callable[[Context, Any], Any]] = {
     syntax.Name: _name,
     syntax.Number: lambda cx, expr: int(expr.value) if expr.value.denominator == 1 else expr.value,
@@ -328,5 +335,5 @@ _FORMS: dict[type, Callable[[Context, Any], Any]] = {
     syntax.Pipe: _pipe,
     syntax.Named: _named,
     syntax.Match: _match,
-    syntax.Scan: _scan,
+    syntax.Scan: lambda cx, expr: scans.scan(cx, expr),
 }

@@ -7,6 +7,7 @@ from typing import Any
 from archlang.diagnostics import Label, error
 from archlang.elaborate.values import Layer, Weights, leaves
 from archlang.ir import Graph, Value
+from archlang.shapes import Axis
 from archlang.source import Span
 
 
@@ -33,9 +34,13 @@ class Frame:
         outer = self.parent.capture(value)
         if outer not in self.captured:
             port = _unused(self.wishes.get(value) or outer.graph.name_of(outer) or "x", self.graph.inputs)
-            self.graph.add_input(port, outer.type, outer.graph.node(outer.node).span)
+            self.enter(port, outer)
             self.captured[outer] = port
         return self.graph.inputs[self.captured[outer]]
+
+    def enter(self, port: str, outer: Value) -> None:
+        """A new input for a value of the parent graph."""
+        self.graph.add_input(port, outer.type, outer.graph.node(outer.node).span)
 
     def reach(self, weights: Weights) -> str:
         """The label by which this graph reaches shared weights: its own, or a port."""
@@ -96,6 +101,50 @@ class Frame:
     def holds(self, value: Any) -> bool:
         """Whether a value is made of tensors of this graph."""
         return any(isinstance(leaf, Value) and leaf.graph is self.graph for leaf in leaves(value))
+
+
+@dataclass(eq=False)
+class ScanFrame(Frame):
+    """The body of a scan. It shares the labels of the frame around it; a tensor of the surroundings that has the scanned
+    axis is seen at the position at hand, without it.
+    """
+
+    axis_name: str = ""
+    axis: Axis | None = None  # once a tensor that has it was seen
+    each: list[str] = field(default_factory=list)  # the ports that see one position
+
+    @property
+    def home(self) -> Frame:
+        """The frame around it, which holds the labels."""
+        assert self.parent is not None
+        return self.parent
+
+    def enter(self, port: str, outer: Value) -> None:
+        type_ = outer.type
+        if self.axis_name in type_:
+            self.axis = self.axis or type_[self.axis_name]
+            self.each.append(port)
+            type_ = type_.without(self.axis_name)
+        self.graph.add_input(port, type_, outer.graph.node(outer.node).span)
+
+    def reach(self, weights: Weights) -> str:
+        return weights.instance if weights.home is self and weights.instance else self.home.reach(weights)
+
+    def claim(self, name: str, layer: Layer) -> str:
+        return self.home.claim(name, layer)
+
+    def claim_name(self, name: str, span: Span) -> str:
+        return self.home.claim_name(name, span)
+
+
+def seen(frame: Frame, value: Value) -> Value:
+    """A tensor as the innermost scan around a place sees it."""
+    around: Frame | None = frame
+    while around is not None and around.graph is not value.graph:
+        if isinstance(around, ScanFrame):
+            return around.capture(value)
+        around = around.parent
+    return value
 
 
 def refuse_flag(name: str, span: Span) -> None:

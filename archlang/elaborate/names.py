@@ -139,7 +139,7 @@ class _Reader:
             case syntax.If():
                 self.read(s.condition)
                 self.bind(*(name for branch in (s.then, s.otherwise) for name in self.inside(branch)))
-            case syntax.Return():
+            case syntax.Return() | syntax.Yield():
                 self.read_all(s.values)
             case syntax.Require():
                 self.read(s.condition)
@@ -190,6 +190,11 @@ class _Reader:
                 for arm in expr.arms:
                     self.read(arm.pattern, "word")
                     self.read(arm.value)
+            case syntax.Scan():
+                if not isinstance(expr.order, syntax.Name):
+                    self.read(expr.order)
+                self.read_all(carry.value for carry in expr.carries)
+                self.ended |= self.inside(expr.body, *(carry.port.name for carry in expr.carries))
             case syntax.Attribute() | syntax.Named():
                 self.read(expr.value)
             case syntax.Unary():

@@ -6,7 +6,7 @@ from typing import Any
 
 from archlang import syntax
 from archlang.diagnostics import ArchError, Label, error
-from archlang.elaborate import blocks, expressions, signatures, weights
+from archlang.elaborate import blocks, expressions, scans, signatures, weights
 from archlang.elaborate.context import Context
 from archlang.elaborate.files import refuse_taken
 from archlang.elaborate.frame import Frame
@@ -226,7 +226,7 @@ def _iteration(cx: Context, inner: Context, statement: Any, label: str, name: st
     names: list[str] = []
 
     def body(here: Context, given: dict[str, Given]) -> Any:
-        here.frame.wishes = _called(inner.scope, blocks.mentioned(statement.body))
+        here.frame.wishes = called(inner.scope, blocks.mentioned(statement.body))
         _body(here, statement)
         changed = _exported(cx.scope, inner.scope, here.frame)
         names.extend(n for n, b in changed.items() for _ in _tensors(b.value, here.frame))
@@ -265,7 +265,7 @@ def _visible_numbers(scope: Scope | None, index: str | None) -> dict[str, Any]:
     return {name: value for numbers in reversed(chain) for name, value in numbers.items() if name != index}
 
 
-def _called(scope: Scope | None, mentioned: set[str]) -> dict[Value, str]:
+def called(scope: Scope | None, mentioned: set[str]) -> dict[Value, str]:
     """What the names that a body mentions call tensors, the innermost first."""
     found: dict[Value, str] = {}
     while scope is not None:
@@ -332,6 +332,6 @@ FORMS: dict[type, Callable[[Context, Any], Returned | None]] = {
     syntax.Repeat: _repeat,
     syntax.For: _for,
     syntax.Loss: _later,
-    syntax.Yield: _later,
+    syntax.Yield: lambda cx, statement: scans.yields(cx, statement),
     syntax.Exit: _later,
 }
