@@ -156,6 +156,7 @@ class Scan(Primitive):
     axis: InstanceOf[Axis]
     carries: tuple[str, ...]
     each: tuple[str, ...]
+    reverse: bool = False  # from the last position to the first
     starts: dict[str, Any] = {}  # the numbers that carries start from; others start from an operand
 
     @property
@@ -183,7 +184,8 @@ class Scan(Primitive):
 
     def __str__(self) -> str:
         starts = ", ".join(f"{port} = {self.starts.get(port, port)}" for port in self.carries)
-        return f"scan {self.axis.name} carry {starts} {self.graph.digest[:8]}"
+        order = f"{self.axis.name}{' in reverse' if self.reverse else ''}"
+        return f"scan {order} carry {starts} {self.graph.digest[:8]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ its free sizes.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 
-from archlang.ir import Call, Graph, Input, Node, Parameter, WeightOf
+from archlang.ir import Call, Graph, Input, Node, Parameter, Scan, WeightOf
 from archlang.sizes import Size, product, total
 
 
@@ -91,7 +91,8 @@ class _Costs:
             own = self.work(graph, node)
             if not isinstance(node.op, WeightOf):
                 borrowed = [label for _, label in node.op.layers] if isinstance(node.op, Call) else []
-                for label in (node.label, *borrowed):
+                labels = [label for label, _, _ in node.op.graph.makers()] if isinstance(node.op, Scan) else []
+                for label in (node.label, *borrowed, *labels):
                     own += Cost(made.pop(label, 0) if label else 0)
             yield node, own
 
@@ -105,8 +106,17 @@ class _Costs:
         """What a node costs in each forward pass."""
         if isinstance(node.op, Call):
             return replace(self.graph(node.op.graph), params=0)
+        if isinstance(node.op, Scan):
+            return self.scan(graph, node, node.op)
         if isinstance(node.op, Input | Parameter | WeightOf):
             return Cost()
         types = graph.input_types(node)
         state = total(type_.bytes for type_ in node.op.state(*types).values())
         return Cost(0, node.op.macs(*types), total(type_.bytes for type_ in node.types), state)
+
+    def scan(self, graph: Graph, node: Node, op: Scan) -> Cost:
+        """The body once for each position; every position keeps its values for training."""
+        steps, body = op.axis.size, self.graph(op.graph)
+        kept = body.activation_bytes * steps + total(type_.bytes for type_ in node.types)
+        state = total(type_.bytes for type_ in op.state().values())
+        return Cost(0, body.macs * steps, kept, body.state_bytes + state)

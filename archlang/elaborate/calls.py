@@ -34,6 +34,8 @@ def call(cx: Context, expr: syntax.Call, label: As = None) -> Any:
         done, value = _compile_time(cx, name, expr)
         if done:
             return value
+        if value is not None:
+            expr = replace(expr, arguments=value)
     target = expressions.lookup(cx, name, expr.function.span) if name else expressions.evaluate(cx, expr.function)
     if isinstance(target, BlockDef | type):
         return make(cx, target, expr.arguments, expr.span, label)
@@ -43,7 +45,9 @@ def call(cx: Context, expr: syntax.Call, label: As = None) -> Any:
 
 
 def _compile_time(cx: Context, name: str, expr: syntax.Call) -> tuple[bool, Any]:
-    """The value of a compile-time function; of a tensor, the operation of that name is meant."""
+    """The value of a compile-time function; of a tensor, the operation of that name is meant, and these are its
+    arguments, evaluated once.
+    """
     if any(argument.name is not None for argument in expr.arguments) and name in CONSTRUCTS:
         return False, None
     values = []
@@ -52,7 +56,8 @@ def _compile_time(cx: Context, name: str, expr: syntax.Call) -> tuple[bool, Any]
             raise error("A302", f"`{name}` has no argument `{argument.name}`", argument.span)
         values.append(expressions.evaluate(cx, argument.value))
     if name in CONSTRUCTS and any(isinstance(value, Value) for value in values):
-        return False, None
+        pairs = zip(expr.arguments, values, strict=True)
+        return False, tuple(replace(part, value=expressions.Known(part.value.span, value)) for part, value in pairs)
     if name == "sum" and len(values) == 1 and any(isinstance(leaf, Value) for leaf in leaves(values[0])):
         return True, _tensor_sum(cx, values[0], expr.span)
     if len(values) == 1 and isinstance(values[0], Init):

@@ -1,7 +1,7 @@
 """The value of an expression."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -35,6 +35,13 @@ from archlang.primitives import CONSTRUCTS
 from archlang.shapes import axis
 from archlang.sizes import Poly, fraction
 from archlang.source import Span
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known(syntax.Expr):
+    """An expression that was evaluated already."""
+
+    value: Any
 
 
 def evaluate(cx: Context, expr: syntax.Expr) -> Any:
@@ -320,6 +327,7 @@ def names_axes(cx: Context, expr: syntax.Expr) -> bool:
 
 
 _FORMS: dict[type, Callable[[Context, Any], Any]] = {
+    Known: lambda cx, expr: expr.value,
     syntax.Name: _name,
     syntax.Number: lambda cx, expr: int(expr.value) if expr.value.denominator == 1 else expr.value,
     syntax.String: lambda cx, expr: expr.value,

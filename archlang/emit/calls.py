@@ -36,7 +36,7 @@ def declare(draft: Draft, node: Node, op: Call, port: Port) -> str:
 
 
 def _made_here(draft: Draft, label: str) -> bool:
-    return any(node.label == label for node in draft.graph)
+    return any(node.label == label for _, node in draft.graph.deep())
 
 
 def _construct(draft: Draft, port: Port) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from archlang import helpers
-from archlang.emit import calls, checks, hints, layout, loops, names
+from archlang.emit import calls, checks, hints, layout, loops, names, witness
 from archlang.emit.calls import Port
 from archlang.emit.draft import Declaration, Draft
 from archlang.emit.scope import SLOT, Held, Scope, is_atom, place
@@ -13,19 +13,20 @@ from archlang.emit.sizes import LocalSizes, Place
 from archlang.emit.switches import width
 from archlang.emit.writer import Writer
 from archlang.facts import Condition
-from archlang.ir import Call, Foreign, Graph, Input, Node, Parameter, Value, WeightOf
+from archlang.ir import Call, Foreign, Graph, Input, Node, Parameter, Scan, Value, WeightOf
 from archlang.primitive import Term
 from archlang.primitives.shape import Select
 from archlang.shapes import is_float
 from archlang.sizes import Poly
 
 WIDTH = 110  # of a line of forward, at most, where names can make it so
-INDENT = 8
 Conditions: TypeAlias = Sequence[tuple[Condition, str]]
 
 
 class Forward:
     """Drafts the class of one graph. Conditions mark it as the model, whose inputs and outputs come as declared."""
+
+    indent = 8
 
     def __init__(
         self,
@@ -34,21 +35,26 @@ class Forward:
         orders: Mapping[str, tuple[str, ...]],
         root: Conditions | None = None,
     ) -> None:
-        self.graph, self.called, self.root, self.conditions = graph, called, root is not None, root or ()
+        self.root, self.conditions = root is not None, root or ()
         self.draft = Draft(graph)
-        outside = {node.op.module.partition(".")[0] for node in graph if isinstance(node.op, Foreign)}
+        outside = {node.op.module.partition(".")[0] for _, node in graph.deep() if isinstance(node.op, Foreign)}
         self.scope = Scope({*helpers.known(), *outside})  # a variable of that name would hide it
-        self.held: dict[tuple[int, int], Held] = {}
-        self.lines: list[str] = []
         self.witnesses: dict[str, tuple[str, str]] = {}  # attribute to (variable, the line that reads it)
-        self._temporary: list[str] = []  # names bound by the node at hand, until its results hold them
         self.ports = {name: self.scope.fix(name) for name in graph.layers}
         self.orders = {port: value.type.names if self.root else orders[port] for port, value in graph.inputs.items()}
-        self.places = self._places()
+        self.places = self._places(graph)
         self.sizes = LocalSizes(self.places)
+        self.begin(graph, called, [value for _, value in graph.outputs])
+
+    def begin(self, graph: Graph, called: Mapping[str, Port], results: Sequence[Value]) -> None:
+        """Start with an empty text, of what the results need."""
+        self.graph, self.called = graph, called
+        self.held: dict[tuple[int, int], Held] = {}
+        self.lines: list[str] = []
+        self._temporary: list[str] = []  # names bound by the node at hand, until its results hold them
         self._operands: dict[int, list[tuple[str, Value]]] = {}
-        self.uses: Counter[tuple[int, int]] = Counter()  # how often each value is read by what the outputs need
-        needed = self._count()
+        self.uses: Counter[tuple[int, int]] = Counter()  # how often each value is read by what the results need
+        needed = self._count(results)
         self.lists: dict[str, int] = {}  # lists of tensors and their lengths
         found = loops.find(graph, called, self.uses)
         self.loops = {call.id: loop for loop in found if loop.calls[0].id in needed for call in loop.calls}
@@ -64,11 +70,11 @@ class Forward:
         """The types of the operands as operations take them."""
         return Graph.arguments(node.op, [(argument, value.type) for argument, value in self.operands(node)])
 
-    def _count(self) -> set[int]:
-        """Count the uses of values and return the nodes that the outputs need; the calls of a loop run together."""
+    def _count(self, results: Sequence[Value]) -> set[int]:
+        """Count the uses of values and return the nodes that the results need; the calls of a loop run together."""
         runs = [[call.id for call in run] for run in loops.runs(self.graph).values()]
         together = {id: run for run in runs for id in run}
-        self.uses.update((value.node, value.output) for _, value in self.graph.outputs)
+        self.uses.update((value.node, value.output) for value in results)
         waiting, needed = [node for node, _ in self.uses], set[int]()
         while waiting:
             if (id := waiting.pop()) not in needed:
@@ -80,11 +86,11 @@ class Forward:
                 run.clear()  # the first call of a run brings the others
         return needed
 
-    def _places(self) -> list[Place]:
+    def _places(self, graph: Graph) -> list[Place]:
         """The axes of the inputs whose sizes are not known, with a name for each."""
-        taken = {names.local(node.name) for node in self.graph if node.name}
+        taken = {names.local(node.name) for node in graph if node.name}
         places: list[Place] = []
-        for port, value in self.graph.inputs.items():
+        for port, value in graph.inputs.items():
             for axis in value.type:
                 if isinstance(axis.size, Poly):
                     name = axis.name if axis.name not in taken else f"{axis.name}_size"
@@ -101,10 +107,14 @@ class Forward:
     def visit(self, node: Node) -> None:
         alive = any(self.uses[node.id, i] for i in range(len(node.types)))
         if isinstance(node.op, Input):
-            self._input(node, node.op)
+            self.input(node, node.op)
         elif node.id in self.loops:
             if (loop := self.loops[node.id]).calls[0] is node:
                 loops.write(self, loop)
+        elif isinstance(node.op, Scan) and alive:
+            from archlang.emit.scans import Loop  # a kind of this class
+
+            Loop(self, node, node.op).write()
         elif isinstance(node.op, Select) and alive:
             self._select(node, node.op)
         elif alive:
@@ -120,7 +130,7 @@ class Forward:
         self.settle()
         del self.lines[before:]
 
-    def _input(self, node: Node, op: Input) -> None:
+    def input(self, node: Node, op: Input) -> None:
         name = self.scope.pick(op.port)
         self.draft.signature.append(name)
         self.hold((node.id, 0), Term(name, self.orders[op.port]), pending=False)
@@ -137,7 +147,7 @@ class Forward:
         for _, value in operands:
             self.use(value)
         results = [Term(code, term.order, term.tight) for code, term in zip(codes, results, strict=True)]
-        self._keep(node, self._returned(node, node.op, results[0].code) if isinstance(node.op, Call) else results)
+        self.keep(node, self._returned(node, node.op, results[0].code) if isinstance(node.op, Call) else results)
 
     def _select(self, node: Node, op: Select) -> None:
         """One part of an axis; where every part is read, all of them at once: `q, k, v = qkv.unbind(2)`."""
@@ -220,33 +230,16 @@ class Forward:
         return self._temporarily(self.graph.name_of(Value(self.graph, node.id, output, node.types[output])) or default)
 
     def witness(self, node: Node, attribute: str, floating: bool) -> str | None:
-        """`x.dtype` or `x.device`: of a named operand, else of an input (read at the top), else of a weight."""
+        """`x.dtype` or `x.device`: of a named operand, else of what the class has."""
         for _, value in self.operands(node) if node.id >= 0 else ():
             held = self.held[value.node, value.output]
             if (is_float(value.type.dtype) or not floating) and held.term.code.isidentifier():
                 return f"{held.term.code}.{attribute}"
-        if attribute in self.witnesses:
-            return self.witnesses[attribute][0]
-        for (_, value), variable in zip(self.graph.inputs.items(), self.draft.signature, strict=False):
-            if is_float(value.type.dtype) or not floating:
-                name = self.scope.fix(attribute)
-                self.witnesses[attribute] = (name, f"{name} = {variable}.{attribute}")
-                return name
-        for label, leaf in (
-            (path, param) for path, param, _ in self.graph.weights() if is_float(param.dtype) or not floating
-        ):
-            del leaf
-            return f"{self._weight_path(label)}.{attribute}"
-        return None
+        return self.common_witness(attribute, floating)
 
-    def _weight_path(self, path: str) -> str:
-        label = next(
-            (own for node in self.graph if (own := node.label) and (path == own or path.startswith(f"{own}."))), path
-        )
-        base = self.draft.reach(label)
-        return base + "".join(
-            f"[{part}]" if part.isdigit() else f".{part}" for part in path[len(label) :].split(".") if part
-        )
+    def common_witness(self, attribute: str, floating: bool) -> str | None:
+        """`x.dtype` or `x.device` of an input (read at the top), else of a weight."""
+        return witness.common(self, attribute, floating)
 
     # ---- names and places
     def bind(self, term: Term, *hints: str) -> Term:
@@ -268,7 +261,7 @@ class Forward:
         terms = {slot: self.held[operands[slot].node, operands[slot].output].term for slot in found}
         pending = [slot for slot, count in found.items() if count == 1]
         statements = [self._named(operands, terms, slot) for slot, count in found.items() if count > 1]
-        budget = WIDTH - INDENT - max(map(len, wanted), default=6) - 3
+        budget = WIDTH - self.indent - max(map(len, wanted), default=6) - 3
         while pending and max(width(place(text, terms.__getitem__)) for text in texts) > budget:
             longest = max(pending, key=lambda slot: width(terms[slot].code))
             pending.remove(longest)
@@ -325,7 +318,7 @@ class Forward:
         self.scope.release(self._temporary)
         self._temporary = []
 
-    def _keep(self, node: Node, results: list[Term]) -> None:
+    def keep(self, node: Node, results: list[Term]) -> None:
         """Hold the results of a node: named where the user named it or several read it, else as an expression."""
         for i, term in enumerate(results):
             key = (node.id, i)

@@ -52,7 +52,7 @@ def plan(graphs: Iterable[Graph]) -> dict[str, dict[str, tuple[str, ...]]]:
     found: dict[str, dict[str, tuple[str, ...]]] = {}
     for graph in graphs:
         loops: dict[str, list[Graph]] = {}
-        for node in graph:
+        for _, node in graph.deep():
             if isinstance(node.op, Call) and node.label and "." in node.label:
                 loops.setdefault(node.label.split(".")[0], []).append(node.op.graph)
         for bodies in loops.values():

@@ -99,7 +99,7 @@ def build(graph: Graph, conditions: Conditions = ()) -> Emitted:
     looped = {
         n.op.graph.digest
         for g in _children_first(graph)
-        for n in g
+        for _, n in g.deep()
         if isinstance(n.op, Call) and n.label and "." in n.label
     }
     for level in _levels(graph):

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from archlang.ir import Call, Graph, Input, Node, Parameter, WeightOf
+from archlang.ir import Call, Graph, Input, Node, Parameter, Scan, WeightOf
 from archlang.named import Named
 from archlang.primitive import AxisMap, Construct, Types
-from archlang.shapes import Axis, TensorType
+from archlang.shapes import Axis, TensorType, is_float
 from archlang.sizes import Poly, Size, substitute
 
 
@@ -63,7 +63,7 @@ def concrete(value: Any, sizes: Mapping[str, int]) -> Any:
         return tuple(concrete(item, sizes) for item in value)
     if isinstance(value, dict):
         return {key: concrete(item, sizes) for key, item in value.items()}
-    if isinstance(value, Construct) and not isinstance(value, Call):
+    if isinstance(value, Construct) and not isinstance(value, Call | Scan):
         return value.model_copy(update={name: concrete(item, sizes) for name, item in value})
     return value
 
@@ -103,6 +103,8 @@ class _Run:
             return [Named(self.weights[f"{self.path(node.label or '')}{leaf}"].reshape(shape), op.type.names)]
         if isinstance(op, Call):
             return self.call(node, op, dict(operands))
+        if isinstance(op, Scan):
+            return self.scan(op, dict(operands))
         types = Types(concrete(tuple(self.graph.input_types(node)), self.sizes), concrete(node.types, self.sizes))
         weights = {leaf: self.weights[f"{self.path(node.label or '')}.{leaf}"] for leaf in self.graph.params(node)}
         results = concrete(op, self.sizes).reference(types, *Graph.arguments(op, operands), **weights)
@@ -112,3 +114,38 @@ class _Run:
         layers = {port: self.path(label) for port, label in op.layers}
         prefix = f"{self.path(node.label)}." if node.label else self.prefix
         return _Run(op.graph, given, self.weights, self.sizes, prefix, layers).outputs()
+
+    # ---- one position after another
+    def scan(self, op: Scan, given: Mapping[str, Named]) -> list[Named]:
+        """What the body yields at each position, folded over the carries that one leaves to the next."""
+        name, length = op.axis.name, int(str(substitute(op.axis.size, self.sizes)))
+        state = {port: given[port] if port in given else self.start(op, port) for port in op.carries}
+        rows = []
+        for at in range(length)[:: -1 if op.reverse else 1]:
+            here = {port: x.select(name, at) if port in op.each else x for port, x in given.items()}
+            made, state = self.position(op, {**here, **state})
+            rows.append(made)
+        orders = [value.type.names for value in op.yields]
+        return [
+            Named(_stack([row[i].to(order) for row in (rows[::-1] if op.reverse else rows)]), (name, *order))
+            for i, order in enumerate(orders)
+        ]
+
+    def position(self, op: Scan, given: Mapping[str, Named]) -> tuple[list[Named], dict[str, Named]]:
+        """One position of a scan: what it yields there, and the carries that it leaves."""
+        made = _Run(op.graph, given, self.weights, self.sizes, self.prefix, self.layers).outputs()
+        return made[len(op.carries) :], dict(zip(op.carries, made, strict=False))
+
+    def start(self, op: Scan, port: str) -> Named:
+        """A carry that starts from a number."""
+        import torch
+
+        type_ = concrete(op.graph.inputs[port].type, self.sizes)
+        dtype = torch.float64 if is_float(type_.dtype) else getattr(torch, {"int": "int64"}.get(type_.dtype, type_.dtype))
+        return Named(torch.full([axis.size for axis in type_], op.starts[port], dtype=dtype), type_.names)
+
+
+def _stack(rows: list[Any]) -> Any:
+    import torch
+
+    return torch.stack(rows)
