@@ -13,7 +13,7 @@ from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import InstanceOf
+from pydantic import Field, InstanceOf
 
 from archlang.facts import Facts
 from archlang.named import Named
@@ -157,7 +157,7 @@ class Scan(Primitive):
     carries: tuple[str, ...]
     each: tuple[str, ...]
     reverse: bool = False  # from the last position to the first
-    starts: dict[str, Any] = {}  # the numbers that carries start from; others start from an operand
+    starts: dict[str, Any] = Field(default_factory=dict)  # numbers that carries start from; others start from an operand
 
     @property
     def yields(self) -> "list[Value]":
@@ -429,7 +429,8 @@ class Graph:
     @property
     def calls(self) -> list["Graph"]:
         """The distinct graphs that it calls, in order."""
-        return list({node.op.graph.digest: node.op.graph for _, node in self.deep() if isinstance(node.op, Call)}.values())
+        found = (node.op.graph for _, node in self.deep() if isinstance(node.op, Call))
+        return list({graph.digest: graph for graph in found}.values())
 
     @cached_property
     def digest(self) -> str:

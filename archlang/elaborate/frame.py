@@ -105,8 +105,8 @@ class Frame:
 
 @dataclass(eq=False)
 class ScanFrame(Frame):
-    """The body of a scan. It shares the labels of the frame around it; a tensor of the surroundings that has the scanned
-    axis is seen at the position at hand, without it.
+    """The body of a scan. It shares the labels of the frame around it; a tensor of the surroundings that has the
+    scanned axis is seen at the position at hand, without it.
     """
 
     axis_name: str = ""

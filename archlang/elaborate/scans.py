@@ -79,7 +79,7 @@ def _spread(cx: Context, type_: TensorType, value: Value, carry: syntax.Carry) -
     return value
 
 
-def _final(cx: Context, inner: Context, carry: syntax.Carry) -> tuple[Any, ...] | Any:
+def _final(cx: Context, inner: Context, carry: syntax.Carry) -> Value:
     """What a carry leaves to the next position."""
     binding = inner.scope.names[carry.port.name]
     value = inner.frame.capture(binding.value)

@@ -43,7 +43,7 @@ class Draft:
         self.inputs: dict[str, tuple[str, ...]] = {}  # the orders that the inputs must come in
         self.extra: list[str] = []  # free sizes that the caller must tell
         self.orders: list[tuple[str, ...]] = []  # of the results
-        dotted = [(base, rest) for _, node in graph.deep() if (label := node.label) for base, _, rest in [label.partition(".")]]
+        dotted = [node.label.partition(".")[::2] for _, node in graph.deep() if node.label]
         self.labels = {base for base, _ in dotted} | set(graph.layers)
         self._members: dict[str, set[str]] = {}
         for base, rest in dotted:

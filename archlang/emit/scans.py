@@ -95,11 +95,15 @@ class Loop:
             made, options = f"{near}.new_", ""
         else:
             made, options = "torch.", f", dtype={dtype}, device={writer.device()}"
-        return f"{made}zeros({shape[1:-1].rstrip(',') or '()'}{options})" if value == 0 else f"{made}full({shape}, {writer.const(value)}{options})"
+        if value == 0:
+            return f"{made}zeros({shape[1:-1].rstrip(',') or '()'}{options})"
+        return f"{made}full({shape}, {writer.const(value)}{options})"
 
     def head(self, given: dict[str, Term]) -> str:
         """`for x_t, y_t in zip(x.unbind(1), y.unbind(1)):`"""
-        op, targets, sources = self.op, [], []
+        op = self.op
+        targets: list[str] = []
+        sources: list[str] = []
         for port in op.each:
             term, value = given[port], op.graph.inputs[port]
             used = self.body.uses[value.node, value.output]

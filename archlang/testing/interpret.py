@@ -141,7 +141,8 @@ class _Run:
         import torch
 
         type_ = concrete(op.graph.inputs[port].type, self.sizes)
-        dtype = torch.float64 if is_float(type_.dtype) else getattr(torch, {"int": "int64"}.get(type_.dtype, type_.dtype))
+        exact = {"int": "int64"}.get(type_.dtype, type_.dtype)
+        dtype = torch.float64 if is_float(type_.dtype) else getattr(torch, exact)
         return Named(torch.full([axis.size for axis in type_], op.starts[port], dtype=dtype), type_.names)
 
 
