@@ -157,7 +157,9 @@ class Scan(Primitive):
     carries: tuple[str, ...]
     each: tuple[str, ...]
     reverse: bool = False  # from the last position to the first
-    starts: dict[str, Any] = Field(default_factory=dict)  # numbers that carries start from; others start from an operand
+    starts: dict[str, Any] = Field(
+        default_factory=dict
+    )  # numbers that carries start from; others start from an operand
 
     @property
     def yields(self) -> "list[Value]":
