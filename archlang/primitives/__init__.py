@@ -32,9 +32,14 @@ FAMILIES = {
     "order": "along snake hilbert",
     "sequence": "sequence unsequence",
     "segments": "same_segment",
-    "position": "relative alibi rope sinusoid",
     "kan": "rbf rswaf chebyshev fourier bspline",
     "kan_rational": "rational",
+    "position": "relative distance",
+    "position_mlp": "log_cpb dynamic_bias",
+    "position_bucket": "alibi t5_buckets",
+    "position_rotary": "rope",
+    "position_scaling": "position_interpolation ntk yarn llama3",
+    "position_embedding": "sinusoid",
     "init": "zeros ones constant eye normal trunc_normal uniform log_uniform xavier_uniform xavier_normal kaiming"
     " kaiming_uniform kaiming_normal variance orthogonal softplus_inverse",
 }

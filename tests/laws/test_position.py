@@ -5,7 +5,12 @@ import torch
 
 from archlang.primitive import AxisMap, OpError, Primitive
 from archlang.primitives.domain import Causal, Full, Grid, Windows
-from archlang.primitives.position import Alibi, Relative, Rope, Sinusoid
+from archlang.primitives.position import Distance, Relative
+from archlang.primitives.position_bucket import Alibi, T5Buckets
+from archlang.primitives.position_embedding import Sinusoid
+from archlang.primitives.position_mlp import DynamicBias, LogCpb
+from archlang.primitives.position_rotary import Rope
+from archlang.primitives.position_scaling import Llama3, Ntk, PositionInterpolation, Scaling, Yarn
 from archlang.shapes import TensorType, axis
 from archlang.sizes import symbol
 from archlang.testing.laws import check_law, single
@@ -41,6 +46,53 @@ def test_relative_is_by_offset():
     assert module(x, x)[0].tolist() == [[2, 1, 0], [3, 2, 1], [4, 3, 2]]
 
 
+TABLES = [
+    Distance(),
+    LogCpb(hidden=6),
+    LogCpb(hidden=6, pretrained=2),
+    LogCpb(hidden=3, pretrained=AxisMap((("w", 3),))),
+    DynamicBias(hidden=4),
+    DynamicBias(hidden=4, depth=0),
+]
+
+
+@pytest.mark.parametrize("op", TABLES, ids=str)
+def test_tables_by_offset(op: Primitive):
+    q = tensor(b=2, h=4, w=6, heads=3, c=2)
+    for over in (None, Windows(size=2, shift=1), Grid(size=AxisMap((("h", 4), ("w", 3))))):
+        check_law(op.model_copy(update={"over": over}), q, q)
+
+
+@pytest.mark.parametrize("op", [Distance(), LogCpb(hidden=6, pretrained=3), DynamicBias(hidden=4)], ids=str)
+def test_tables_in_other_ranks(op: Primitive):
+    for sizes in ({"n": 4}, {"h": 2, "w": 2, "d": 4}, {"t": 4}):
+        q = tensor(b=2, **sizes, heads=2, c=2)
+        check_law(op, tensor(b=2, **sizes, c=2), q)
+        check_law(op.model_copy(update={"over": Windows(size=2)}), q, q)
+    q = tensor(b=symbol("b"), h=symbol("h"), w=symbol("w"), heads=2, group=2, c=2)
+    check_law(op.model_copy(update={"over": Windows(size=2)}), q, q, sizes={"h": 4, "w": 4})
+
+
+def test_distance_is_the_same_both_ways():
+    q = tensor(h=2, w=3, heads=1, c=2)
+    module = check_law(Distance(), q, q)
+    module.op.weight.data = torch.arange(6.0, dtype=torch.float64)[:, None]
+    bias = module(*[torch.zeros(2, 3, 1, 2, dtype=torch.float64)] * 2)[0]
+    assert torch.equal(bias, bias.T)
+    assert bias[0].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_larger_window_reads_the_same_function():
+    """With the window that weights come from, equal offsets have equal biases in a window of any size."""
+    small, large = tensor(h=4, w=4, heads=2, c=2), tensor(h=8, w=8, heads=2, c=2)
+    trained = check_law(LogCpb(hidden=8), small, small)
+    moved = check_law(LogCpb(hidden=8, pretrained=4), large, large)
+    moved.load_state_dict(trained.state_dict())
+    x = torch.zeros(8, 8, 2, 2, dtype=torch.float64)
+    inner = moved(x, x).view(2, 8, 8, 8, 8)[:, :4, :4, :4, :4].reshape(2, 16, 16)
+    torch.testing.assert_close(inner, trained(x[:4, :4], x[:4, :4]))
+
+
 @pytest.mark.parametrize("heads", [1, 2, 3, 8, 12])
 def test_alibi(heads: int):
     q = tensor(b=2, t=symbol("t"), heads=heads, c=2)
@@ -49,11 +101,61 @@ def test_alibi(heads: int):
 
 
 @pytest.mark.parametrize(
-    "op", [Rope(), Rope(interleaved=True), Rope(dim=4), Rope(dim=2, base=100, interleaved=True)], ids=str
+    "op", [T5Buckets(), T5Buckets(buckets=8, distance=12), T5Buckets(buckets=4, distance=5)], ids=str
+)
+def test_t5_buckets(op: T5Buckets):
+    q = tensor(b=2, t=symbol("t"), heads=2, c=2)
+    for size in (5, 40):
+        check_law(op, q, q, sizes={"t": size})
+    check_law(op, *[tensor(n=24, heads=2, group=2, c=2)] * 2)
+
+
+def test_t5_buckets_look_both_ways_or_back():
+    for role, buckets in (
+        ("n", [[0, 5, 6, 6], [1, 0, 5, 6], [2, 1, 0, 5], [2, 2, 1, 0]]),
+        ("t", [[0] * 4, [1, 0, 0, 0], [2, 1, 0, 0], [3, 2, 1, 0]]),
+    ):
+        q = tensor(**{role: 4}, heads=1, c=2)
+        module = check_law(T5Buckets(buckets=8, distance=16), q, q)
+        module.op.weight.data = torch.arange(8.0, dtype=torch.float64)[:, None]
+        x = torch.zeros(4, 1, 2, dtype=torch.float64)
+        assert module(x, x)[0].tolist() == buckets
+
+
+SCALINGS: list[Scaling] = [
+    PositionInterpolation(factor=4),
+    Ntk(factor=2),
+    Llama3(factor=8, original=32, low=1, high=4),
+    Yarn(factor=4, original=64),
+]
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        Rope(),
+        Rope(interleaved=True),
+        Rope(dim=4),
+        Rope(dim=2, base=100, interleaved=True),
+        *(Rope(base=100, scaling=scaling) for scaling in SCALINGS),
+    ],
+    ids=str,
 )
 def test_rope(op: Rope):
     check_law(op, tensor(b=2, t=symbol("t"), heads=2, c=8), sizes={"t": 5})
     check_law(op, tensor(c=8, n=4, b=2))
+
+
+@pytest.mark.parametrize(
+    "op",
+    [Rope(on=("space",)), Rope(on=("w", "h"), interleaved=True), Rope(on=("h", "w"), dim=4, scaling=SCALINGS[2])],
+    ids=str,
+)
+def test_rope_on_a_map(op: Rope):
+    check_law(op, tensor(b=2, h=symbol("h"), w=3, heads=2, c=8), sizes={"h": 4})
+    check_law(op, tensor(c=12, w=2, h=3))
+    if op.dim is None and "space" in op.on:
+        check_law(op, tensor(h=2, w=3, d=4, c=12))
 
 
 def test_rope_keeps_products_of_equal_offsets():
@@ -65,9 +167,20 @@ def test_rope_keeps_products_of_equal_offsets():
         torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal))
 
 
+def test_rope_on_a_map_keeps_products_of_equal_offsets():
+    module = check_law(Rope(on=("h", "w")), tensor(h=3, w=4, c=8))
+    q, k = (module(x.expand(3, 4, 8)) for x in torch.randn(2, 8, dtype=torch.float64))
+    products = torch.einsum("hwc,ijc->hwij", q, k)
+    torch.testing.assert_close(products[:2, :3, :2, :3], products[1:, 1:, 1:, 1:])
+    assert not torch.allclose(products[0, 0, 0, 1], products[0, 0, 1, 0])
+
+
 def test_sinusoid():
     check_law(Sinusoid(), tensor(b=2, t=symbol("t"), c=6), sizes={"t": 5})
     check_law(Sinusoid(base=100, on=("w",)), tensor(h=2, w=4, c=6))
+    check_law(Sinusoid(interleaved=False), tensor(n=3, c=8))
+    check_law(Sinusoid(on=("w", "h"), interleaved=False), tensor(b=2, h=symbol("h"), w=4, c=12), sizes={"h": 3})
+    check_law(Sinusoid(on=("space",)), tensor(h=2, w=3, d=2, c=12))
 
 
 @pytest.mark.parametrize(
@@ -76,6 +189,21 @@ def test_sinusoid():
         (Relative(), [tensor(n=symbol("n"), c=2)] * 2, "a size known at compile time"),
         (Relative(), [tensor(c=2), tensor(n=3, c=2)], "compares positions"),
         (Relative(), [tensor(n=4, c=2), tensor(n=3, c=2)], "`n` has 4 in `q` and 3 in `k`"),
+        (Relative(), [tensor(n=4, heads=symbol("m"), c=2)] * 2, "a size known at compile time"),
+        (LogCpb(hidden=0), [tensor(n=4, c=2)] * 2, "`hidden` must be at least 1"),
+        (LogCpb(pretrained=-1), [tensor(n=4, c=2)] * 2, "the size of a window"),
+        (LogCpb(pretrained=AxisMap((("w", 2),))), [tensor(n=4, c=2)] * 2, "no axis `w`"),
+        (DynamicBias(hidden=2, depth=-1), [tensor(n=4, c=2)] * 2, "`depth`"),
+        (T5Buckets(buckets=30), [tensor(n=4, c=2)] * 2, "a multiple of 4"),
+        (T5Buckets(distance=8), [tensor(n=4, c=2)] * 2, "more than 8"),
+        (T5Buckets(), [tensor(h=2, w=3, c=2)] * 2, "along one axis"),
+        (Rope(on=("h", "w")), [tensor(h=2, w=3, c=6)], "a multiple of 4, for 2 axes"),
+        (Rope(on=("w",)), [tensor(n=3, c=4)], "no axis `w`"),
+        (Rope(scaling=Ntk(factor=0.5)), [tensor(n=3, c=4)], "at least 1"),
+        (Rope(scaling=Llama3(factor=2, original=8, low=4)), [tensor(n=3, c=4)], "below `high`"),
+        (Rope(scaling=Yarn(factor=2, original=8, fast=1)), [tensor(n=3, c=4)], "below `fast`"),
+        (Rope(scaling=Yarn(factor=2, original=0)), [tensor(n=3, c=4)], "a length"),
+        (Sinusoid(on=("h", "w")), [tensor(h=2, w=3, c=6)], "for each of 2 axes"),
         (Alibi(), [tensor(h=2, w=3, c=2)] * 2, "along one axis"),
         (Rope(), [tensor(h=2, w=3, c=2)], "along one axis"),
         (Rope(), [tensor(n=3, c=5)], "pairs of channels"),

@@ -42,21 +42,30 @@ def grid_attention(
     return x.permute(0, *order, rank + 1, 2 * rank + 2).reshape(batch, *space, heads, x.shape[-1])
 
 
+def offset_index(queries: Sequence[int], keys: Sequence[int]) -> Tensor:
+    """index[i, j]: the row of the offset from place j to place i, the first axis the slowest. A map of fewer places
+    lies on the other in equal steps.
+    """
+    index = torch.zeros(1, 1, dtype=torch.long)
+    for query, key in zip(queries, keys, strict=True):
+        size = max(query, key)
+        offset = torch.arange(query)[:, None] * (size // query) - torch.arange(key) * (size // key) + size - 1
+        index = index[:, None, :, None] * (2 * size - 1) + offset[:, None]
+        index = index.flatten(0, 1).flatten(1)
+    return index
+
+
 class RelativePosition(nn.Module):
     """bias[head, i, j] = weight[row of the offset from place j to place i, head]"""
 
     index: Tensor
 
-    def __init__(self, window: Sequence[int], heads: int) -> None:
+    def __init__(self, window: Sequence[int], heads: int, keys: Sequence[int] | None = None) -> None:
         super().__init__()
-        offsets = [torch.arange(size)[:, None] - torch.arange(size) + size - 1 for size in window]
-        index = torch.zeros(1, 1, dtype=torch.long)
-        for size, offset in zip(window, offsets, strict=True):
-            index = index[:, None, :, None] * (2 * size - 1) + offset[:, None]
-            index = index.flatten(0, 1).flatten(1)
-        rows = prod(2 * size - 1 for size in window)
+        keys = window if keys is None else keys
+        rows = prod(2 * max(sizes) - 1 for sizes in zip(window, keys, strict=True))
         self.weight = nn.Parameter(nn.init.trunc_normal_(torch.empty(rows, heads), std=0.02))
-        self.register_buffer("index", index, persistent=False)
+        self.register_buffer("index", offset_index(window, keys), persistent=False)
 
     def forward(self) -> Tensor:
         return self.weight.T[:, self.index]

@@ -1,0 +1,33 @@
+"""A learned bias for every range of distances between a query and a key."""
+
+from math import log
+
+import torch
+from torch import Tensor, nn
+
+
+class T5Bias(nn.Module):
+    """bias[head, i, j] = weight[bucket of the distance from query i to key j, head]
+
+    The first half of the buckets hold one distance each, the others ranges that grow by one factor up to `distance`.
+    Seen both ways, the later keys have buckets of their own, behind those of the earlier ones.
+    """
+
+    def __init__(self, buckets: int, heads: int, distance: int = 128, causal: bool = False) -> None:
+        super().__init__()
+        self.buckets, self.distance, self.causal = buckets, distance, causal
+        self.weight = nn.Parameter(torch.randn(buckets, heads))
+
+    def forward(self, size: int) -> Tensor:
+        device = self.weight.device
+        place = torch.arange(size, device=device)
+        ahead = place - place[:, None]
+        buckets = self.buckets if self.causal else self.buckets // 2
+        apart = (-ahead).clamp(min=0) if self.causal else ahead.abs()
+        single = buckets // 2
+        growth = (apart.clamp(min=1) / single).log() / log(self.distance / single)
+        far = (single + (growth * (buckets - single)).long()).clamp(max=buckets - 1)
+        bucket = torch.where(apart < single, apart, far)
+        if not self.causal:
+            bucket = bucket + buckets * (ahead > 0)
+        return self.weight[bucket].permute(2, 0, 1)

@@ -1,0 +1,115 @@
+"""Biases of attention along one axis, for any length: by distance, or by a bucket of distances."""
+
+from typing import Any, ClassVar
+
+from archlang.facts import Facts
+from archlang.named import Named
+from archlang.primitive import Emission, OpError, Param, Term, Types, Whole, axes_of, register
+from archlang.primitives.attention_code import layout, whole
+from archlang.primitives.position import Bias
+from archlang.shapes import TensorType
+
+
+class AlongOne(Bias):
+    """A bias along one axis, between heads whose number is known."""
+
+    def infer(self, facts: Facts, q: TensorType, k: TensorType) -> TensorType:
+        if len(self.extents(q, k)) != 1:
+            found = ", ".join(axes_of(self.on, k)) or "none"
+            raise OpError("A319", f"`{self.name}` is along one axis, and {k} has {found}", "on")
+        if not isinstance(self.head_count(q), int):
+            raise OpError("A319", f"`{self.name}` needs to know the number of heads, {self.head_count(q)}", "q")
+        return super().infer(facts, q, k)
+
+
+@register
+class Alibi(AlongOne):
+    """bias[head, i, j] = -slope[head] |i - j|, slope[head] = 2^(-8 (head + 1) / heads), along one axis.
+
+    For a number of heads that is no power of two, the slopes of the power below and then every other one of the power
+    above (Press et al., ICLR 2022).
+    """
+
+    name: ClassVar[str] = "alibi"
+
+    def emit(self, code: Emission, q: Term, k: Term) -> Term:
+        (size,) = self.extents(*code.inputs)
+        sizes = f"{code.size(self.head_count(code.inputs[0]))}, {code.size(size)}"
+        return self.by_head(code, f"{code.helper('alibi')}({sizes}, dtype={code.working()}, device={code.device()})")
+
+    def reference(self, types: Types, q: Named, k: Named) -> Named:
+        import torch
+
+        (size,), count = self.extents(*types.inputs), whole(self.head_count(types.inputs[0]))
+        i = torch.arange(whole(size), dtype=q.tensor.dtype)
+        slopes = torch.tensor(_slopes(count), dtype=q.tensor.dtype)
+        return self.named(types, -slopes * (i[:, None] - i).abs()[..., None])
+
+
+def _slopes(heads: int) -> list[float]:
+    power = 1 << (heads.bit_length() - 1)
+    slopes = [2 ** (-8 * (head + 1) / power) for head in range(power)]
+    return slopes + [2 ** (-4 * (2 * head + 1) / power) for head in range(heads - power)]
+
+
+@register
+class T5Buckets(AlongOne):
+    """bias[head, i, j] = weight[bucket(i - j), head]: distances along one axis, in buckets (Raffel et al., T5, JMLR
+    2020).
+
+    With n buckets to one side and e = n / 2, a distance d below e has bucket d, another has
+    min(e + floor(log(d / e) / log(distance / e) (n - e)), n - 1). All n = `buckets` are for earlier keys where the
+    domain is causal; else n is half of them, and later keys have the other half. Weight: [buckets, heads].
+    """
+
+    name: ClassVar[str] = "t5_buckets"
+
+    buckets: Whole = 32
+    distance: Whole = 128
+    init: Any = None
+
+    def infer(self, facts: Facts, q: TensorType, k: TensorType) -> TensorType:
+        made = super().infer(facts, q, k)
+        sides = 1 if self._is_causal(q, k) else 2
+        if not isinstance(self.buckets, int) or self.buckets < 2 * sides or self.buckets % (2 * sides):
+            title = f"`buckets` must be a multiple of {2 * sides}, and is {self.buckets}"
+            raise OpError("A319", title, "buckets", "half are for single distances" + ", on each side" * (sides - 1))
+        least = self.buckets // (2 * sides)
+        if not isinstance(self.distance, int) or self.distance <= least:
+            raise OpError("A319", f"`distance` must be more than {least}, and is {self.distance}", "distance")
+        return made
+
+    def _is_causal(self, q: TensorType, k: TensorType) -> bool:
+        parts = layout(self.on, q, k)
+        return not self.domain(parts).looks_ahead(parts.keys, parts.keys[0])
+
+    def params(self, q: TensorType, k: TensorType) -> dict[str, Param]:
+        return {"weight": Param((self.buckets, self.head_count(q)), ("bucket", "heads"))}
+
+    def emit(self, code: Emission, q: Term, k: Term) -> Term:
+        (size,), heads = self.extents(*code.inputs), self.head_count(code.inputs[0])
+        named = {} if self.distance == 128 else {"distance": code.const(self.distance)}
+        if self._is_causal(*code.inputs):
+            named["causal"] = "True"
+        table = code.module("T5Bias", code.const(self.buckets), code.size(heads), **named)
+        code.initialise("weight", self.init)
+        return self.by_head(code, f"{table}({code.size(size)})")
+
+    def reference(self, types: Types, q: Named, k: Named, *, weight: Any) -> Named:
+        import torch
+
+        (size,) = map(whole, self.extents(*types.inputs))
+        rows = [[self._bucket(i - j, self._is_causal(*types.inputs)) for j in range(size)] for i in range(size)]
+        return self.named(types, weight[torch.tensor(rows)])
+
+    def _bucket(self, back: int, causal: bool) -> int:
+        """The bucket of the key that lies so many positions back."""
+        from math import log
+
+        count = whole(self.buckets) // (1 if causal else 2)
+        apart, single = max(back, 0) if causal else abs(back), count // 2
+        bucket = apart
+        if apart >= single:
+            growth = log(apart / single) / log(whole(self.distance) / single)
+            bucket = min(single + int(growth * (count - single) + 1e-9), count - 1)
+        return bucket if causal or back >= 0 else bucket + count
