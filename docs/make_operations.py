@@ -62,7 +62,12 @@ TITLES = {
     "noise": "Noise of training, and scale",
     "attention": "Attention",
     "segments": "Documents",
-    "position": "Positions",
+    "position": "Positions: tables",
+    "position_mlp": "Positions: biases computed from offsets",
+    "position_bucket": "Positions: biases by distance",
+    "position_rotary": "Positions: rotations",
+    "position_scaling": "Positions: rotations that reach further",
+    "position_embedding": "Positions: sinusoids",
     "domain": "Domains",
     "order": "Orders over a map",
     "sequence": "Maps in sequence",
@@ -149,7 +154,11 @@ EXAMPLES = {
     "sequence": "sequence(image, over = snake(h, w))",
     "unsequence": "unsequence(x, over = along(h, w), h = 4, w = 4)",
     "relative": "relative(q, q)",
+    "distance": "distance(q, q)",
+    "log_cpb": "log_cpb(q, q)",
+    "dynamic_bias": "dynamic_bias(q, q, hidden = 16)",
     "alibi": "alibi(q, q)",
+    "t5_buckets": "t5_buckets(q, q)",
     "rope": "q -> rope(on = n)",
     "sinusoid": "sinusoid(x, on = n)",
     # the standard library
@@ -189,6 +198,7 @@ KINDS = {
     "bool": "bool",
     "str": "str",
     "Domain": "domain",
+    "Scaling": "scaling",
 }  # by the validator, or the type, of a field
 BY_NAME = {
     "position": "position",
@@ -267,7 +277,7 @@ def family(name: str, graphs: dict[str, Graph]) -> str:
     """A table of the operations of a family, and what more there is to say about each."""
     classes = [CONSTRUCTS[word] for word in FAMILIES[name].split()]
     layers = issubclass(classes[0], Primitive)
-    head = "| operation | is | for example |\n|---|---|---|" if layers else f"| {name} | is |\n|---|---|"
+    head = "| operation | is | for example |\n|---|---|---|" if layers else f"| {name.rpartition('_')[2]} | is |\n|---|---|"
     rows = [row(cls, graphs) for cls in classes]
     notes = [f"**`{cls.name}`.** {rest}\n" for cls in classes if (rest := doc(cls)[1])]
     return "\n".join([f"## {TITLES[name]}\n", head, *rows, "", *notes])

@@ -26,8 +26,8 @@ def axial_rotary(
         speeds = step / base ** (torch.arange(pairs, dtype=dtype, device=x.device) / pairs)
     angles = [torch.arange(x.shape[axis], dtype=dtype, device=x.device)[:, None] * speeds for axis in axes]
     angles = [angle.view(-1, *(1,) * (x.ndim - axis - 2), pairs) for angle, axis in zip(angles, axes, strict=True)]
-    shape = torch.broadcast_shapes(*(angle.shape for angle in angles))
-    angle = torch.cat([angle.expand(shape) for angle in angles], -1)
+    space = [size if axis in axes else 1 for axis, size in enumerate(x.shape[:-1])][min(axes) :]
+    angle = torch.cat([angle.expand(*space, pairs) for angle in angles], -1)
     turned = x[..., :dim]
     a, b = (turned[..., ::2], turned[..., 1::2]) if interleaved else turned.chunk(2, -1)
     cos, sin = angle.cos() * gain, angle.sin() * gain
