@@ -277,7 +277,11 @@ def family(name: str, graphs: dict[str, Graph]) -> str:
     """A table of the operations of a family, and what more there is to say about each."""
     classes = [CONSTRUCTS[word] for word in FAMILIES[name].split()]
     layers = issubclass(classes[0], Primitive)
-    head = "| operation | is | for example |\n|---|---|---|" if layers else f"| {name.rpartition('_')[2]} | is |\n|---|---|"
+    head = (
+        "| operation | is | for example |\n|---|---|---|"
+        if layers
+        else f"| {name.rpartition('_')[2]} | is |\n|---|---|"
+    )
     rows = [row(cls, graphs) for cls in classes]
     notes = [f"**`{cls.name}`.** {rest}\n" for cls in classes if (rest := doc(cls)[1])]
     return "\n".join([f"## {TITLES[name]}\n", head, *rows, "", *notes])
