@@ -150,6 +150,7 @@ EXAMPLES = {
     "stochastic_depth": "x -> stochastic_depth(0.1)",
     "attend": "attend(q, q, q, position = relative)",
     "fourier": "x -> fourier(4)",
+    "linear_recurrence": "linear_recurrence(q, l2_norm(q), q, decay = sigmoid(q))",
     "same_segment": "same_segment(ids, on = k)",
     "sequence": "sequence(image, over = snake(h, w))",
     "unsequence": "unsequence(x, over = along(h, w), h = 4, w = 4)",

@@ -55,6 +55,10 @@ def _compile_time(cx: Context, name: str, expr: syntax.Call) -> tuple[bool, Any]
         if argument.name is not None:
             raise error("A302", f"`{name}` has no argument `{argument.name}`", argument.span)
         values.append(expressions.evaluate(cx, argument.value))
+    target = CONSTRUCTS.get(name)
+    if target is not None and issubclass(target, Primitive) and len(values) == 1 and isinstance(values[0], Value):
+        given = {slots(target)[1][0]: Given(values[0], expr.arguments[0].span)}
+        return True, apply(cx, checked(Layer(target, expr.span, {}, given, loop=cx.loop)), {}, expr.span)
     if name in CONSTRUCTS and any(isinstance(value, Value) for value in values):
         pairs = zip(expr.arguments, values, strict=True)
         return False, tuple(replace(part, value=expressions.Known(part.value.span, value)) for part, value in pairs)
@@ -247,6 +251,7 @@ def apply(cx: Context, layer: Layer, more: dict[str, Given], span: Span) -> Any:
     if isinstance(layer.target, BlockDef):
         return blocks.apply_block(cx, layer, inputs, span)
     assert layer.target is not None
+    inputs = dict(_logarithm(layer.target, name, item) for name, item in inputs.items())
     if layer.target.sequential and "over" in layer.hypers:
         return orders.lower(cx, layer, inputs, span)
     hypers = dict(layer.hypers)
@@ -255,6 +260,7 @@ def apply(cx: Context, layer: Layer, more: dict[str, Given], span: Span) -> Any:
     op = construct(layer.target, hypers, layer.span)
     pairs = [pair for name, given in inputs.items() for pair in _operands(name, given, layer.target)]
     places = {name: given.span for name, given in {**hypers, **inputs}.items()}
+    places |= {name: places[other] for name, other in op.logarithms.items() if other in places}
     values = add(cx, op, pairs, span, places, made=span if layer.span in span else layer.span)
     if params := cx.frame.graph.params(cx.frame.graph.producer(values[0])):
         weights.check_working(layer.name, pairs, span)
@@ -276,6 +282,16 @@ def _operands(name: str, given: Given, target: Any) -> list[tuple[str, Value]]:
     if isinstance(given.value, tuple):
         raise error("A303", f"`{name}` of `{target.name}` is one tensor, and this is a list", given.span)
     return [(name, items[0])]
+
+
+def _logarithm(target: type[Primitive], name: str, given: Given) -> tuple[str, Given]:
+    """What is given as `exp(x)` and better taken as its logarithm is taken as x."""
+    if name not in target.logarithms or not isinstance(given.value, Value):
+        return name, given
+    graph, producer = given.value.graph, given.value.graph.node(given.value.node)
+    if producer.op.name != "exp":
+        return name, given
+    return target.logarithms[name], Given(graph.operands(producer)[0][1], given.span)
 
 
 def _positioned(

@@ -31,6 +31,7 @@ FAMILIES = {
     "attention": "attend",
     "order": "along snake hilbert",
     "sequence": "sequence unsequence",
+    "recurrence": "linear_recurrence",
     "segments": "same_segment",
     "kan": "rbf rswaf chebyshev fourier bspline",
     "kan_rational": "rational",

@@ -1,0 +1,188 @@
+"""Linear recurrences: matrix states that decay and are written to, one position after another."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from archlang.facts import Facts
+from archlang.named import Named
+from archlang.primitive import (
+    AxisName,
+    Emission,
+    Number,
+    OpError,
+    Primitive,
+    Term,
+    Types,
+    Whole,
+    axes_of,
+    need_axes,
+    register,
+)
+from archlang.primitives.recurrence_code import chunk_of, chunked, chunked_macs, form, stepwise
+from archlang.shapes import Axis, TensorType, is_float, promote
+from archlang.sizes import Size
+
+VALUE = "c_value"  # how the `c` of v is called where the `c` of k stands beside it
+
+
+@register
+class LinearRecurrence(Primitive):
+    """S_t = a_t S_{t-1} (I - b_t k_t k_t^T) + b_t v_t k_t^T, out_t = scale * S_t q_t, along one axis.
+
+    q[.., t, c], k[.., t, c] and v[.., t, c = d] give out[.., t, c = d]; S is [.., d, c] and starts at 0. `decay` is a,
+    in (0, 1]: absent (linear attention), or [.., t] (one a head: RetNet, Mamba-2), [.., t, c] (one a key channel: GLA,
+    HGRN-2), [.., t, c, c_value] (`c_value` is the c of v); it may lack `t`. Where it is given as `exp(x)`, x is taken.
+    `beta`[.., t] is b, the strength of the delta rule; without it there is no factor (I - b k k^T) (Yang et al.,
+    NeurIPS 2024). With `inner`, k, v and beta have that axis too: so many factors and writes a position, one after
+    another, after one decay (DeltaProduct, Siems et al., 2025). Every other axis agrees or broadcasts by name.
+
+    `on` is the axis (default: the time axis, else the one space axis), `reverse` runs from its end, `chunk` is how many
+    positions are taken at once (default 64).
+    """
+
+    name: ClassVar[str] = "linear_recurrence"
+    inputs: ClassVar[tuple[str, ...]] = ("q", "k", "v", "decay?", "beta?", "log_decay?")
+    logarithms: ClassVar[Mapping[str, str]] = {"decay": "log_decay"}
+    sequential: ClassVar[bool] = True
+
+    scale: Number = 1
+    on: AxisName | None = None
+    reverse: bool = False
+    inner: AxisName | None = None
+    chunk: Whole | None = None
+
+    # ---- types
+    def infer(
+        self, facts: Facts, q: TensorType, k: TensorType, v: TensorType, *extras: TensorType | None
+    ) -> TensorType:
+        names = ("q", "k", "v", "decay", "beta", "decay")
+        named = {name: x for name, x in zip(names, (q, k, v, *extras), strict=False) if x is not None}
+        for name, type_ in named.items():
+            if not is_float(type_.dtype):
+                raise OpError("A214", f"a recurrence takes float tensors, and `{name}` is {type_}", name)
+        for name in ("q", "k", "v"):
+            need_axes(named[name], ("c",), name)
+            need_axes(named[name], (self.axis(q, k, v).name,), name)
+        if self.inner is not None:
+            need_axes(k, (self.inner,), "k")
+            need_axes(v, (self.inner,), "v")
+        if extras[:1] != (None,) and extras[2:3] not in ((), (None,)):
+            raise OpError("A319", "the decay is given twice: as itself and as its logarithm", "log_decay")
+        self._check_decay(named)
+        self._check_sides(facts, named)
+        self._check_chunk()
+        lead = form(self, q, k, v, *extras).lead
+        kept = (*q.without("c"), *(axis for axis in lead if axis.name not in q))
+        return TensorType((*kept, v["c"]), promote(q.dtype, k.dtype, v.dtype))
+
+    def axis(self, *types: TensorType | None) -> Axis:
+        """The axis that it runs along."""
+        q = types[0]
+        assert q is not None
+        if self.on is not None:
+            need_axes(q, (self.on,), "q")
+            return q[axes_of((self.on,), q)[0]]
+        names = axes_of(("time",), q) or axes_of(("space",), q)
+        if len(names) != 1:
+            found = " and ".join(f"`{name}`" for name in names)
+            title = f"`q` has the space axes {found}: {q}" if names else f"`q` has no axis to run along: {q}"
+            help = "say which, `on = h`, or an order: `over = along(h, w)`" if names else "name it: `on = ..`"
+            raise OpError("A205", title, "q", help=help)
+        return q[names[0]]
+
+    def _check_sides(self, facts: Facts, named: Mapping[str, TensorType]) -> None:
+        """Equal sizes of equal axes; decay and beta have no others."""
+        known = {(axis.name, "key" if axis.name == "c" else ""): ("q", axis.size) for axis in named["q"]}
+        for name, type_ in named.items():
+            for axis in type_:
+                value = axis.name == VALUE or (name == "v" and axis.name == "c")
+                place = ("c", "value" if value else "key") if axis.name in ("c", VALUE) else (axis.name, "")
+                if place not in known and name not in ("q", "k", "v"):
+                    raise OpError("A205", f"`{name}` has {axis}, which is no axis of `q`, `k` or `v`", name)
+                other, size = known.setdefault(place, (name, axis.size))
+                if not facts.equal(size, axis.size):
+                    title = f"axis `{axis.name}` has {axis.size} in `{name}` and {size} in `{other}`"
+                    raise OpError("A204", title, name)
+
+    def _check_decay(self, named: Mapping[str, TensorType]) -> None:
+        for name in ("q", "decay"):
+            if self.inner is not None and name in named and self.inner in named[name]:
+                title = f"`{name}` stands once a position, without `{self.inner}`, and is {named[name]}"
+                raise OpError("A319", title, name)
+        if "beta" in named and ("c" in named["beta"] or VALUE in named["beta"]):
+            title = f"`beta` is one number a position, without `c`, and is {named['beta']}"
+            raise OpError("A319", title, "beta")
+
+    def _check_chunk(self) -> None:
+        if self.chunk is not None and (not isinstance(self.chunk, int) or self.chunk not in [2**i for i in range(13)]):
+            raise OpError("A319", f"`chunk` must be a power of 2 up to 4096, and is {self.chunk}", "chunk")
+
+    def mixes(self, *types: TensorType | None) -> frozenset[str]:
+        return frozenset({self.axis(*types).name, "c"} | ({self.inner} if self.inner else set()))
+
+    def looks_ahead(self, *types: TensorType | None) -> frozenset[str]:
+        return self.mixes(*types) - (frozenset() if self.reverse else {self.axis(*types).name})
+
+    def algorithm(self, *types: TensorType | None) -> str:
+        parts = form(self, *types)
+        if parts.decay == "pair":
+            return "one position after another: a decay for every pair of channels has no form of matrix products"
+        how = {"": "no decay", "head": "a decay per head", "key": "a decay per key channel"}[parts.decay]
+        return f"chunks of {chunk_of(self, parts)}: {how}{', delta rule' if parts.beta else ''}"
+
+    def macs(self, *types: TensorType | None) -> Size:
+        parts = form(self, *types)
+        return 0 if parts.decay == "pair" else chunked_macs(self, parts, *types)
+
+    # ---- meaning
+    def reference(self, types: Types, *inputs: Named | None) -> Named:
+        import torch
+
+        axis = self.axis(*types.inputs)
+        places = range(int(str(axis.size)))
+        state: Mapping[str, Named] = {}
+        rows: dict[int, Named] = {}
+        for at in reversed(places) if self.reverse else places:
+            rows[at], state = self.step(types, state, *(_at(x, axis.name, at) for x in inputs))
+        names = rows[0].names
+        return Named(torch.stack([rows[at].to(names) for at in places], -1), (*names, axis.name))
+
+    def step(
+        self, types: Types, state: Mapping[str, Named], *inputs: Any, **weights: Any
+    ) -> tuple[Named, dict[str, Named]]:
+        q, k, v, decay, beta, log_decay = (*inputs, None, None, None)[:6]
+        decay = log_decay.map(lambda x: x.exp()) if log_decay is not None else decay
+        now, values = state.get("S"), v.rename(c=VALUE)
+        now = now * decay if now is not None and decay is not None else now
+        for i in range(k.size(self.inner) if self.inner else 1):
+            key, value, strength = (_at(x, self.inner, i) for x in (k, values, beta))
+            assert key is not None
+            assert value is not None
+            if strength is not None:
+                value = (value - (now * key).sum(["c"]) if now is not None else value) * strength
+            now = now + key * value if now is not None else key * value
+        assert now is not None
+        return (now * q).sum(["c"]).rename(**{VALUE: "c"}) * self.scale, {"S": now}
+
+    def state(self, *types: TensorType | None) -> Mapping[str, TensorType]:
+        axis = self.axis(*types)
+        if axis.role != "time" or self.reverse:
+            return {}
+        k, v = types[1], types[2]
+        assert k is not None
+        assert v is not None
+        lead = form(self, *types).lead
+        return {"S": TensorType((*lead, k["c"], Axis(VALUE, v.size("c"), "channel")), promote(k.dtype, v.dtype))}
+
+    # ---- PyTorch
+    def emit(self, code: Emission, *inputs: Term | None) -> Term:
+        parts = form(self, *code.inputs)
+        write = stepwise if parts.decay == "pair" else chunked
+        return write(self, code, parts, dict(zip(("q", "k", "v", "decay", "beta", "log_decay"), inputs, strict=False)))
+
+
+def _at(x: Named | None, name: str | None, at: int) -> Named | None:
+    """One position of an axis; what lacks it is the same at all."""
+    if x is None or name is None or name not in x.names:
+        return x
+    return x.select(name, at)

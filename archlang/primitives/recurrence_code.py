@@ -1,0 +1,152 @@
+"""How linear recurrences are written in PyTorch: the parts that axes play, the size of a chunk, the two algorithms."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from archlang.primitive import Emission, Term
+from archlang.primitives.attention_code import arrange
+from archlang.shapes import Axis, TensorType
+from archlang.sizes import Size, ceil, product
+
+CHUNK = 64  # positions taken at once: fastest of 16 ... 256 on CPUs, for all forms
+SMALLEST = "1e-30"  # decays below it are taken as it: their logarithm stays finite
+Ports = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What the axes of the inputs say.
+
+    on: the axis along which it runs; lead: all others but channels and factors, in q's order; decay: none, one a head,
+    a key channel or a pair of channels.
+    """
+
+    on: Axis
+    lead: tuple[Axis, ...]
+    decay: Literal["", "head", "key", "pair"]
+    beta: bool
+    inner: Axis | None
+
+
+def form(op: Any, *types: TensorType | None) -> Form:
+    """Tell the axes of a recurrence apart."""
+    on = op.axis(*types)
+    apart = {on.name, op.inner, "c", "c_value"}
+    lead = {axis.name: axis for type_ in types if type_ is not None for axis in type_ if axis.name not in apart}
+    _, k, _, decay, beta, log_decay = (*types, None, None, None)[:6]
+    inner = k[op.inner] if k is not None and op.inner is not None else None
+    return Form(on, tuple(lead.values()), _decay(log_decay or decay), beta is not None, inner)
+
+
+def _decay(decay: TensorType | None) -> Literal["", "head", "key", "pair"]:
+    if decay is None:
+        return ""
+    return "pair" if "c_value" in decay else "key" if "c" in decay else "head"
+
+
+def length_of(parts: Form) -> Size:
+    """Positions, each as often as there are factors."""
+    return product([parts.on.size, parts.inner.size if parts.inner else 1])
+
+
+def chunk_of(op: Any, parts: Form) -> int:
+    """Positions that are taken at once: no more than a short sequence has."""
+    length = length_of(parts)
+    if op.chunk is not None:
+        chunk: int = op.chunk
+        return chunk
+    return min(CHUNK, 1 << (length - 1).bit_length()) if isinstance(length, int) else CHUNK
+
+
+# ---- what is counted
+def chunked_macs(op: Any, parts: Form, *types: TensorType | None) -> Size:
+    """Multiply-accumulates of the matrix products of `chunked`."""
+    q, k, v, decay, beta, log_decay = (*types, None, None, None)[:6]
+    decay = log_decay or decay
+    assert k is not None
+    assert v is not None
+    chunk, keys, values = chunk_of(op, parts), k.size("c"), v.size("c")
+    rows = ceil(length_of(parts) / _fraction(chunk)) * chunk
+    inside: Size = chunk * keys if parts.decay != "key" else _fraction(2, chunk - 1) * keys
+
+    def lead(*these: TensorType | None) -> Size:
+        names = {axis.name for type_ in these if type_ is not None for axis in type_}
+        return product(axis.size for axis in parts.lead if axis.name in names)
+
+    gate = decay if parts.decay == "key" else None
+    scores, state, out = lead(q, k, gate), lead(k, v, decay, beta), lead(*types)
+    work = scores * inside + out * (chunk * values + keys * values) + state * keys * values
+    if parts.beta:
+        work = work + lead(k, gate) * inside + state * keys * values
+    return work * rows
+
+
+def _fraction(below: int, above: int = 1) -> Any:
+    from fractions import Fraction
+
+    return Fraction(above, below) if above != 1 else Fraction(below)
+
+
+# ---- PyTorch
+def chunked(op: Any, code: Emission, parts: Form, ports: Ports) -> Term:
+    """Chunks by matrix products."""
+    named = {} if chunk_of(op, parts) == CHUNK else {"chunk": code.const(chunk_of(op, parts))}
+    return _written(op, code, parts, ports, "delta_rule" if parts.beta else "linear_recurrence", named)
+
+
+def stepwise(op: Any, code: Emission, parts: Form, ports: Ports) -> Term:
+    """One position after another."""
+    return _written(op, code, parts, ports, "recurrence_steps", {})
+
+
+def _written(op: Any, code: Emission, parts: Form, ports: Ports, helper: str, more: Mapping[str, str]) -> Term:
+    """The call of a helper that takes q, k, v as [*lead, t, c], and what follows."""
+    laid = {name: _laid(op, code, parts, name, x) for name, x in _logarithmic(ports).items()}
+    named: dict[str, str] = {name: laid.pop(name) for name in ("beta", "log_decay") if name in laid}
+    named |= {"scale": code.const(float(op.scale))} if op.scale != 1 else {}
+    arguments = [*laid.values(), *(f"{name}={text}" for name, text in (named | dict(more)).items())]
+    text = f"{code.helper(helper)}({', '.join(arguments)})"
+    if parts.inner is not None:  # what stands after the last factor of a position
+        count = parts.inner.size
+        text = f"{text}[..., {code.size(count - 1)} :: {code.size(count)}, :]"
+    text = f"{text}.flip(-2)" if op.reverse else text
+    return Term(text, (*(axis.name for axis in parts.lead), parts.on.name, "c"))
+
+
+def _logarithmic(ports: Ports) -> dict[str, Term]:
+    """The inputs that are there, with the decay as its logarithm."""
+    present = {name: x for name, x in ports.items() if x is not None}
+    if "decay" in present:
+        decay = present.pop("decay")
+        present["log_decay"] = Term(f"{decay.safe}.clamp(min={SMALLEST}).log()", decay.order)
+    return present
+
+
+def _laid(op: Any, code: Emission, parts: Form, name: str, x: Term) -> str:
+    """A term as [*lead, t, c], a decay of pairs as [*lead, t, c, c_value]; several factors a position lie side by side
+    on t.
+    """
+    on, inner = parts.on, parts.inner
+    if op.reverse and on.name in x.order:
+        x = Term(f"{x.safe}.flip({x.at(on.name)})", x.order)
+    along = [on]
+    if inner is not None:
+        along = [on, inner]
+        if inner.name not in x.order and name != "beta":
+            x = _between(code, parts, x, before=name == "q")
+    groups = {axis.name: [axis] for axis in parts.lead} | {"*along": along}
+    channels = ["c", "c_value"] if name == "log_decay" and parts.decay == "pair" else ["c"]
+    return arrange(code, x, groups | {channel: [Axis(channel, 1, "channel")] for channel in channels}).code
+
+
+def _between(code: Emission, parts: Form, x: Term, before: bool) -> Term:
+    """What a position has once, put at the last of its factors (`before`: zeros stand before it) or at the first."""
+    assert parts.inner is not None
+    if parts.on.name not in x.order:
+        kept = ", ".join(["-1"] * len(x.order))
+        text = f"{x.safe}[..., None].expand({kept}, {code.size(parts.on.size)})"
+        x = Term(text, (*x.order, parts.on.name))
+    count = code.size(parts.inner.size - 1)
+    text = f"F.pad({x.safe}[..., None], ({count}, 0))" if before else f"F.pad({x.safe}[..., None], (0, {count}))"
+    return Term(text, (*x.order, parts.inner.name))

@@ -1,0 +1,86 @@
+"""Laws of linear recurrences: every form, in chunks, equals one position after another."""
+
+import pytest
+import torch
+
+from archlang.primitives.recurrence import LinearRecurrence
+from archlang.shapes import TensorType, axis
+from archlang.sizes import symbol
+from archlang.testing.laws import check_law
+
+
+def tensor(dtype: str = "float", **sizes: object) -> TensorType:
+    return TensorType(tuple(axis(name, size) for name, size in sizes.items()), dtype)
+
+
+HEADS = {"b": 2, "t": 11, "heads": 2}
+Q, V = tensor(**HEADS, c=3), tensor(**HEADS, c=4)
+DECAYS = {
+    "none": None,
+    "constant": tensor(heads=2),
+    "head": tensor(**HEADS),
+    "key": tensor(**HEADS, c=3),
+}
+
+
+@pytest.mark.parametrize("chunk", [None, 4])
+@pytest.mark.parametrize("beta", [None, tensor(**HEADS)], ids=["linear", "delta"])
+@pytest.mark.parametrize("decay", DECAYS)
+def test_forms(decay: str, beta: TensorType | None, chunk: int | None):
+    check_law(LinearRecurrence(chunk=chunk, scale=0.5), Q, Q, V, None, beta, DECAYS[decay])
+
+
+INNER = {"b": 2, "t": 5, "heads": 2, "step": 3}
+
+
+@pytest.mark.parametrize("beta", [None, tensor(**INNER), tensor(heads=2)], ids=["linear", "delta", "constant"])
+@pytest.mark.parametrize("decay", DECAYS)
+def test_several_factors_a_position(decay: str, beta: TensorType | None):
+    types = {"none": None, "constant": tensor(heads=2), "head": tensor(t=5, heads=2), "key": tensor(b=2, t=5, c=3)}
+    k, v = tensor(**INNER, c=3), tensor(b=2, step=3, t=5, heads=2, c=2)
+    check_law(LinearRecurrence(inner="step"), tensor(b=2, t=5, heads=2, c=3), k, v, None, beta, types[decay])
+
+
+@pytest.mark.parametrize("beta", [None, tensor(**HEADS)], ids=["linear", "delta"])
+def test_a_decay_for_every_pair_of_channels(beta: TensorType | None):
+    check_law(LinearRecurrence(), Q, Q, V, None, beta, tensor(**HEADS, c=3, c_value=4))
+    check_law(LinearRecurrence(), Q, Q, V, None, beta, tensor(heads=2, c_value=4))
+
+
+@pytest.mark.parametrize("beta", [None, tensor(b=2, n=9)], ids=["linear", "delta"])
+def test_space_forward_and_reverse(beta: TensorType | None):
+    x = tensor(b=2, n=9, c=4)
+    for reverse in (False, True):
+        check_law(LinearRecurrence(reverse=reverse), x, x, x, None, beta, tensor(b=2, n=9, c=4))
+    image = tensor(b=2, h=3, w=5, c=4)
+    check_law(LinearRecurrence(on="w", reverse=True), image, image, image)
+    step = tensor(b=2, n=4, step=2, c=4)
+    check_law(LinearRecurrence(inner="step", reverse=True), x_of(4), step, step, None, None, tensor(n=4))
+
+
+def x_of(n: int) -> TensorType:
+    return tensor(b=2, n=n, c=4)
+
+
+def test_free_sizes():
+    x = tensor(b=symbol("b"), t=symbol("t"), heads=2, c=3)
+    gate = (tensor(b=2, t=70, heads=2), -torch.rand(2, 70, 2, dtype=torch.float64))
+    key = (x, torch.randn(2, 70, 2, 3, dtype=torch.float64) / 2)
+    for beta in (None, gate):
+        check_law(LinearRecurrence(), x, key, x, None, beta, gate, sizes={"b": 2, "t": 70})
+
+
+def test_axes_that_some_inputs_lack():
+    """Shared queries and keys, one beta for all heads, no batch."""
+    shared, v, one = tensor(b=2, t=6, c=3), tensor(b=2, t=6, heads=2, c=4), tensor(t=6, c=3)
+    check_law(LinearRecurrence(), shared, shared, v, None, None, tensor(t=6, heads=2))
+    check_law(LinearRecurrence(), shared, shared, v, None, tensor(t=6), tensor(b=2, t=6, heads=2))
+    check_law(LinearRecurrence(), tensor(t=6, group=2, c=3), one, tensor(t=6, c=2), None, None, one)
+    check_law(LinearRecurrence(), one, one, tensor(t=6, heads=2, c=2), None, None, tensor(heads=2))
+
+
+def test_the_decay_itself():
+    """As a factor in (0, 1], and not as its logarithm."""
+    factor = torch.rand(2, 11, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    check_law(LinearRecurrence(), Q, Q, V, (Q, factor))
+    check_law(LinearRecurrence(), Q, Q, V, (tensor(**HEADS), factor[..., 0]), tensor(**HEADS))
