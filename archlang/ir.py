@@ -159,7 +159,7 @@ class Scan(Primitive):
     reverse: bool = False  # from the last position to the first
     starts: dict[str, Any] = Field(
         default_factory=dict
-    )  # numbers that carries start from; others start from an operand
+    )  # of carries that start from numbers, not operands
 
     @property
     def yields(self) -> "list[Value]":

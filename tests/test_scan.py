@@ -105,6 +105,21 @@ model net(dim: int = 3) {
   output out: [b, h, w, c = dim] = y
 }
 """
+OVER_A_PATH = """
+model net(dim: int = 3) {
+  input x: [b, h, w, c = dim]
+  input gain: [b, c = dim]
+  y = scan snake(h, w, reverse = true) carry s: [b, c = dim] = 0 {
+    s = tanh(gain * x + s)
+    yield s
+  }
+  z = scan along(w, reverse = true) carry s: [b, h, c = dim] = 0 {
+    s = tanh(x + s)
+    yield s
+  }
+  output out: [b, h, w, c = dim] = y + z
+}
+"""
 WHOLE = """
 model net(dim: int = 4) {
   input x: [b, t, c = dim]
@@ -122,6 +137,7 @@ TEXTS = {
     "blocks": (BLOCKS, {**SIZES, "m": 3}),
     "inside": (INSIDE, SIZES),
     "nested": (NESTED, {**SIZES, "n": 3}),
+    "over_a_path": (OVER_A_PATH, {"b": 2, "h": 3, "w": 4}),
     "over_space": (OVER_SPACE, {"b": 2, "h": 3, "w": 4}),
 }
 GOLDEN = Path(__file__).parent / "golden/scans"

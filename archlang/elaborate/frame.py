@@ -106,11 +106,11 @@ class Frame:
 @dataclass(eq=False)
 class ScanFrame(Frame):
     """The body of a scan. It shares the labels of the frame around it; a tensor of the surroundings that has the
-    scanned axis is seen at the position at hand, without it.
+    scanned axes is seen at the position at hand, without them.
     """
 
-    axis_name: str = ""
-    axis: Axis | None = None  # once a tensor that has it was seen
+    axes: tuple[str, ...] = ()
+    found: dict[str, Axis] = field(default_factory=dict)  # the scanned axes, once a tensor that has them was seen
     each: list[str] = field(default_factory=list)  # the ports that see one position
 
     @property
@@ -121,10 +121,10 @@ class ScanFrame(Frame):
 
     def enter(self, port: str, outer: Value) -> None:
         type_ = outer.type
-        if self.axis_name in type_:
-            self.axis = self.axis or type_[self.axis_name]
+        if all(name in type_ for name in self.axes):
+            self.found = self.found or {name: type_[name] for name in self.axes}
             self.each.append(port)
-            type_ = type_.without(self.axis_name)
+            type_ = type_.without(*self.axes)
         self.graph.add_input(port, type_, outer.graph.node(outer.node).span)
 
     def reach(self, weights: Weights) -> str:

@@ -11,38 +11,45 @@ from archlang.elaborate.files import refuse_taken
 from archlang.elaborate.frame import ScanFrame
 from archlang.elaborate.limits import check_network
 from archlang.elaborate.scope import Binding, Scope
-from archlang.elaborate.values import is_number, kind_of
+from archlang.elaborate.values import UNKNOWN, is_number, kind_of
 from archlang.ir import Graph, Scan, Value
 from archlang.primitive import AxisMap
-from archlang.shapes import TensorType, is_float
+from archlang.primitives.order import Along, Order
+from archlang.shapes import Axis, TensorType, is_float
+from archlang.shapes import axis as axis_
+from archlang.sizes import product
 from archlang.source import Span
 
 
 def scan(cx: Context, expr: syntax.Scan) -> Any:
     """What a scan yields, with the axis again."""
-    axis = _axis(cx, expr.order)
-    frame = ScanFrame(Graph("scan", expr.span), cx.frame, axis_name=axis)
+    order = _order(cx, expr.order)
+    frame = ScanFrame(Graph("scan", expr.span), cx.frame, axes=order.axes)
     frame.labels, frame.numbered = cx.frame.labels, cx.frame.numbered
     frame.wishes = statements.called(cx.scope, blocks.mentioned(expr.body))
     yielded = Yields(frame)
     inner = cx.inner(frame=frame, scope=Scope(cx.scope), scan=yielded, scanned=True)
     inner.scope.assigned = {}
-    starts = {carry.port.name: _start(cx, inner, axis, carry) for carry in expr.carries}
-    if (returned := statements.run(inner, expr.body)) is not None:
-        raise error("A318", "`return` inside a scan", returned.spans[0], help="`yield` what each position makes")
-    _check_body(cx, inner, expr)
+    starts = {carry.port.name: _start(cx, inner, carry) for carry in expr.carries}
+    _run(cx, inner, expr.body)
+    _check_axes_of(cx, frame, expr)
     if not yielded.values:
         raise error("A322", "the scan yields nothing", _head(expr), help="end its body with `yield ...`")
     finals = [(carry.port.name, _final(cx, inner, carry)) for carry in expr.carries]
     frame.graph.outputs = [*finals, *(("", frame.capture(value)) for value in yielded.values)]
-    return _add(cx, frame, starts, expr)
+    return _add(cx, frame, order, starts, expr)
 
 
-def _axis(cx: Context, order: syntax.Expr) -> str:
-    axes = expressions.axes(cx, order)
-    if len(axes) != 1:
-        raise error("A206", f"a scan runs along one axis, and these are {len(axes)}", order.span)
-    return axes[0]
+def _order(cx: Context, expr: syntax.Expr) -> Order:
+    """What a scan runs along: the name of an axis, or an order over several."""
+    known = cx.scope.find(expr.id) if isinstance(expr, syntax.Name) else None
+    if isinstance(expr, syntax.Name) and not (known and isinstance(known.value, Order)):
+        return Along(axes=expressions.axes(cx, expr))
+    order = expressions.evaluate(cx, expr)
+    if not isinstance(order, Order):
+        title = f"a scan runs along an axis or an order, and this is a {kind_of(order)}"
+        raise error("A303", title, expr.span, help="`scan t ...`, `scan snake(h, w) ...`")
+    return order
 
 
 def _head(expr: syntax.Scan) -> Span:
@@ -50,15 +57,16 @@ def _head(expr: syntax.Scan) -> Span:
 
 
 # ---- carries
-def _start(cx: Context, inner: Context, axis: str, carry: syntax.Carry) -> Any:
+def _start(cx: Context, inner: Context, carry: syntax.Carry) -> Any:
     """What a carry starts from: a number, or a tensor of its type."""
     name, span = carry.port.name, carry.port.span
     refuse_taken(cx.module, name, span)
     if (known := cx.scope.find(name) or inner.scope.names.get(name)) is not None:
         raise error("A102", f"`{name}` is defined twice", span, Label(known.span, f"{known.word} here"))
     type_ = signatures.declare(cx, carry.port.type, "carry")
-    if axis in type_:
-        raise error("A206", f"`{name}` is carried along `{axis}`, and has it as an axis", carry.port.type.span)
+    assert isinstance(inner.frame, ScanFrame)
+    if scanned := [axis for axis in inner.frame.axes if axis in type_]:
+        raise error("A206", f"`{name}` is carried along `{scanned[0]}`, and has it as an axis", carry.port.type.span)
     value = expressions.evaluate(cx, carry.value)
     if isinstance(value, Value):
         value = _spread(cx, type_, value, carry)
@@ -141,21 +149,43 @@ def yields(cx: Context, statement: syntax.Yield) -> None:
     found.values, found.span = tuple(values), statement.span
 
 
-def _check_body(cx: Context, inner: Context, expr: syntax.Scan) -> None:
-    """Something has the axis, and only carries last from one position to the next."""
-    frame = inner.frame
-    assert isinstance(frame, ScanFrame)
-    for name, binding in inner.scope.assigned.items():
-        if cx.scope.find(name) is binding:
-            raise _leaks(name, binding)
-    if frame.axis is None:
-        title = f"nothing that the scan reads has the axis `{frame.axis_name}`"
-        raise error("A205", title, expr.order.span, help="it runs along an axis of the tensors in its body")
-    for outer in frame.captured:
-        size = outer.type.size(frame.axis_name) if frame.axis_name in outer.type else frame.axis.size
-        if not cx.session.facts.equal(size, frame.axis.size):
-            title = f"the scan runs along `{frame.axis_name}`, whose sizes do not agree: {frame.axis.size} and {size}"
-            raise error("A204", title, expr.order.span)
+def _run(cx: Context, inner: Context, body: tuple[syntax.Statement, ...]) -> None:
+    """Run the body; only carries last from one position to the next."""
+    try:
+        if (returned := statements.run(inner, body)) is not None:
+            raise error("A318", "`return` inside a scan", returned.spans[0], help="`yield` what each position makes")
+    finally:
+        leaked = {name: b for name, b in inner.scope.assigned.items() if cx.scope.find(name) is b}
+        for binding in leaked.values():
+            binding.value = UNKNOWN
+    for name, binding in leaked.items():
+        raise _leaks(name, binding)
+
+
+def _check_axes_of(cx: Context, frame: ScanFrame, expr: syntax.Scan) -> None:
+    """Something has the axes, all of them, in one size."""
+    if not frame.found:
+        title = f"nothing that the scan reads has {_quoted(frame.axes)}"
+        raise error("A205", title, expr.order.span, help="it runs over axes of the tensors in its body")
+    for outer, port in frame.captured.items():
+        _check_axes(cx, frame, outer.type, Label(expr.order.span, f"`{port}` is {outer.type}"))
+
+
+def _quoted(axes: tuple[str, ...]) -> str:
+    return f"the ax{'es' if len(axes) > 1 else 'is'} {', '.join(f'`{name}`' for name in axes)}"
+
+
+def _check_axes(cx: Context, frame: ScanFrame, type_: TensorType, place: Label) -> None:
+    """What is seen at one position has all of the scanned axes, of the same sizes."""
+    has = [name for name in frame.axes if name in type_]
+    if has and len(has) < len(frame.axes):
+        title = f"what a scan reads has all of {_quoted(frame.axes)} or none"
+        raise error("A205", title, place, help="`expand(x, NAME = SIZE)` repeats it")
+    for name in has:
+        size = frame.found[name].size
+        if not cx.session.facts.equal(type_.size(name), size):
+            title = f"a scan runs along `{name}`, and its sizes do not agree: {size} and {type_.size(name)}"
+            raise error("A204", title, place)
 
 
 def _leaks(name: str, binding: Binding) -> ArchError:
@@ -164,19 +194,46 @@ def _leaks(name: str, binding: Binding) -> ArchError:
     return error("A104", title, binding.span, help=help)
 
 
-def _add(cx: Context, frame: ScanFrame, starts: dict[str, Any], expr: syntax.Scan) -> Any:
-    """The scan as one node, and what it yields."""
-    assert frame.axis is not None
+def _add(cx: Context, frame: ScanFrame, order: Order, starts: dict[str, Any], expr: syntax.Scan) -> Any:
+    """The scan as one node, and what it yields; over several axes it runs along the path over them."""
+    path = order.model_copy(update={"reverse": False}) if len(order.axes) > 1 else None
+    axis = _axis(frame)
+    if axis.role == "time" and order.reverse:
+        title = f"a scan in reverse sees later positions of the time axis `{axis.name}`"
+        raise error("A208", title, expr.order.span, help="call the axis `n` if the network sees it whole")
     op = Scan(
         graph=frame.graph,
-        axis=frame.axis,
+        axis=axis,
         carries=tuple(starts),
         each=tuple(frame.each),
+        reverse=order.reverse,
         starts={name: value for name, value in starts.items() if not isinstance(value, Value)},
     )
     pairs = [(name, value) for name, value in starts.items() if isinstance(value, Value)]
-    pairs += [(port, value) for value, port in frame.captured.items()]
+    pairs += [(port, _along(cx, path, axis, value, expr)) for value, port in frame.captured.items()]
     cx.frame.size += frame.size
     check_network(cx.frame.size, expr.span)
     values = calls.add(cx, op, pairs, expr.span, {})
+    if path is not None:
+        sizes = tuple((name, frame.found[name].size) for name in order.axes)
+        fields = {"over": path, "on": (axis.name,), "sizes": sizes}
+        values = tuple(calls.operation(cx, "unsequence", [("x", value)], fields, expr.span) for value in values)
     return values if len(values) > 1 else values[0]
+
+
+def _axis(frame: ScanFrame) -> Axis:
+    """The axis that a scan runs along: its own, or that of the path over several."""
+    if len(frame.axes) == 1:
+        return frame.found[frame.axes[0]]
+    taken = {axis.name for node in frame.graph for type_ in node.types for axis in type_}
+    name = next(name for name in ("n", *(f"path{i or ''}" for i in range(len(taken) + 1))) if name not in taken)
+    return axis_(name, product(axis.size for axis in frame.found.values()))
+
+
+def _along(cx: Context, path: Order | None, axis: Axis, value: Value, expr: syntax.Scan) -> Value:
+    """A tensor of the surroundings along the path."""
+    if path is None or path.axes[0] not in value.type:
+        return value
+    fields = {"over": path, "on": (axis.name,)}
+    made: Value = calls.operation(cx, "sequence", [("x", value)], fields, expr.order.span)
+    return made

@@ -137,6 +137,8 @@ class Loop:
         body.lines += codes[: len(appends)]
         if moved:
             body.lines.append(f"{', '.join(name for name, _ in moved)} = {', '.join(code for _, code in moved)}")
+        for value in results:
+            body.use(value)
         return {i: term.order for (i, _), term in zip(self.yielded, terms, strict=False)}
 
     def stacked(self, i: int, lists: dict[int, str], orders: dict[int, tuple[str, ...]]) -> Term:

@@ -18,7 +18,6 @@ class Net(nn.Module):
                 r = torch.tanh(r + x_t_n)
                 outputs2.append(r * s)
             rows = torch.stack(outputs2, 1)
-            s2 = rows.mean(1)
-            outputs.append(rows + s2[:, None])
-            s = s2
+            s = rows.mean(1)
+            outputs.append(rows + s[:, None])
         return torch.stack(outputs, 1)
