@@ -157,9 +157,7 @@ class Scan(Primitive):
     carries: tuple[str, ...]
     each: tuple[str, ...]
     reverse: bool = False  # from the last position to the first
-    starts: dict[str, Any] = Field(
-        default_factory=dict
-    )  # of carries that start from numbers, not operands
+    starts: dict[str, Any] = Field(default_factory=dict)  # of carries that start from numbers, not operands
 
     @property
     def yields(self) -> "list[Value]":
