@@ -267,6 +267,8 @@ class Graph:
         ] = {}  # numbers that the block was called with: names for what differs between instances
         self.inputs: dict[str, Value] = {}
         self.outputs: list[tuple[str, Value]] = []
+        self.losses: dict[str, list[Value]] = {}  # of a model: auxiliary losses by name, in order
+        self.exits: list[tuple[str, Value, Value]] = []  # of a model: (name, value, who leaves with it)
         self.layers: list[str] = []  # layer ports: modules that the caller lends, labels `@port`
         self._nodes: list[Node] = []
         self._operands: list[list[tuple[str, Value]]] = []  # of each node
@@ -445,6 +447,7 @@ class Graph:
         lines = [f"graph {self.name}({', '.join(f'{port}: {value.type}' for port, value in self.inputs.items())})"]
         lines += [f"  {self._line(node)}" for node in self]
         results = ", ".join(f"{name or i} = {_ref(value)}" for i, (name, value) in enumerate(self.outputs))
+        lines += [f"  loss {name} = {', '.join(map(_ref, values))}" for name, values in self.losses.items()]
         return "\n".join([*lines, f"  return {results}"])
 
     def _line(self, node: Node) -> str:

@@ -165,7 +165,7 @@ def nest(cx: Context, inside: Context, name: str, span: Span, inputs: dict[str, 
     given = {port: Given(_enter(frame, port, g.value, g.span), g.span) for port, g in inputs.items()}
     value = body(inside.inner(frame=frame, inlined=False), given)
     value = _leave(frame, value, span)
-    frame.graph.outputs = [("", leaf) for leaf in leaves(value)]
+    frame.graph.outputs = [("", leaf) for leaf in leaves(value)] + frame.aside
     cx.frame.numbered += frame.numbered
     conditions = {c: message for c, message in cx.session.facts.conditions.items() if c not in before}
     return Nested(frame, value, conditions)
@@ -197,7 +197,9 @@ def call(cx: Context, nested: Nested, ports: list[tuple[str, Value]], label: str
     def rebuilt(shape: Any) -> Any:
         return tuple(rebuilt(item) for item in shape) if isinstance(shape, tuple) else next(values)
 
-    return rebuilt(nested.value)
+    result = rebuilt(nested.value)
+    cx.frame.take(nested.frame, values)
+    return result
 
 
 def _describe(graph: Graph, layer: Layer) -> None:

@@ -1,7 +1,7 @@
 """A graph under construction: what it captures of the graphs around it, and the labels of its weights."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from archlang.diagnostics import Label, error
@@ -9,6 +9,16 @@ from archlang.elaborate.values import Layer, Weights, leaves
 from archlang.ir import Graph, Value
 from archlang.shapes import Axis
 from archlang.source import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """A result that the samples for which `leaves` holds leave a model with."""
+
+    name: str
+    value: Value
+    leaves: Value
+    span: Span
 
 
 @dataclass(eq=False)
@@ -23,6 +33,8 @@ class Frame:
     captured: dict[Value, str] = field(default_factory=dict)  # a value of the parent graph -> input port
     lent: dict[str, str] = field(default_factory=dict)  # layer port -> label in the parent graph
     labels: dict[str, Span] = field(default_factory=dict)
+    losses: list[tuple[str, Value]] = field(default_factory=list)  # auxiliary, of this graph and of what it calls
+    exits: list[Exit] = field(default_factory=list)  # of this graph and of the loops in it
     size: int = 0  # operations, with what is called twice counted twice
     numbered: list[tuple[str, Span]] = field(default_factory=list)  # labels that got a number: `check` advises `as`
 
@@ -92,6 +104,17 @@ class Frame:
             )
         self.labels[name] = span
         return name
+
+    @property
+    def aside(self) -> list[tuple[str, Value]]:
+        """What it gives beside its results: losses, and values and conditions of exits."""
+        exits = [pair for exit in self.exits for pair in ((exit.name, exit.value), (f"{exit.name}_leaves", exit.leaves))]
+        return [*self.losses, *exits]
+
+    def take(self, inner: "Frame", values: Iterator[Value]) -> None:
+        """Go on with what a graph gave aside; `values` are that here."""
+        self.losses += [(name, next(values)) for name, _ in inner.losses]
+        self.exits += [replace(exit, value=next(values), leaves=next(values)) for exit in inner.exits]
 
     @property
     def empty(self) -> bool:

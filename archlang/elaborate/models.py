@@ -8,7 +8,7 @@ from typing import Any
 
 from archlang import syntax
 from archlang.diagnostics import ArchError, Collector, Diagnostic, Label, error, suggest
-from archlang.elaborate import blocks, calls, expressions, signatures, statements
+from archlang.elaborate import blocks, calls, exits, expressions, losses, signatures, statements
 from archlang.elaborate.arguments import read
 from archlang.elaborate.context import Context, Session
 from archlang.elaborate.files import Module, refuse_taken
@@ -53,6 +53,8 @@ def elaborate(
         for hyper in model.hypers:
             cx.scope.get(hyper.name)
         statements.run(cx, model.body)
+        losses.gather(frame)
+        exits.join(cx)
     if not session.collector.errors and not frame.graph.outputs:
         session.collector.add(
             Diagnostic(
@@ -254,6 +256,7 @@ statements.FORMS.update(
     {
         syntax.Input: _input,
         syntax.Output: _output,
+        syntax.Exit: exits.collect,
         syntax.Variant: _nothing,
         syntax.Expect: _nothing,
         syntax.Checkpoint: _nothing,

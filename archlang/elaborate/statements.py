@@ -6,7 +6,7 @@ from typing import Any
 
 from archlang import syntax
 from archlang.diagnostics import ArchError, Label, error
-from archlang.elaborate import blocks, expressions, scans, signatures, weights
+from archlang.elaborate import blocks, expressions, losses, scans, signatures, weights
 from archlang.elaborate.context import Context
 from archlang.elaborate.files import refuse_taken
 from archlang.elaborate.frame import Frame
@@ -230,6 +230,7 @@ def _iteration(cx: Context, inner: Context, statement: Any, label: str, name: st
         _body(here, statement)
         changed = _exported(cx.scope, inner.scope, here.frame)
         names.extend(n for n, b in changed.items() for _ in _tensors(b.value, here.frame))
+        names.extend(n for n, _ in here.frame.aside)
         return tuple(tensor for b in changed.values() for tensor in _tensors(b.value, here.frame))
 
     nested = blocks.nest(cx, inner.inner(loop=None), name, statement.span, {}, body)
@@ -318,11 +319,6 @@ def _restore(saved: list[tuple[Binding, Any, Span, str]]) -> None:
         binding.value, binding.span, binding.word = value, span, word
 
 
-def _later(cx: Context, statement: Any) -> None:
-    word = type(statement).__name__.lower()
-    raise error("A713", f"`{word}` is not available in this version", statement.span)
-
-
 FORMS: dict[type, Callable[[Context, Any], Returned | None]] = {
     syntax.Bind: _bind,
     syntax.Declare: _declare,
@@ -331,7 +327,6 @@ FORMS: dict[type, Callable[[Context, Any], Returned | None]] = {
     syntax.If: _if,
     syntax.Repeat: _repeat,
     syntax.For: _for,
-    syntax.Loss: _later,
+    syntax.Loss: losses.collect,
     syntax.Yield: lambda cx, statement: scans.yields(cx, statement),
-    syntax.Exit: _later,
 }

@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, TypeAlias
 
 from archlang import helpers
-from archlang.emit import calls, checks, hints, layout, loops, names, witness
+from archlang.emit import calls, checks, hints, layout, loops, names, training, witness
 from archlang.emit.calls import Port
 from archlang.emit.draft import Declaration, Draft
 from archlang.emit.scope import SLOT, Held, Scope, is_atom, place
@@ -15,6 +16,7 @@ from archlang.emit.writer import Writer
 from archlang.facts import Condition
 from archlang.ir import Call, Foreign, Graph, Input, Node, Parameter, Scan, Value, WeightOf
 from archlang.primitive import Term
+from archlang.primitives.exits import FirstExit
 from archlang.primitives.shape import Select
 from archlang.shapes import is_float
 from archlang.sizes import Poly
@@ -44,7 +46,7 @@ class Forward:
         self.orders = {port: value.type.names if self.root else orders[port] for port, value in graph.inputs.items()}
         self.places = self._places(graph)
         self.sizes = LocalSizes(self.places)
-        self.begin(graph, called, [value for _, value in graph.outputs])
+        self.begin(graph, called, [*(value for _, value in graph.outputs), *chain(*graph.losses.values())])
 
     def begin(self, graph: Graph, called: Mapping[str, Port], results: Sequence[Value]) -> None:
         """Start with an empty text, of what the results need."""
@@ -56,7 +58,8 @@ class Forward:
         self.uses: Counter[tuple[int, int]] = Counter()  # how often each value is read by what the results need
         needed = self._count(results)
         self.lists: dict[str, int] = {}  # lists of tensors and their lengths
-        found = loops.find(graph, called, self.uses)
+        leaving = {value.node for exit in graph.exits for value in exit[1:]}
+        found = [loop for loop in loops.find(graph, called, self.uses) if not leaving & {c.id for c in loop.calls}]
         self.loops = {call.id: loop for loop in found if loop.calls[0].id in needed for call in loop.calls}
 
     # ---- what the graph says
@@ -100,7 +103,11 @@ class Forward:
     # ---- the walk
     def run(self) -> Draft:
         for node in self.graph:
+            if isinstance(node.op, FirstExit):
+                training.losses(self)
+                training.results(self, node)
             self.visit(node)
+            training.leave(self, node)
         self.finish()
         return self.draft
 
@@ -341,6 +348,8 @@ class Forward:
         values = [value for _, value in self.graph.outputs]
         if not self.root:
             values = list(dict.fromkeys(values))
+        if not self.graph.exits:
+            training.losses(self)
         node = Node(-1, Input(port="", type=values[0].type), ())
         writer = Writer(self, node, ())
         start = len(self.lines)

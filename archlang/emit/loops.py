@@ -224,6 +224,7 @@ def _hold(body: "Forward", loop: Loop, results: list[str], lists: dict[int, str]
         (value.node, value.output) for row in loop.operands[1:] for p, value in enumerate(row) if p in loop.carried
     )
     of = loop.ports[0].of
+    lost = {(value.node, value.output) for values in body.graph.losses.values() for value in values}
     for i, node in enumerate(loop.calls):
         for output, tensor in enumerate(of):
             uses = body.uses[node.id, output] - inner[node.id, output]
@@ -233,7 +234,7 @@ def _hold(body: "Forward", loop: Loop, results: list[str], lists: dict[int, str]
             last = i == len(loop.calls) - 1
             code = (
                 results[tensor]
-                if last and (tensor not in lists or of.index(tensor) == output)
+                if last and (tensor not in lists or (of.index(tensor) == output and (node.id, output) not in lost))
                 else f"{lists[tensor]}[{i}]"
             )
             body.hold((node.id, output), Term(code, order), pending=not code.isidentifier(), uses=uses)

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from archlang import helpers
-from archlang.emit import layout, marks, names
+from archlang.emit import layout, marks, names, training
 from archlang.emit.calls import Port
 from archlang.emit.classes import Class, class_namer, unify
 from archlang.emit.declare import init_lines
@@ -124,7 +124,7 @@ def _title(graph: Graph, looped: set[str]) -> str:
 def _draft(graph: Graph, emitted: Emitted, root: Conditions | None) -> Draft:
     called = {child.digest: _port(*emitted.of[child.digest]) for child in graph.calls}
     draft = Forward(graph, called, emitted.orders[graph.digest], root).run()
-    draft.init = init_lines(draft)
+    draft.init = [*training.init(draft), *init_lines(draft)]
     draft.renumber()
     return draft
 
@@ -178,6 +178,7 @@ def _view(made: Class, doc: str) -> View:
         ["self", *(f"{name}: {type_}" for (name, _), type_ in zip(made.arguments, types, strict=True))]
     )
     result = "torch.Tensor" if draft.results == 1 else f"tuple[{', '.join(['torch.Tensor'] * draft.results)}]"
+    result += " | tuple[torch.Tensor, ...]" if draft.graph.exits else ""
     return View(
         made.name,
         docstring(doc, "    "),

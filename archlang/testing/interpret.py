@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from archlang.ir import Call, Graph, Input, Node, Parameter, Scan, WeightOf
+from archlang.ir import Call, Graph, Input, Node, Parameter, Scan, Value, WeightOf
 from archlang.named import Named
 from archlang.primitive import AxisMap, Construct, Types
 from archlang.shapes import Axis, TensorType, is_float
@@ -13,13 +13,31 @@ from archlang.sizes import Poly, Size, substitute
 
 def run(graph: Graph, inputs: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[str, Any]:
     """The outputs by name (by number where they have none), from tensors as declared and weights by path."""
-    given = {port: Named(tensor, graph.inputs[port].type.names) for port, tensor in inputs.items()}
-    sizes = bind_sizes(
-        {port: graph.inputs[port].type for port in given}, {port: tuple(x.tensor.shape) for port, x in given.items()}
-    )
-    results = _Run(graph, given, weights, sizes).outputs()
-    pairs = zip(graph.outputs, results, strict=True)
+    done = _started(graph, inputs, weights)
+    pairs = zip(graph.outputs, done.outputs(), strict=True)
     return {name or str(i): result.to(value.type.names) for i, ((name, value), result) in enumerate(pairs)}
+
+
+def run_training(graph: Graph, inputs: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """What a model gives in training, without the random noise of it: its outputs, its exits in order under `exits`,
+    and its losses by name."""
+    done = _started(graph, inputs, weights)
+    done.outputs()
+    outputs = [value for _, value in graph.outputs]
+    if graph.exits:
+        outputs = [value for name, value in graph.operands(graph.node(outputs[0].node)) if name == "x"]
+    found = {"": outputs, "exits": [value for _, value, _ in graph.exits], **graph.losses}
+    return {name: [done.value(value).to(value.type.names) for value in values] for name, values in found.items()}
+
+
+def _started(graph: Graph, inputs: Mapping[str, Any], weights: Mapping[str, Any]) -> "_Run":
+    given = {port: Named(tensor, graph.inputs[port].type.names) for port, tensor in inputs.items()}
+    return _Run(graph, given, weights, _sizes_of(graph, given))
+
+
+def _sizes_of(graph: Graph, given: Mapping[str, Named]) -> dict[str, int]:
+    types = {port: graph.inputs[port].type for port in given}
+    return bind_sizes(types, {port: tuple(x.to(types[port].names).shape) for port, x in given.items()})
 
 
 def bind_sizes(types: Mapping[str, TensorType], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
@@ -86,7 +104,11 @@ class _Run:
                     f"{node.op} makes the axes {result.names}, not {type_.names}"
                 )
                 self.values[node.id, i] = result
-        return [self.values[value.node, value.output] for _, value in self.graph.outputs]
+        return [self.value(value) for _, value in self.graph.outputs]
+
+    def value(self, value: Value) -> Named:
+        """What a value of the graph is, once `outputs` was asked for."""
+        return self.values[value.node, value.output]
 
     def path(self, label: str) -> str:
         """The path of a label from the root."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from archlang.emit import load
-from archlang.testing.interpret import concrete, run
+from archlang.testing.interpret import concrete, run, run_training
 from archlang.testing.laws import random_tensor, random_weights
 
 if TYPE_CHECKING:
@@ -53,7 +53,30 @@ def check_network(network: "Architecture", sizes: Mapping[str, int], seed: int =
     mine = _gradients(results, [*floats, *parameters.values()])
     theirs = _gradients(list(meant.values()), [*floats, *(means[path] for path in parameters)])
     _close("gradients", mine, theirs)
+    if network.graph.losses or network.graph.exits:
+        _check_training(network, module, leaves, means)
     return module
+
+
+def _check_training(network: "Architecture", module: Any, leaves: Mapping[str, Any], means: Mapping[str, Any]) -> None:
+    """The outputs, exits and losses that a model gives in training, and their gradients, where it makes no noise."""
+    assert not any(node.op.random for node in network.graph), "set the rates of noise in the model itself to 0"
+    meant = run_training(network.graph, leaves, means)
+    module.training = True  # of the model alone: noise and statistics below it stay off
+    made = module(*leaves.values())
+    module.training = False
+    results = [made] if isinstance(made, torch.Tensor) else list(made)
+    losses = {name: meant[name] for name in network.graph.losses}
+    _close("results in training", results, [*meant[""], *meant["exits"]])
+    recorded = getattr(module, "losses", {})
+    assert {name: len(values) for name, values in losses.items()} == {n: len(x) for n, x in recorded.items()}
+    stacked = [torch.stack(values) for values in losses.values()]
+    _close("losses", list(recorded.values()), stacked)
+    parameters = dict(module.named_parameters())
+    sources = [*(x for x in leaves.values() if x.requires_grad)]
+    mine = _gradients([*results, *recorded.values()], [*sources, *parameters.values()])
+    theirs = _gradients([*meant[""], *meant["exits"], *stacked], [*sources, *(means[path] for path in parameters)])
+    _close("gradients in training", mine, theirs)
 
 
 def _gradients(results: Sequence[torch.Tensor], sources: Sequence[Any]) -> list[torch.Tensor]:
