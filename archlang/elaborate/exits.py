@@ -40,8 +40,8 @@ def _check(leaves: Any, place: Span) -> None:
     if not isinstance(leaves, Value):
         raise error("A303", f"{wanted}, and this is a {kind_of(leaves)}", place)
     if leaves.type.dtype != "bool":
-        help = "compare it with a number: `... > 0.5`"
-        raise error("A214", f"{wanted}, and this is {leaves.type}", place, help=help)
+        compare = "compare it with a number: `... > 0.5`"
+        raise error("A214", f"{wanted}, and this is {leaves.type}", place, help=compare)
     if len(leaves.type.axes) != 1 or leaves.type.of_role("batch") != leaves.type.names:
         rest = [axis.name for axis in leaves.type if axis.role != "batch"]
         help = f"`all(..., on = [{', '.join(rest)}])`" if rest else None

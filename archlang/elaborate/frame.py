@@ -108,8 +108,8 @@ class Frame:
     @property
     def aside(self) -> list[tuple[str, Value]]:
         """What it gives beside its results: losses, and values and conditions of exits."""
-        exits = [pair for exit in self.exits for pair in ((exit.name, exit.value), (f"{exit.name}_leaves", exit.leaves))]
-        return [*self.losses, *exits]
+        pairs = [((exit.name, exit.value), (f"{exit.name}_leaves", exit.leaves)) for exit in self.exits]
+        return [*self.losses, *(value for pair in pairs for value in pair)]
 
     def take(self, inner: "Frame", values: Iterator[Value]) -> None:
         """Go on with what a graph gave aside; `values` are that here."""

@@ -15,7 +15,9 @@ class FirstExit(Primitive):
     name: ClassVar[str] = "first_exit"
     inputs: ClassVar[tuple[str, ...]] = ("x", "*exits", "*leaves")
 
-    def infer(self, facts: Facts, x: TensorType, exits: Sequence[TensorType], leaves: Sequence[TensorType]) -> TensorType:
+    def infer(
+        self, facts: Facts, x: TensorType, exits: Sequence[TensorType], leaves: Sequence[TensorType]
+    ) -> TensorType:
         for given in exits:
             if given.names != x.names or given.dtype != x.dtype:
                 raise OpError("A204", f"an exit gives {given}, and the output is {x}")
