@@ -387,14 +387,22 @@ class Graph:
         return dict(node.op.params(*self.input_types(node))) if not isinstance(node.op, Call) else {}
 
     def weights(self, prefix: str = "") -> Iterator[tuple[str, Param, Node]]:
-        """Every weight once, as (path in the state_dict, parameter, node), in order of appearance."""
-        for label, graph, node in self.makers():
+        """Every weight once, as (path in the state_dict, parameter, node), in the order of the state_dict: those of the
+        block itself, then those of its layers as they appear.
+        """
+        for label, graph, node in sorted(self.makers(), key=self._rank):
             if isinstance(node.op, Call):
                 yield from node.op.graph.weights(f"{prefix}{label}.")
             else:
                 yield from (
                     (f"{prefix}{label}{'.' if leaf else ''}{leaf}", p, node) for leaf, p in graph.params(node).items()
                 )
+
+    @staticmethod
+    def _rank(maker: tuple[str, "Graph", Node]) -> int:
+        """A module of PyTorch names its parameters first, then its buffers, then what its modules hold."""
+        label, _, node = maker
+        return int(node.op.buffer) if isinstance(node.op, Parameter) and "." not in label else 2
 
     def makers(self) -> Iterator[tuple[str, "Graph", Node]]:
         """Every label of the graph with the node that says what it holds (of this graph, or of one that borrows the

@@ -176,13 +176,14 @@ def test_exports(toy: Toy):
         torch.testing.assert_close(exported(*given), module(*given))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # the compiler's own
 @core
 def test_compiles_as_one_graph(toy: Toy):
     compiles(toy, "aot_eager")
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # the compiler's own
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 @toys
 def test_compiles_to_kernels(toy: Toy):
     compiles(toy, "inductor")

@@ -247,7 +247,7 @@ class Variance(_Fan):
 
     def code(self, shape: str, names: tuple[str, ...] = (), const: Write = repr) -> str:
         text = super().code(shape, names, const)
-        return text.removesuffix(" * 1.0") if self.gain == 1 else text
+        return text.rpartition(" * ")[0] if self.gain == 1 else text
 
     def _numbers(self, const: Write) -> dict[str, str]:
         return {"scale": const(self.gain**0.5)}

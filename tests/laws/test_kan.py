@@ -181,6 +181,8 @@ def test_halves_are_computed_in_float32() -> None:
     y = module(x)
     assert y.dtype == torch.bfloat16
     assert bool((y == module(x.float()).bfloat16()).all())
+    module.bfloat16()(x).sum().backward()  # as when all weights are halves
+    assert all(weight.grad.dtype == torch.bfloat16 and weight.grad.isfinite().all() for weight in module.parameters())
 
 
 def test_nan_stays_in_its_place() -> None:

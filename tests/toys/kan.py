@@ -2,7 +2,12 @@
 
 from tests.toys import Toy
 
-TOYS: list[Toy] = []
+SMALL = {"patch": 8, "resolution": 32, "classes": 5}
+TOYS = [
+    Toy("kat", "kat", "kat", "tiny", {"dim": 16, "depth": 2, "heads": 2, "groups": 4, "drop_path": 0, **SMALL}),
+    Toy("kan_mlp", "kan_mlp", "kan_mlp", "digits", {"dims": [5, 3], "size": 4}),
+    Toy("fast_kan", "kan_mlp", "fast_kan", "digits", {"dims": [5, 3], "size": 4, "centers": 4}),
+]
 TOKENS = "[b, n = 6, c = 8]"
 BLOCKS = [
     ("std.kan: kan", TOKENS, "x -> kan(6)"),
