@@ -123,6 +123,8 @@ EXAMPLES = {
     "flip": "image -> flip(on = w)",
     "gather": "x[n = ids]",
     "scatter": "scatter(x[n = ids], n = ids, size = 16, on = k)",
+    "label_dropout": "ids -> label_dropout(0.1, null = 9)",
+    "count": "count(n = ids, size = 16)",
     "top_k": "x -> top_k(4, on = n)",
     "sort": "x -> sort(on = n)",
     "argsort": "x -> argsort(on = n)",
@@ -324,6 +326,7 @@ def hyper(cls: type[Construct]) -> Iterator[str]:
 KEYWORDS = {
     ("gather", "axis"): ["NAME = index"],
     ("scatter", "axis"): ["NAME = index"],
+    ("count", "axis"): ["NAME = index"],
     ("index", "axis"): ["NAME = size"],
     ("index", "size"): [],
     ("", "sizes"): ["NAME = size"],
@@ -358,7 +361,7 @@ def value(default: Any) -> str:
     """A default as the language writes it."""
     if isinstance(default, tuple):
         return default[0] if len(default) == 1 else f"[{', '.join(map(str, default))}]"
-    if isinstance(default, str) and default in ("c", "softmax", "taps"):
+    if isinstance(default, str) and default in ("c", "softmax", "sum", "taps"):
         return default
     return f"{default:g}" if isinstance(default, float) else describe(default)
 

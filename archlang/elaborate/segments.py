@@ -11,6 +11,7 @@ from archlang.elaborate.context import Context
 from archlang.ir import Graph, Value
 from archlang.primitive import Primitive
 from archlang.primitives.attention import Attend
+from archlang.primitives.indexing import Gather, Scatter
 from archlang.primitives.norm import BatchNorm
 from archlang.source import Span
 
@@ -32,6 +33,10 @@ def honour(cx: Context, op: Primitive, pairs: Pairs, span: Span) -> Pairs:
     mixed = sorted(op.mixes(*types) & cx.session.cuts.keys())
     if not mixed or isinstance(op, BatchNorm):  # statistics over the batch are over all documents anyway
         return pairs
+    if isinstance(op, Gather):  # along space, edges that leave a graph are its own affair
+        mixed = [axis for axis in mixed if dict(pairs)["x"].type[axis].role != "space"]
+    if isinstance(op, Scatter):  # a value for each document
+        mixed = [axis for axis in mixed if dict(pairs)["index"] != cx.session.cuts[axis]]
     for axis in mixed:
         documents = cx.session.cuts[axis]
         if not isinstance(op, Attend) or any(axis not in dict(pairs)[port].type for port in ("q", "k")):

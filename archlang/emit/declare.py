@@ -23,7 +23,7 @@ def init_lines(draft: Draft) -> list[str]:
     return lines
 
 
-_SHAPED = re.compile(r"(torch\.(?:ones|zeros|empty|rand|randn))\(\(([^()]*?),?\)\)")
+_SHAPED = re.compile(r"(torch\.(?:ones|zeros|empty|rand|randn))\(\(([^()]+?),?\)\)")
 _EXPONENT = re.compile(r"(?<=\de)([+-]?)0+(?=\d)")
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from archlang.facts import Condition, Facts
 from archlang.named import Named
@@ -10,6 +10,7 @@ from archlang.primitive import (
     Axes,
     AxisName,
     Emission,
+    Kind,
     OpError,
     Primitive,
     Term,
@@ -77,13 +78,17 @@ class Gather(Primitive):
         return frozenset({self.axis})
 
 
+Reduce = Annotated[Literal["sum", "mean", "max", "min"], Kind("word")]
+
+
 @register
 class Scatter(Primitive):
     """Values added up at positions of a new axis: y[.., j, ..] = sum of x[i] over the i with index[i] = j; 0 where
     there is none.
 
     `scatter(x, n = index, size = N)` is the reverse of `x[n = index]`: the axes of `index` that are not batch axes, or
-    those in `on`, make way for `axis`, of this size; its others are paired with those of x.
+    those in `on`, make way for `axis`, of this size; its others are paired with those of x. `reduce = mean`, `max` or
+    `min` takes that of the values instead of their sum.
     """
 
     name: ClassVar[str] = "scatter"
@@ -92,40 +97,38 @@ class Scatter(Primitive):
     axis: AxisName
     size: Whole
     on: Axes | None = None
+    reduce: Reduce = "sum"
 
     def spent(self, index: TensorType) -> tuple[str, ...]:
         """The axes that make way."""
-        if self.on is not None:
-            need_axes(index, self.on, "on")
-            return axes_of(self.on, index)
-        return tuple(axis.name for axis in index if axis.role != "batch")
+        return _spent(self.on, self.axis, index)
 
     def infer(self, facts: Facts, x: TensorType, index: TensorType) -> TensorType:
         _need_positions(index)
         need_named(x, index.names)
         join(facts, x, index)
+        if self.reduce != "sum" and "float" not in x.dtype:
+            raise refuse(x, f"`scatter` takes a `float` for `reduce = {self.reduce}`", "`cast(x, float)`")
         spent = self.spent(index)
-        if not spent:
-            raise OpError("A205", f"`index` has no axis that makes way for `{self.axis}`", "index", "name it with `on`")
         if self.axis not in spent:
             need_new(x, self.axis, "axis")
         return x.swapped(spent, [Axis(self.axis, self.size, default_role(self.axis))])
 
     def emit(self, code: Emission, x: Term, index: Term) -> Term:
         spent, x_type = self.spent(code.inputs[1]), code.inputs[0]
-        if len(spent) > 1:
-            x, index = code.flat(x, spent, self.axis), code.flat(index, spent, self.axis)
-        else:
-            x, index = (
-                replace(term, order=tuple(self.axis if n == spent[0] else n for n in term.order)) for term in (x, index)
-            )
+        x, index = (_merged(code, term, spent, self.axis) for term in (x, index))
         x, at = code.bind(x, "x"), x.order.index(self.axis)
         shape = ", ".join(code.size(self.size if name == self.axis else x_type.size(name)) for name in x.order)
         empty = f"{x.code}.new_zeros({shape})"
-        if len(index.order) == 1:
+        if len(index.order) == 1 and self.reduce == "sum":
             return Term(f"{empty}.index_add({at}, {index.code}, {x.code})", x.order)
         _, places = code.align(x, index)
-        return Term(f"{empty}.scatter_add({at}, {places.safe}.expand_as({x.code}), {x.code})", x.order)
+        if places.order != x.order or len(index.order) < len(x.order):
+            places = Term(f"{places.safe}.expand_as({x.code})", x.order)
+        if self.reduce == "sum":
+            return Term(f"{empty}.scatter_add({at}, {places.code}, {x.code})", x.order)
+        how = {"mean": "mean", "max": "amax", "min": "amin"}[self.reduce]
+        return Term(f'{empty}.scatter_reduce({at}, {places.code}, {x.code}, "{how}", include_self=False)', x.order)
 
     def reference(self, types: Types, x: Named, index: Named) -> Named:
         spent = self.spent(types.inputs[1])
@@ -135,10 +138,79 @@ class Scatter(Primitive):
         places = places.reshape(*places.shape[: len(paired)], *(1 for _ in rest), *places.shape[len(paired) :])
         over = tuple(range(len(paired) + len(rest), values.ndim))
         size = known(types.outputs[0].size(self.axis))
-        return Named(_stack([(values * (places == j)).sum(over) for j in range(size)]), (self.axis, *paired, *rest))
+        rows = [self.reduced(values, places == j, over) for j in range(size)]
+        return Named(_stack(rows), (self.axis, *paired, *rest))
+
+    def reduced(self, values: Any, here: Any, over: tuple[int, ...]) -> Any:
+        """The values that are here, as one; 0 for none."""
+        if self.reduce in ("max", "min"):
+            outside = float("-inf") if self.reduce == "max" else float("inf")
+            chosen = values.masked_fill(~here, outside)
+            most = chosen.amax(over) if self.reduce == "max" else chosen.amin(over)
+            return most.masked_fill(~here.any(over[0]) if len(over) == 1 else ~here.flatten(over[0]).any(-1), 0)
+        total = (values * here).sum(over)
+        return total / here.sum(over).clamp(min=1) if self.reduce == "mean" else total
 
     def mixes(self, x: TensorType, index: TensorType) -> frozenset[str]:
         return frozenset(self.spent(index))
+
+
+@register
+class Count(Primitive):
+    """How often each position of a new axis occurs: y[j] = how many index[i] are j, as `scatter` of ones gives it. The
+    degrees of a graph are `count(n = target, size = n)`.
+    """
+
+    name: ClassVar[str] = "count"
+    inputs: ClassVar[tuple[str, ...]] = ("index",)
+
+    axis: AxisName
+    size: Whole
+    on: Axes | None = None
+
+    def infer(self, facts: Facts, index: TensorType) -> TensorType:
+        _need_positions(index)
+        spent = _spent(self.on, self.axis, index)
+        made = index.swapped(spent, [Axis(self.axis, self.size, default_role(self.axis))])
+        return replace(made, dtype="float")
+
+    def emit(self, code: Emission, index: Term) -> Term:
+        (type_,) = code.inputs
+        index = code.bind(_merged(code, index, _spent(self.on, self.axis, type_), self.axis), "index")
+        at, dtype = index.order.index(self.axis), code.working()
+        shape = ", ".join(code.size(self.size if name == self.axis else type_.size(name)) for name in index.order)
+        empty = f"torch.zeros({shape}, dtype={dtype}, device={index.safe}.device)"
+        ones = f"torch.ones_like({index.code}, dtype={dtype})"
+        return Term(f"{empty}.scatter_add({at}, {index.code}, {ones})", index.order)
+
+    def reference(self, types: Types, index: Named) -> Named:
+        import torch
+
+        spent = _spent(self.on, self.axis, types.inputs[0])
+        kept = [name for name in index.names if name not in spent]
+        places, size = index.to((*kept, *spent)), known(types.outputs[0].size(self.axis))
+        rows = [(places == j).flatten(len(kept)).sum(-1) for j in range(size)]
+        return Named(_stack(rows).to(torch.get_default_dtype()), (self.axis, *kept))
+
+    def mixes(self, index: TensorType) -> frozenset[str]:
+        return frozenset(_spent(self.on, self.axis, index))
+
+
+def _spent(on: Axes | None, axis: str, index: TensorType) -> tuple[str, ...]:
+    """The axes of positions that make way for the axis that they are positions of."""
+    if on is not None:
+        need_axes(index, on, "on")
+    names = tuple(a.name for a in index if a.role != "batch") if on is None else axes_of(on, index)
+    if not names:
+        raise OpError("A205", f"`index` has no axis that makes way for `{axis}`", "index", "name it with `on`")
+    return names
+
+
+def _merged(code: Emission, term: Term, spent: tuple[str, ...], axis: str) -> Term:
+    """The axes that make way as one."""
+    if len(spent) > 1:
+        return code.flat(term, spent, axis)
+    return replace(term, order=tuple(axis if name == spent[0] else name for name in term.order))
 
 
 def _stack(rows: Iterable[Any]) -> Any:

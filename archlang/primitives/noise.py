@@ -13,6 +13,7 @@ from archlang.primitive import (
     Primitive,
     Term,
     Types,
+    Whole,
     axes_of,
     need_axes,
     register,
@@ -70,6 +71,33 @@ class StochasticDepth(DropPath):
     """Another name of `drop_path`."""
 
     name: ClassVar[str] = "stochastic_depth"
+
+
+@register
+class LabelDropout(Primitive):
+    """In training a label becomes `null` with probability `rate`; otherwise y = x. `null` stands for no condition, for
+    classifier-free guidance (Ho and Salimans, 2022).
+    """
+
+    name: ClassVar[str] = "label_dropout"
+    random: ClassVar[bool] = True
+
+    rate: Number
+    null: Whole
+
+    def infer(self, facts: Facts, x: TensorType) -> TensorType:
+        if not 0 <= self.rate <= 1:
+            raise OpError("A319", f"the rate is from 0 to 1, and here {self.rate}", "rate")
+        if not x.dtype.startswith(("int", "uint")):
+            raise refuse(x, "labels are of whole numbers")
+        return x
+
+    def emit(self, code: Emission, x: Term) -> Term:
+        drop, rate, null = code.helper("label_dropout"), code.const(self.rate), code.size(self.null)
+        return code.unless_zero(self.rate, x, f"{drop}({x.code}, {rate}, {null}, self.training)")
+
+    def reference(self, types: Types, x: Named) -> Named:
+        return x
 
 
 @register

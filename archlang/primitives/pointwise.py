@@ -89,9 +89,12 @@ class Binary(Primitive):
         function = type(self).meaning
         a, b = (x and x.map(lambda value: value.long() if value.dtype == torch.bool else value) for x in (a, b))
         if a is not None:
-            return a.combine(self.right if b is None else b, function)
-        assert b is not None
-        return b.map(lambda x: function(self.left, x))
+            made = a.combine(self.right if b is None else b, function)
+        else:
+            assert b is not None
+            made = b.map(lambda x: function(self.left, x))
+        whole = types.outputs[0].dtype.startswith(("int", "uint"))
+        return made.map(lambda x: x.long() if x.is_floating_point() else x) if whole else made
 
 
 class Division(Binary):

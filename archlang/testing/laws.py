@@ -7,7 +7,8 @@ of these (a variadic one).
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -136,6 +137,18 @@ def random_weights(graph: Graph, seed: int) -> dict[str, torch.Tensor]:
 
 
 # ---- checks
+@contextmanager
+def double_precision() -> Iterator[None]:
+    """The working type is float64: of constants too."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@double_precision()
 def check_emitted(
     graph: Graph, inputs: Mapping[str, torch.Tensor], *, seed: int = 0, gradients: bool = True
 ) -> torch.nn.Module:

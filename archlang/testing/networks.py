@@ -10,7 +10,7 @@ import torch
 
 from archlang.emit import load
 from archlang.testing.interpret import concrete, run, run_training
-from archlang.testing.laws import random_tensor, random_weights
+from archlang.testing.laws import double_precision, random_tensor, random_weights
 
 if TYPE_CHECKING:
     from archlang.compile import Architecture
@@ -33,6 +33,7 @@ def module_of(network: "Architecture", weights: Mapping[str, torch.Tensor]) -> t
     return module
 
 
+@double_precision()
 def check_network(network: "Architecture", sizes: Mapping[str, int], seed: int = 0) -> torch.nn.Module:
     """Types hold when they are worked out again; results and all gradients are those of the references; parameters
     are counted exactly. Returns the module.

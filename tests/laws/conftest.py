@@ -4,12 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from archlang.testing import laws
+
 
 @pytest.fixture(autouse=True, scope="module")
 def double_precision() -> Iterator[None]:
-    import torch
-
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
+    with laws.double_precision():
+        yield

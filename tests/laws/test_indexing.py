@@ -112,6 +112,52 @@ def test_pooling_of_graphs() -> None:
     assert torch.allclose(module(x, graph), torch.stack([x[:2].sum(0), x[2:].sum(0), torch.zeros(3)]))
 
 
+@pytest.mark.parametrize("reduce", ["mean", "max", "min"])
+@pytest.mark.parametrize(("x", "index"), SCATTERS)
+def test_scatter_that_reduces(x: str, index: str, reduce: str) -> None:
+    """Positions that nothing has are 0."""
+    x_type, index_type = types(x, index)
+    check_law(op("scatter", axis="n", size=5, reduce=reduce), x_type, positions(index_type.cast("int"), 4))
+
+
+def test_scatter_of_whole_numbers_only_sums() -> None:
+    whole = tensor("int", e=3)
+    check_law(op("scatter", axis="n", size=4), whole, positions(whole, 4))
+    with pytest.raises(OpError, match="float"):
+        infer(op("scatter", axis="n", size=4, reduce="max"), Facts(), [whole, whole])
+
+
+def test_poison_stays_at_its_node() -> None:
+    """NaN and inf reach no other position."""
+    x, index = torch.randn(6, 2), torch.tensor([0, 0, 1, 1, 2, 2])
+    x[0], x[2] = float("nan"), float("inf")
+    for reduce in ("sum", "mean", "max"):
+        module = check_law(
+            op("scatter", axis="n", size=3, reduce=reduce), tensor(e=6, c=2), positions(tensor("int", e=6), 3)
+        )
+        assert module(x, index)[2].isfinite().all()
+
+
+COUNTS = ["e=6", "b k=6", "b k=3 m=2", "k=3 b m=2", "n=4"]
+
+
+@pytest.mark.parametrize("index", COUNTS)
+def test_count(index: str) -> None:
+    """It is `scatter` of ones."""
+    (type_,) = types(index)
+    given = positions(type_.cast("int"), 4)
+    module = check_law(op("count", axis="n", size=5), given)
+    ones = check_law(op("scatter", axis="n", size=5), (type_, torch.ones(given[1].shape)), given)
+    assert torch.equal(module(given[1]), ones(torch.ones(given[1].shape), given[1]))
+
+
+def test_count_needs_an_axis_that_makes_way() -> None:
+    with pytest.raises(OpError, match="makes way"):
+        infer(op("count", axis="n", size=4), Facts(), [tensor("int", b="b")])
+    with pytest.raises(OpError, match="whole numbers"):
+        infer(op("count", axis="n", size=4), Facts(), [tensor(e=4)])
+
+
 # ---- order
 @settings(max_examples=15)
 @given(tensor_types(must=("n",), most=4), st.integers(1, 4))

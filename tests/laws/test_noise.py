@@ -70,3 +70,21 @@ def test_refusals() -> None:
     ):
         with pytest.raises(OpError, match=words):
             op(name, **fields).infer(Facts(), x)
+
+
+def test_label_dropout() -> None:
+    """Nothing in evaluation; in training the share `rate` of the labels is `null`."""
+    torch.manual_seed(0)
+    labels = torch.arange(1000) % 7
+    module = check_law(op("label_dropout", rate=0.25, null=9), tensor("int", b="b"))
+    assert torch.equal(module(labels), labels)
+    dropped = module.train()(labels)
+    assert torch.equal(dropped[dropped != 9], labels[dropped != 9])
+    assert (dropped == 9).double().mean().item() == pytest.approx(0.25, abs=0.05)
+
+
+def test_label_dropout_takes_labels() -> None:
+    with pytest.raises(OpError, match="whole numbers"):
+        op("label_dropout", rate=0.1, null=9).infer(Facts(), tensor(b="b"))
+    with pytest.raises(OpError, match="from 0 to 1"):
+        op("label_dropout", rate=1.5, null=9).infer(Facts(), tensor("int", b="b"))
