@@ -41,7 +41,10 @@ input x: [b, n = 16, c = 64]
 input image: [b, h = 32, w = 32, c = 3]
 input text: [b, t, c = 64]
 input q: [b, n = 16, heads = 4, c = 16]
-input ids: int[b, k = 4]"""
+input ids: int[b, k = 4]
+input node: [n = 16, c = 64]
+input source: int[e]
+input target: int[e]"""
 TITLES = {
     "linear": "Linear maps and contractions",
     "pointwise": "Operators",
@@ -177,6 +180,28 @@ EXAMPLES = {
     "conv_bn": "image -> conv_bn(8)",
     "conv_stem": "image -> conv_stem(64)",
     "squeeze_excite": "x -> squeeze_excite(16)",
+    "channel_attention": "x -> channel_attention(heads = 8)",
+    "efficient_channel_gate": "image -> efficient_channel_gate",
+    "channel_space_gate": "image -> channel_space_gate(2)",
+    "energy_gate": "image -> energy_gate",
+    "sincos": "x -> max(on = [n, c]) -> sincos(32)",
+    "timestep_embedding": "x -> max(on = [n, c]) -> timestep_embedding(32)",
+    "fourier_features": "x -> fourier_features(32)",
+    "film": "x -> film(cond = x[n = 0])",
+    "modulate": "x -> modulate(shift = x[n = 0], scale = x[n = 1])",
+    "adaptive_norm": "x -> adaptive_norm(cond = x[n = 0])",
+    "adaptive_layer": "x -> adaptive_layer(linear(64), linear(64), cond = x[n = 0])",
+    "sincos_2d": "image -> conv(64) -> sincos_2d",
+    "hopfield": "hopfield(x, x, x, heads = 8, key = 16)",
+    "hopfield_pooling": "x -> hopfield_pooling(8, key = 16)",
+    "hopfield_layer": "x -> hopfield_layer(8, key = 16, patterns = 32)",
+    "normalised_sum": "normalised_sum(node, source, target)",
+    "gcn_layer": "gcn_layer(node, source, target, dim = 32)",
+    "gin_layer": "gin_layer(node, source, target, mlp = linear(32))",
+    "gine_layer": "gine_layer(node, node[n = source], source, target, mlp = linear(32))",
+    "neighbour_softmax": "neighbour_softmax(rename(node, c = heads)[n = source], node, target)",
+    "gat_layer": "gat_layer(node, source, target, dim = 32, heads = 4)",
+    "gated_gcn": "gated_gcn(node, node[n = source], source, target)[0]",
     "mbconv": "image -> mbconv(32, stride = 2)",
     "inverted_residual": "image -> inverted_residual(16)",
     "convnext_block": "image -> convnext_block",
