@@ -8,13 +8,13 @@ _FAR = 20  # layers that a value is followed through
 
 
 def hints(graph: Graph, value: Value, reads: Iterable[str]) -> list[str]:
-    """Names for a value, the best first: the user's; query, key or value; that of what it becomes; that of the input
+    """Names for a value, the best first: the user's; its part in attention; that of what it becomes; that of the input
     that takes it; its layer; a variable that it `reads`; its operation.
     """
     node, users = graph.node(value.node), graph.users(value)
     if name := graph.name_of(value):
         return [name]
-    found = [argument for _, argument in users if argument in ("q", "k", "v")][:1]
+    found = [argument for _, argument in users if argument in ("q", "k", "v", "bias", "scale")][:1]
     found += _becomes(graph, value)
     found += [argument for _, argument in users[:1] if len(argument) > 1 and argument.isidentifier()]
     found += [node.label.split(".")[0].lstrip("@")] if node.label else []

@@ -17,9 +17,11 @@ class LogCpb(nn.Module):
     offsets: Tensor
     index: Tensor
 
-    def __init__(self, window: Sequence[int], heads: int, trained: Sequence[int], hidden: int = 512) -> None:
+    def __init__(
+        self, window: Sequence[int], heads: int, hidden: int = 512, pretrained: Sequence[int] | None = None
+    ) -> None:
         super().__init__()
-        self.steps = [8 / max(size - 1, 1) for size in trained]
+        self.steps = [8 / max(size - 1, 1) for size in pretrained or window]
         self.fc1 = nn.Linear(len(window), hidden)
         self.fc2 = nn.Linear(hidden, heads, bias=False)
         reach = torch.meshgrid(*(torch.arange(1 - size, size) for size in window), indexing="ij")

@@ -69,9 +69,10 @@ class LogCpb(Computed):
 
     def emit(self, code: Emission, q: Term, k: Term) -> Term:
         heads = code.size(self.head_count(code.inputs[0]))
-        trained = tuple_of(code, self.trained(*code.inputs))
         named = {"hidden": code.size(self.hidden)} if self.hidden != 512 else {}
-        return self.by_head(code, f"{code.module('LogCpb', self.window(code), heads, trained, **named)}()")
+        if (trained := self.trained(*code.inputs)) != self.sizes(*code.inputs):
+            named["pretrained"] = tuple_of(code, trained)
+        return self.by_head(code, f"{code.module('LogCpb', self.window(code), heads, **named)}()")
 
     def reference(self, types: Types, q: Named, k: Named, **weights: Any) -> Named:
         import torch

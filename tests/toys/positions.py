@@ -1,0 +1,15 @@
+"""Networks that differ in how they know where things are."""
+
+from tests.toys import Toy
+
+TOYS = [
+    Toy(
+        "swin_v2", "swin_v2", "swin_v2", "tiny",
+        {"dim": 12, "depths": [2, 2], "heads": [1, 2], "pretrained": [0, 2], "window": 4, "resolution": 32, "classes": 5},
+    ),
+    Toy(
+        "crossvit", "crossvit", "crossvit", "tiny",
+        {"dims": [12, 8], "heads": 2, "depths": [[1, 2], [1, 1]], "patches": [6, 8], "sides": [24, 32], "resolution": 32,
+         "classes": 5},
+    ),
+]  # fmt: skip
