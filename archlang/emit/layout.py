@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
-from archlang.ir import Call, Graph, Value
+from archlang.ir import Call, Graph, Node, Value
 from archlang.primitive import axes_of
 from archlang.primitives.linear import Linear
+from archlang.primitives.shape import Select
 from archlang.shapes import TensorType
 
 Orders: TypeAlias = Callable[[Call, str], Sequence[str] | None]
@@ -42,9 +43,15 @@ def wish(value: Value, called: Orders) -> tuple[str, ...] | None:
                 return last(value.type, axes_of(node.op.on, value.type))
             elif node.op.prefers and "c" in value.type:
                 return first(value.type) if node.op.prefers == "first" else last(value.type)
-            elif len(queue) < _FAR and len(node.types) == 1 and set(node.types[0].names) == set(value.type.names):
+            elif len(queue) < _FAR and len(node.types) == 1 and _keeps(node, value.type):
                 queue.append(Value(at.graph, node.id, 0, node.types[0]))
     return None
+
+
+def _keeps(node: Node, type_: TensorType) -> bool:
+    """Whether a reader without an opinion makes what has the axes of the value, or one position of it."""
+    made = set(node.types[0].names)
+    return made == set(type_.names) or (isinstance(node.op, Select) and "c" in made and made < set(type_.names))
 
 
 def plan(graphs: Iterable[Graph]) -> dict[str, dict[str, tuple[str, ...]]]:

@@ -209,7 +209,8 @@ def _results(body: "Forward", loop: Loop, given: list[str]) -> tuple[list[str], 
             body.scope.hold([results[-1]])
         if tensor in loop.kept:
             extra = next(
-                (name for i in reversed(outputs) if (name := node.op.graph.outputs[i][0]) and name != own), f"{own}s"
+                (name for i in reversed(outputs) if (name := node.op.graph.outputs[i][0]) and name != own),
+                own if names.singular(own) != own else f"{own}s",
             )
             lists[tensor] = body.scope.pick(extra)
             body.scope.hold([lists[tensor]])

@@ -56,6 +56,8 @@ def singular(name: str) -> str:
         return _IRREGULAR[name]
     if name.endswith("ies") and len(name) > 4:
         return f"{name[:-3]}y"
+    if name.endswith(("ches", "shes", "sses", "xes")):
+        return name[:-2]
     if name.endswith("s") and not name.endswith(("ss", "us", "is")) and len(name) > 2:
         return name[:-1]
     return name

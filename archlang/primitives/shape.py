@@ -93,9 +93,10 @@ class Expand(Primitive):
         return tuple(Axis(name, size, default_role(name)) for name, size in self.sizes.items)
 
     def emit(self, code: Emission, x: Term) -> Term:
-        order = (*(axis.name for axis in self.made), *x.order)
+        batch = next((i for i, name in enumerate(x.order) if code.inputs[0][name].role != "batch"), len(x.order))
+        order = (*x.order[:batch], *(axis.name for axis in self.made), *x.order[batch:])
         if all(axis.size == 1 for axis in self.made):
-            return Term(f"{x.safe}[{', '.join('None' for _ in self.made)}]", order)
+            return Term(f"{x.safe}[{', '.join([':'] * batch + ['None'] * len(self.made))}]", order)
         return spread(code, x, order, code.outputs[0])
 
     def reference(self, types: Types, x: Named) -> Named:

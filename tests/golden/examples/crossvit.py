@@ -29,7 +29,7 @@ class Branch(nn.Module):
         return x + self.pos_embed.transpose(0, 1)
 
 
-class Branche(nn.Module):
+class Branch2(nn.Module):
     def __init__(self, dim: int, patch: int, side: int) -> None:
         super().__init__()
         self.side = side
@@ -117,15 +117,15 @@ class Exchange(nn.Module):
         self.revert = nn.Linear(other_dim, dim)
 
     def forward(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-        cls = self.project(F.gelu(self.norm_in(x[..., 0])))
-        seen = self.norm(torch.cat((cls[None], other[:, 1:].transpose(0, 1)), 0))
-        q = self.wq(seen[0]).unflatten(-1, (2, self.other_dim // 2))
+        cls = self.project(F.gelu(self.norm_in(x[:, 0])))
+        seen = self.norm(torch.cat((cls[:, None], other[:, 1:]), 1))
+        q = self.wq(seen[:, 0]).unflatten(-1, (2, self.other_dim // 2))
         k = self.wk(seen).unflatten(-1, (2, self.other_dim // 2))
         v = self.wv(seen).unflatten(-1, (2, self.other_dim // 2))
-        q = F.scaled_dot_product_attention(q[:, :, None], k.permute(1, 2, 0, 3), v.permute(1, 2, 0, 3)).squeeze(2)
+        q = F.scaled_dot_product_attention(q[:, :, None], k.transpose(1, 2), v.transpose(1, 2)).squeeze(2)
         cls = cls + self.proj(q.flatten(1))
         cls = self.revert(F.gelu(self.norm_out(cls)))
-        return torch.cat((cls[None], x[..., 1:].permute(2, 0, 1)), 0).permute(1, 2, 0)
+        return torch.cat((cls[:, None], x[:, 1:]), 1)
 
 
 class Exchange2(nn.Module):
@@ -144,15 +144,13 @@ class Stage(nn.Module):
         self.exchanges = nn.ModuleList(Exchange2(dim, other_dim=other_dim) for dim, other_dim in zip((12, 8), (8, 12)))
 
     def forward(self, x: torch.Tensor, x_2: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        encoders = self.encoders[0](x).transpose(1, 2)
+        encoders = self.encoders[0](x)
         other = self.encoders[1](x_2)
-        call = other.transpose(1, 2)
-        call2 = encoders.transpose(1, 2)
-        tokenss = []
-        for exchange, x, other2 in zip(self.exchanges, [call2, other], [other, call2]):
+        tokens = []
+        for exchange, x, other2 in zip(self.exchanges, [encoders, other], [other, encoders]):
             token = exchange(x, other2)
-            tokenss.append(token)
-        return tokenss[0].transpose(1, 2), token.transpose(1, 2)
+            tokens.append(token)
+        return tokens[0], token
 
 
 class Vote(nn.Module):
@@ -169,7 +167,7 @@ class Crossvit(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.branches = nn.ModuleList(
-            Branche(dim, patch=patch, side=side) for dim, patch, side in zip((12, 8), (6, 8), (24, 32))
+            Branch2(dim, patch=patch, side=side) for dim, patch, side in zip((12, 8), (6, 8), (24, 32))
         )
         self.stages = nn.ModuleList(Stage(count) for count in (2, 1))
         self.votes = nn.ModuleList(Vote(dim) for dim in (12, 8))
@@ -177,16 +175,16 @@ class Crossvit(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         if image.ndim != 4 or image.shape[1:] != (3, 32, 32):
             raise ValueError(f"image must be [b, c = 3, h = 32, w = 32], and is {list(image.shape)}")
-        tokenss = []
-        for branche in self.branches:
-            token = branche(image)
-            tokenss.append(token)
-        x = tokenss[0].transpose(1, 2)
+        tokens = []
+        for branch in self.branches:
+            token = branch(image)
+            tokens.append(token)
+        x = tokens[0].transpose(1, 2)
         x_2 = token.transpose(1, 2)
         for stage in self.stages:
             x, x_2 = stage(x, x_2)
-        logitss = []
+        logits = []
         for vote, x2 in zip(self.votes, [x, x_2]):
             logit = vote(x2)
-            logitss.append(logit)
-        return (logitss[0] + logit) / 2
+            logits.append(logit)
+        return (logits[0] + logit) / 2

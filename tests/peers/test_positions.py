@@ -1,0 +1,38 @@
+"""Networks that differ in how they know where things are, against published implementations."""
+
+import pytest
+
+from tests.peers.parity import agree, load, picture, timm
+
+
+@pytest.mark.parametrize(
+    ("settings", "theirs"),
+    [
+        ({"window": 4, "pretrained": [0, 0]}, {"window_size": 4}),
+        ({"window": 8, "pretrained": [4, 2]}, {"window_size": 8, "pretrained_window_sizes": (4, 2)}),
+    ],
+)
+def test_swin_v2_of_timm(settings: dict[str, object], theirs: dict[str, object]):
+    sizes = {"depths": [2, 2], "heads": [2, 4]}
+    network = load("swin_v2.arch", dim=24, resolution=64, classes=10, drop_path=0, **sizes, **settings)
+    peer = timm(
+        "swinv2_tiny_window8_256", img_size=64, embed_dim=24, depths=(2, 2), num_heads=(2, 4), num_classes=10,
+        drop_path_rate=0.0, **theirs,
+    )  # fmt: skip
+    agree(network, peer, network.map("timm"), picture(64))
+
+
+def test_swin_v2_of_transformers():
+    transformers = pytest.importorskip("transformers")
+    sizes = {"depths": [2, 2], "heads": [2, 4], "pretrained": [0, 0]}
+    network = load("swin_v2.arch", dim=24, window=4, resolution=64, classes=10, drop_path=0, **sizes)
+    config = transformers.Swinv2Config(
+        image_size=64, embed_dim=24, depths=[2, 2], num_heads=[2, 4], window_size=4, num_labels=10, drop_path_rate=0.0
+    )
+    agree(network, transformers.Swinv2ForImageClassification(config), network.map("transformers"), picture(64))
+
+
+def test_crossvit():
+    network = load("crossvit.arch", dims=[24, 48], heads=3, depths=[[1, 2], [1, 1]], classes=10)
+    peer = timm("crossvit_tiny_240", embed_dim=[24, 48], num_heads=[3, 3], depth=[[1, 2, 0], [1, 1, 0]], num_classes=10)
+    agree(network, peer, network.map("timm"), picture(240))
