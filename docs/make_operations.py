@@ -76,6 +76,7 @@ TITLES = {
     "sequence": "Maps in sequence",
     "kan": "Bases of univariate functions",
     "kan_rational": "Rational activations",
+    "selective_scan": "State space models",
     "init": "Initialisations",
 }
 # Operations that are more often written as operators of the language: the first of several is computed.
@@ -157,6 +158,8 @@ EXAMPLES = {
     "fourier": "x -> fourier(4)",
     "linear_recurrence": "linear_recurrence(q, l2_norm(q), q, decay = sigmoid(q))",
     "same_segment": "same_segment(ids, on = k)",
+    "selective_scan": "selective_scan(text, softplus(text), -expand(exp(index(s = 64)), c = 64), rename(text, c = s), rename(text, c = s))",
+    "mamba": "text -> mamba",
     "sequence": "sequence(image, over = snake(h, w))",
     "unsequence": "unsequence(x, over = along(h, w), h = 4, w = 4)",
     "relative": "relative(q, q)",

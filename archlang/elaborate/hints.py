@@ -19,7 +19,7 @@ ELSEWHERE = {
 WORDS = ("same", "valid", "zeros", "reflect", "replicate", "circular", "nearest", "bilinear", "bicubic", "linear")
 
 LATER = {  # of the language, and not there yet
-    "selective_scan", "lti_scan", "step", "moe", "each", "within", "neighborhood",
+    "lti_scan", "step", "moe", "each", "within", "neighborhood",
     "stripes", "axial", "chunks", "radius",
 }  # fmt: skip
 

@@ -8,6 +8,7 @@ from archlang.diagnostics import error, suggest
 from archlang.elaborate.values import AxisName, Layer, is_number, kind_of, show
 from archlang.ir import Value
 from archlang.primitive import Construct
+from archlang.primitives.domain import Full
 from archlang.primitives.init import Init
 from archlang.sizes import Poly, denominator
 from archlang.source import Span
@@ -69,4 +70,6 @@ def _fits(value: Any, kind: str) -> bool:
         return isinstance(value, Layer | Value)
     if kind == "init":
         return isinstance(value, Init) or is_number(value)
+    if kind == "order" and isinstance(value, Full):  # both directions
+        return True
     return isinstance(value, Construct) and value.kind == kind

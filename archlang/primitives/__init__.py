@@ -32,6 +32,7 @@ FAMILIES = {
     "order": "along snake hilbert",
     "sequence": "sequence unsequence",
     "recurrence": "linear_recurrence",
+    "selective_scan": "selective_scan",
     "segments": "same_segment",
     "kan": "rbf rswaf chebyshev fourier bspline",
     "kan_rational": "rational",

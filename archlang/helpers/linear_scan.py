@@ -1,0 +1,27 @@
+"""First-order linear recurrences."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def linear_scan(decay: Tensor, x: Tensor, state: Tensor | None = None) -> Tensor:
+    """h[t] = decay[t] * h[t - 1] + x[t] along the first axis, from h = `state`, which is 0 by default.
+
+    In eager mode a loop, whose step is one fused operation. A compiler wants few operations: there, what each position
+    knows of those before it is doubled until it knows all. An exported program does so up to 2 ** 20 positions.
+    """
+    if state is not None:
+        x = torch.cat([torch.addcmul(x[:1], decay[:1], state), x[1:]])
+    length = x.shape[0]
+    if not torch.compiler.is_compiling():
+        states = [x[0]]
+        for factor, value in zip(decay.unbind()[1:], x.unbind()[1:], strict=True):
+            states.append(torch.addcmul(value, factor, states[-1]))
+        return torch.stack(states)
+    reach = 2**20 if torch.compiler.is_exporting() else length
+    for step in (2**i for i in range((reach - 1).bit_length())):
+        ahead = [0, 0] * (x.ndim - 1) + [step, 0]
+        x = torch.addcmul(x, decay, F.pad(x, ahead)[:length])
+        decay = decay * F.pad(decay, ahead)[:length]
+    return x

@@ -1,0 +1,112 @@
+"""Mamba: Linear-Time Sequence Modeling with Selective State Spaces (Gu and Dao, arXiv:2312.00752)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def linear_scan(decay: Tensor, x: Tensor, state: Tensor | None = None) -> Tensor:
+    """h[t] = decay[t] * h[t - 1] + x[t] along the first axis, from h = `state`, which is 0 by default.
+
+    In eager mode a loop, whose step is one fused operation. A compiler wants few operations: there, what each position
+    knows of those before it is doubled until it knows all. An exported program does so up to 2 ** 20 positions.
+    """
+    if state is not None:
+        x = torch.cat([torch.addcmul(x[:1], decay[:1], state), x[1:]])
+    length = x.shape[0]
+    if not torch.compiler.is_compiling():
+        states = [x[0]]
+        for factor, value in zip(decay.unbind()[1:], x.unbind()[1:], strict=True):
+            states.append(torch.addcmul(value, factor, states[-1]))
+        return torch.stack(states)
+    reach = 2**20 if torch.compiler.is_exporting() else length
+    for step in (2**i for i in range((reach - 1).bit_length())):
+        ahead = [0, 0] * (x.ndim - 1) + [step, 0]
+        x = torch.addcmul(x, decay, F.pad(x, ahead)[:length])
+        decay = decay * F.pad(decay, ahead)[:length]
+    return x
+
+
+def selective_scan(
+    u: Tensor,
+    dt: Tensor,
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+    skip: Tensor | None = None,
+    starts: Tensor | None = None,
+    reverse: bool = False,
+) -> Tensor:
+    """y[t] = c[t] h[t] + skip u[t] for h[t] = exp(dt[t] a) h[t - 1] + dt[t] b[t] u[t], in float32 at least.
+
+    u, dt: [.., t, channels]; a: [n, channels]; b, c: [.., t, n]; where `starts`, bool [.., t, 1], h is 0 before.
+    The states of 16 positions are in memory at a time, n before the channels; those of all where a compiler decides.
+    """
+    kind = torch.promote_types(u.dtype, torch.float32)
+    given = [x.to(kind) for x in (u, dt, b, c)] + ([] if starts is None else [starts])
+    if reverse:
+        given = [x.flip(-2) for x in given]
+    parts = [given] if torch.compiler.is_compiling() else zip(*(x.split(16, -2) for x in given), strict=True)
+    a, state, outputs = a.to(kind), None, []
+    for now, step, write, read, *start in parts:
+        decay = torch.exp(step[..., None, :] * a)
+        if start:
+            decay = decay.masked_fill(start[0][..., None], 0.0)
+        x = (step * now)[..., None, :] * write[..., None]
+        states = linear_scan(decay.movedim(-3, 0), x.movedim(-3, 0), state)
+        state = states[-1]
+        outputs.append((read[..., None, :] @ states.movedim(0, -3)).squeeze(-2))
+    y = torch.cat(outputs, -2)
+    y = (y.flip(-2) if reverse else y).to(u.dtype)
+    return y if skip is None else y + skip * u
+
+
+class Mamba(nn.Module):
+    """A selective state space model between a causal convolution and a gate (Gu and Dao, 2023)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a_log = nn.Parameter(
+            torch.log(1 + torch.arange(4, dtype=torch.get_default_dtype()).expand((32, 4)).contiguous())
+        )
+        self.skip = nn.Parameter(torch.ones(32))
+        self.in_proj = nn.Linear(16, 64, bias=False)
+        self.conv = nn.Conv1d(32, 32, 4, groups=32)
+        self.x_proj = nn.Linear(32, 9, bias=False)
+        self.dt_proj = nn.Linear(1, 32)
+        self.dt_proj.bias = nn.Parameter(torch.log(torch.expm1(0.001 * 100.0 ** torch.rand(32))))
+        self.out_proj = nn.Linear(32, 16, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        u, gate = self.in_proj(x).chunk(2, -1)
+        u = F.silu(self.conv(F.pad(u.transpose(1, 2), (3, 0)))).transpose(1, 2)
+        dt, write, read = self.x_proj(u).split((1, 4, 4), -1)
+        dt = F.softplus(self.dt_proj(dt), 1.0)
+        y = selective_scan(u, dt, (-torch.exp(self.a_log)).transpose(0, 1), write, read, self.skip)
+        return self.out_proj(y * F.silu(gate))
+
+
+class Layer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(16, eps=1e-5)
+        self.mixer = Mamba()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.mixer(self.norm(x))
+
+
+class MambaLm(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(32, 16)
+        self.layers = nn.ModuleList(Layer() for _ in range(2))
+        self.norm = nn.RMSNorm(16, eps=1e-5)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        if tokens.ndim != 2:
+            raise ValueError(f"tokens must be int[b, t], and is {list(tokens.shape)}")
+        x = self.embed(tokens)
+        for layer in self.layers:
+            x = layer(x)
+        return torch.einsum("abc,dc->abd", self.norm(x), self.embed.weight)
