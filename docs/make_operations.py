@@ -158,7 +158,8 @@ EXAMPLES = {
     "fourier": "x -> fourier(4)",
     "linear_recurrence": "linear_recurrence(q, l2_norm(q), q, decay = sigmoid(q))",
     "same_segment": "same_segment(ids, on = k)",
-    "selective_scan": "selective_scan(text, softplus(text), -expand(exp(index(s = 64)), c = 64), rename(text, c = s), rename(text, c = s))",
+    "selective_scan": "selective_scan(text, softplus(text), -expand(exp(index(n = 64)), c = 64),"
+    " rename(text, c = n), rename(text, c = n))",
     "mamba": "text -> mamba",
     "sequence": "sequence(image, over = snake(h, w))",
     "unsequence": "unsequence(x, over = along(h, w), h = 4, w = 4)",
