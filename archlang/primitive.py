@@ -284,7 +284,7 @@ class Primitive(Construct):
     kind: ClassVar[str] = "layer"
     inputs: ClassVar[tuple[str, ...]] = ("x",)
     random: ClassVar[bool] = False  # draws random numbers in training: never merged with its equal
-    sequential: ClassVar[bool] = False  # runs along one axis `on`, maybe in `reverse`: what `over` becomes
+    sequential: ClassVar[bool] = False  # runs along `on`, maybe in `reverse`: takes `over = ORDER` too
     logarithms: ClassVar[Mapping[str, str]] = {}  # inputs that are better taken as logarithms, and the inputs for these
     prefers: ClassVar[str | None] = (
         None  # the physical place of `c` that it runs best with: "first" (conv, pool) or "last" (linear, attention)

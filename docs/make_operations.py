@@ -350,6 +350,8 @@ def hyper(cls: type[Construct]) -> Iterator[str]:
         default = "" if info.is_required() or info.default is None else f" = {value(info.default)}"
         optional = "?" if info.default is None else ""
         yield f"{name}: {kind_of(cls, name, info)}{optional}{default}"
+    if issubclass(cls, Primitive) and cls.sequential:
+        yield "over: order?"
 
 
 KEYWORDS = {

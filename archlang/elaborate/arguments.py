@@ -25,7 +25,9 @@ def slots(target: Any) -> tuple[dict[str, str], list[str]]:
         ports = [port.name + ("?" if port.type.optional else "") for port in target.syntax.signature.inputs]
         return {hyper.name: hyper.kind.name if hyper.kind else "value" for hyper in target.hypers}, ports
     kinds = {name: "dtype" if name == "dtype" else word for name, word in target.kinds().items()}
-    return kinds, list(target.inputs) if issubclass(target, Primitive) else []
+    if not issubclass(target, Primitive):
+        return kinds, []
+    return kinds | ({"over": "value"} if target.sequential else {}), list(target.inputs)
 
 
 def missing(target: Any, inputs: dict[str, Given]) -> list[str]:

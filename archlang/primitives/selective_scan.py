@@ -94,7 +94,7 @@ class SelectiveScan(Sequential):
         self, types: Types, state: Mapping[str, Named], u: Named, *others: Any, **weights: Any
     ) -> tuple[Named, dict[str, Named]]:
         dt, a, b, c, d, segments = (*others, None, None)[:6]
-        n = self.states(*types.inputs[:1], types.inputs[2])
+        n = self.states(types.inputs[0], types.inputs[2])
         h = (dt * u) * b
         if state:
             decay = (dt * a).map(lambda x: x.exp())

@@ -8,14 +8,13 @@ from archlang.shapes import TensorType
 
 class Sequential(Primitive):
     """An operation along one axis `on` of its first input: the axis of time or, where there is none, the one of space;
-    in `reverse` from its end. `over`, an order over several axes, is lowered by the elaborator.
+    in `reverse` from its end.
     """
 
     sequential: ClassVar[bool] = True
 
     on: AxisName | None = None
     reverse: bool = False
-    over: Any = None  # never stays here
 
     def axis(self, x: TensorType) -> str:
         """The axis that it runs along."""
