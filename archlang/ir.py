@@ -269,6 +269,7 @@ class Graph:
         self.outputs: list[tuple[str, Value]] = []
         self.losses: dict[str, list[Value]] = {}  # of a model: auxiliary losses by name, in order
         self.exits: list[tuple[str, Value, Value]] = []  # of a model: (name, value, who leaves with it)
+        self.remarks: dict[int, str] = {}  # why nodes are as they are, by id
         self.layers: list[str] = []  # layer ports: modules that the caller lends, labels `@port`
         self._nodes: list[Node] = []
         self._operands: list[list[tuple[str, Value]]] = []  # of each node

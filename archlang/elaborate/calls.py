@@ -55,10 +55,6 @@ def _compile_time(cx: Context, name: str, expr: syntax.Call) -> tuple[bool, Any]
         if argument.name is not None:
             raise error("A302", f"`{name}` has no argument `{argument.name}`", argument.span)
         values.append(expressions.evaluate(cx, argument.value))
-    target = CONSTRUCTS.get(name)
-    if target is not None and issubclass(target, Primitive) and len(values) == 1 and isinstance(values[0], Value):
-        given = {slots(target)[1][0]: Given(values[0], expr.arguments[0].span)}
-        return True, apply(cx, checked(Layer(target, expr.span, {}, given, loop=cx.loop)), {}, expr.span)
     if name in CONSTRUCTS and any(isinstance(value, Value) for value in values):
         pairs = zip(expr.arguments, values, strict=True)
         return False, tuple(replace(part, value=expressions.Known(part.value.span, value)) for part, value in pairs)

@@ -10,6 +10,7 @@ from archlang.elaborate.context import Context, Yields
 from archlang.elaborate.files import refuse_taken
 from archlang.elaborate.frame import ScanFrame
 from archlang.elaborate.limits import check_network
+from archlang.elaborate.recognise import NotLinearError, recognise
 from archlang.elaborate.scope import Binding, Scope
 from archlang.elaborate.values import UNKNOWN, is_number, kind_of
 from archlang.ir import Graph, Scan, Value
@@ -209,16 +210,26 @@ def _add(cx: Context, frame: ScanFrame, order: Order, starts: dict[str, Any], ex
         reverse=order.reverse,
         starts={name: value for name, value in starts.items() if not isinstance(value, Value)},
     )
-    pairs = [(name, value) for name, value in starts.items() if isinstance(value, Value)]
+    pairs = [(name, cx.frame.capture(value)) for name, value in starts.items() if isinstance(value, Value)]
     pairs += [(port, _along(cx, path, axis, value, expr)) for value, port in frame.captured.items()]
     cx.frame.size += frame.size
     check_network(cx.frame.size, expr.span)
-    values = calls.add(cx, op, pairs, expr.span, {})
+    values = _made(cx, op, pairs, expr)
     if path is not None:
         sizes = tuple((name, frame.found[name].size) for name in order.axes)
         fields = {"over": path, "on": (axis.name,), "sizes": sizes}
         values = tuple(calls.operation(cx, "unsequence", [("x", value)], fields, expr.span) for value in values)
     return values if len(values) > 1 else values[0]
+
+
+def _made(cx: Context, op: Scan, pairs: list[tuple[str, Value]], expr: syntax.Scan) -> tuple[Value, ...]:
+    """What a scan yields: of a linear recurrence where it is one, else of a loop."""
+    try:
+        return recognise(cx, op, dict(pairs), expr.span)
+    except NotLinearError as reason:
+        values = calls.add(cx, op, pairs, expr.span, {})
+        cx.frame.graph.remarks[values[0].node] = f"one position after another: {reason}"
+        return values
 
 
 def _axis(frame: ScanFrame) -> Axis:

@@ -1,0 +1,161 @@
+"""Scans that are linear recurrences are rewritten, mean the same as their loop, and what is not says why."""
+
+from typing import Any
+
+import pytest
+import torch
+
+import archlang
+from archlang.elaborate import scans
+from archlang.elaborate.recognise import NotLinearError
+from archlang.ir import Scan
+from archlang.testing.laws import random_weights
+from archlang.testing.networks import check_network, module_of, random_inputs
+
+HEAD = """
+block net_of()(q: [b, t, heads, c = dk], k: [b, t, heads, c = dk], v: [b, t, heads, c = dv], a: [b, t, heads],
+               g: [b, t, heads, c = dk], beta: [b, t, heads]) {
+  write = rename(v, c = value)
+"""
+TAIL = """}
+model net(dk: int = 4, dv: int = 3, heads: int = 2) {
+  input q: [b, t, heads = heads, c = dk]
+  input k: [b, t, heads = heads, c = dk]
+  input v: [b, t, heads = heads, c = dv]
+  input a: [b, t, heads = heads]
+  input g: [b, t, heads = heads, c = dk]
+  input beta: [b, t, heads = heads]
+  output o = net_of(q, l2_norm(k), v, sigmoid(a), exp(-softplus(g)), sigmoid(beta))
+}
+"""
+STATE = "carry S: [b, heads, c = dk, value = dv] = 0"
+FORMS = {
+    "linear_attention": f"o = scan t {STATE} {{\n S = S + k * write\n yield dot(q, S, on = c)\n }}",
+    "retention": f"o = scan t {STATE} {{\n S = a * S + k * write\n yield dot(q, S, on = c)\n }}",
+    "gla": f"o = scan t {STATE} {{\n S = write * k + S * g\n yield dot(S, q, on = c) * a\n }}",
+    "two_decays": f"o = scan t {STATE} {{\n S = g * (a * S)\n S = S - k * write\n yield dot(q, S, on = c)\n }}",
+    "delta": f"""o = scan t {STATE} {{
+    S = S + beta * k * (write - dot(S, k, on = c))
+    yield dot(q, S, on = c)
+  }}""",
+    "gated_delta": f"""o = scan t {STATE} {{
+    S = a * S
+    old = dot(k, S, on = c)
+    S = S + k * ((write - old) * beta)
+    yield dot(q, S, on = c)
+  }}""",
+    "gates_inside": f"""o = scan t {STATE} {{
+    gate = sigmoid(g -> linear(1) as gate)
+    S = mean(gate, on = c) * S + silu(k -> layer_norm as norm) * write
+    yield dot(q -> linear(dk) as query, S, on = c)
+  }}""",
+    "two_readers": f"""y, z = scan t {STATE} {{
+    S = a * S + k * write
+    yield dot(q, S, on = c), dot(k, S, on = c)
+  }}
+  o = y * z""",
+    "normalised": f"""o = scan t {STATE}, z: [b, heads, c = dk] = 0.5, n: [b] = 1 {{
+    S, z, n = S + exp(k) * write, z + exp(k), n + mean(a, on = heads)
+    yield dot(exp(q), S, on = c) / (dot(exp(q), z, on = c) * n)
+  }}""",
+}
+LOOPS = {
+    "exclusive": (
+        f"o = scan t {STATE} {{\n yield dot(q, S, on = c)\n S = a * S + k * write\n }}",
+        "`S` is read as the position before left it",
+    ),
+    "starts": (
+        f"o = scan t {STATE.replace('= 0', '= 1')} {{\n S = a * S + k * write\n yield dot(q, S, on = c)\n }}",
+        "`S` does not start from 0",
+    ),
+    "saturates": (
+        f"o = scan t {STATE} {{\n S = tanh(a * S + k * write)\n yield dot(q, S, on = c)\n }}",
+        "`tanh` stands between `S` and what it becomes",
+    ),
+    "by_pairs": (
+        f"o = scan t {STATE} {{\n S = sigmoid(write * g) * S + k * write\n yield dot(q, S, on = c)\n }}",
+        "`S` decays by pairs of channels, which no products of matrices do",
+    ),
+    "written_first": (
+        f"o = scan t {STATE} {{\n S = S + k * write\n S = a * S\n yield dot(q, S, on = c)\n }}",
+        "`S` is scaled after it is written to",
+    ),
+    "other_key": (
+        f"o = scan t {STATE} {{\n S = S + beta * k * (write - dot(S, q, on = c))\n yield dot(q, S, on = c)\n }}",
+        "what is taken from `S` is not what is written",
+    ),
+    "elementwise": (
+        "o = scan t carry s: [b, heads, c = dk] = 0 {\n s = g * s + k\n yield q * s\n }",
+        "`s` is scaled element by element, for which no form is faster",
+    ),
+}
+
+
+def network(body: str) -> Any:
+    return archlang.loads(f"{HEAD}{body}\n  return o\n{TAIL}").architecture()
+
+
+def ops(made: Any) -> list[str]:
+    return [node.op.name for graph in (made.graph, *made.graph.calls) for _, node in graph.deep()]
+
+
+def as_loop(body: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    def refuse(*_: Any) -> Any:
+        raise NotLinearError("a loop")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scans, "recognise", refuse)
+        return network(body)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_recognised(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No loop is left, and the recurrence computes what the loop does, with its gradients."""
+    made, loop = network(FORMS[name]), as_loop(FORMS[name], monkeypatch)
+    assert "scan" not in ops(made)
+    assert {"linear_recurrence", "cumsum"} & set(ops(made))
+    assert [path for path, _, _ in made.graph.weights()] == [path for path, _, _ in loop.graph.weights()]
+    check_network(made, {"b": 2, "t": 5})
+    weights, inputs = random_weights(made.graph, 0), random_inputs(made, {"b": 2, "t": 70}, 1)
+    results = []
+    for network_ in (made, loop):
+        leaves = [x.clone().requires_grad_() for x in inputs.values()]
+        out = module_of(network_, weights)(*leaves)
+        results.append(
+            [
+                out,
+                *torch.autograd.grad(
+                    (out * out.detach().cos()).sum(), leaves, allow_unused=True, materialize_grads=True
+                ),
+            ]
+        )
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_loops_say_why(name: str) -> None:
+    body, reason = LOOPS[name]
+    made = network(body)
+    assert "scan" in ops(made)
+    remarks = [text for graph in (made.graph, *made.graph.calls) for text in graph.remarks.values()]
+    assert remarks == [f"one position after another: {reason}"]
+    assert isinstance(next(node.op for _, node in made.graph.deep() if node.op.name == "scan"), Scan)
+
+
+def test_over_space_in_reverse(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = """
+model net(dk: int = 4) {{
+  input q: [b, h, w, c = dk]
+  input v: [b, h, w, value = 3]
+  o = scan {order} carry S: [b, c = dk, value = 3] = 0 {{
+    S = S + q * v
+    yield dot(q, S, on = c)
+  }}
+  output y: [b, h, w, value = 3] = o
+}}
+"""
+    for order in ("along(h, w, reverse = true)", "snake(w, h)"):
+        made = archlang.loads(text.format(order=order)).architecture()
+        assert "linear_recurrence" in ops(made)
+        check_network(made, {"b": 2, "h": 3, "w": 2})
