@@ -50,10 +50,13 @@ def _whole(value: Any) -> Size:
     return int(value) if isinstance(value, Fraction) else value
 
 
+LARGEST = 2**63 - 1  # of whole numbers: what is beyond it is a float
+
+
 def _number(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float | Fraction):
         raise ValueError(f"must be a number, and is {describe(value)}")
-    return float(value) if isinstance(value, Fraction) else value
+    return float(value) if isinstance(value, Fraction) or abs(value) > LARGEST else value
 
 
 def _per_axis(value: Any) -> Any:

@@ -74,7 +74,5 @@ def _standard(path: str, span: Span) -> Source:
         if file.name.endswith(".arch")
     }
     if library != "std" or path not in known:
-        raise error(
-            "A401", f"there is no `{path}`", span, help=suggest(path, known) or f"there are {', '.join(sorted(known))}"
-        )
+        raise error("A401", f"there is no `{path}`", span, help=f"there are {', '.join(sorted(known))}")
     return Source(path, resources.read_text("stdlib", f"{family}.arch"))

@@ -18,7 +18,7 @@ from archlang.primitive import AxisMap
 from archlang.primitives.order import Along, Order
 from archlang.shapes import Axis, TensorType, is_float
 from archlang.shapes import axis as axis_
-from archlang.sizes import product
+from archlang.sizes import Poly, product
 from archlang.source import Span
 
 
@@ -75,6 +75,8 @@ def _start(cx: Context, inner: Context, carry: syntax.Carry) -> Any:
         raise error(
             "A303", f"a carry starts from a number or a tensor, and this is a {kind_of(value)}", carry.value.span
         )
+    elif value and is_float(type_.dtype) and not isinstance(value, Poly):
+        value = float(value)
     inner.scope.define(name, inner.frame.graph.add_input(name, type_, span), span, "name")
     return value
 

@@ -37,8 +37,8 @@ class Binary(Primitive):
     tight: ClassVar[bool] = False
     meaning: ClassVar[Callable[[Any, Any], Any]]
 
-    left: Whole | Number | None = None
-    right: Whole | Number | None = None
+    left: Number | Whole | None = None
+    right: Number | Whole | None = None
 
     def infer(self, facts: Facts, a: TensorType | None = None, b: TensorType | None = None) -> TensorType:
         tensors = [type_ for type_ in (a, b) if type_ is not None]

@@ -9,7 +9,7 @@ class Net(nn.Module):
         if x.ndim != 3 or x.shape[2] != 3:
             raise ValueError(f"x must be [b, t, c = 3], and is {list(x.shape)}")
         b = x.shape[0]
-        a = x.new_full((b, 3), 1)
+        a = x.new_full((b, 3), 1.0)
         b_ = x.new_zeros(b, 3)
         outputs = []
         for x_t in x.unbind(1):
