@@ -59,6 +59,10 @@ def _number(value: Any) -> Any:
     return float(value) if isinstance(value, Fraction) or abs(value) > LARGEST else value
 
 
+def _operand(value: Any) -> Any:
+    return value if isinstance(value, Poly) else _number(value)
+
+
 def _per_axis(value: Any) -> Any:
     if isinstance(value, AxisMap):
         return AxisMap(tuple((name, _whole(size)) for name, size in value.items))
@@ -92,6 +96,7 @@ def describe(value: Any) -> str:
 
 Whole: TypeAlias = Annotated[Any, BeforeValidator(_whole)]  # a Size
 Number: TypeAlias = Annotated[Any, BeforeValidator(_number)]  # int or float
+Operand: TypeAlias = Annotated[Any, BeforeValidator(_operand)]  # a number, or a Size
 PerAxis: TypeAlias = Annotated[Any, BeforeValidator(_per_axis)]  # a Size for every axis, or an AxisMap of sizes
 Axes: TypeAlias = Annotated[tuple[str, ...], Kind("axes")]  # names of axes and of roles
 AxisName: TypeAlias = Annotated[str, BeforeValidator(_axis_name), Kind("axes")]  # the name of one axis

@@ -223,6 +223,7 @@ EXAMPLES = {
 KINDS = {
     "_whole": "int",
     "_number": "float",
+    "_operand": "float",
     "_per_axis": "sizes",
     "_units": "units",
     "_axis_name": "axis",

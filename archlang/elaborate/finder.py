@@ -74,5 +74,7 @@ def _standard(path: str, span: Span) -> Source:
         if file.name.endswith(".arch")
     }
     if library != "std" or path not in known:
-        raise error("A401", f"there is no `{path}`", span, help=f"there are {', '.join(sorted(known))}")
+        near = suggest(family, (name.removeprefix("std.") for name in known))
+        help = near.replace("`", "`std.", 1) if near else f"there are {', '.join(sorted(known))}"
+        raise error("A401", f"there is no `{path}`", span, help=help)
     return Source(path, resources.read_text("stdlib", f"{family}.arch"))

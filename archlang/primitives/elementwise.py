@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar
 
 from archlang.facts import Facts
 from archlang.named import Named
-from archlang.primitive import Emission, Kind, Number, OpError, Primitive, Term, Types, Whole, register
+from archlang.primitive import Emission, Kind, Operand, OpError, Primitive, Term, Types, register
 from archlang.primitives.broadcast import floating, join, made, refuse
 from archlang.shapes import DTYPES, TensorType
 
@@ -99,8 +99,8 @@ class Clamp(Unary):
     name: ClassVar[str] = "clamp"
     whole: ClassVar[bool] = True
 
-    low: Whole | Number | None = None
-    high: Whole | Number | None = None
+    low: Operand | None = None
+    high: Operand | None = None
 
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
         bounds = (self.low, self.high)
@@ -182,8 +182,8 @@ class Where(Primitive):
     inputs: ClassVar[tuple[str, ...]] = ("condition", "a?", "b?")
     numbers: ClassVar[dict[str, str]] = {"a": "left", "b": "right"}
 
-    left: Whole | Number | None = None
-    right: Whole | Number | None = None
+    left: Operand | None = None
+    right: Operand | None = None
 
     def infer(
         self, facts: Facts, condition: TensorType, a: TensorType | None = None, b: TensorType | None = None

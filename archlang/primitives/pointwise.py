@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from archlang.facts import Facts
 from archlang.named import Named
-from archlang.primitive import Emission, Number, OpError, Primitive, Term, Types, Whole, register
+from archlang.primitive import Emission, Operand, OpError, Primitive, Term, Types, register
 from archlang.primitives.broadcast import floating, infix, join, made, refuse
 from archlang.shapes import TensorType, is_float
 from archlang.sizes import Poly
@@ -37,8 +37,8 @@ class Binary(Primitive):
     tight: ClassVar[bool] = False
     meaning: ClassVar[Callable[[Any, Any], Any]]
 
-    left: Number | Whole | None = None
-    right: Number | Whole | None = None
+    left: Operand | None = None
+    right: Operand | None = None
 
     def infer(self, facts: Facts, a: TensorType | None = None, b: TensorType | None = None) -> TensorType:
         tensors = [type_ for type_ in (a, b) if type_ is not None]
