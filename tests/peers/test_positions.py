@@ -1,8 +1,20 @@
 """Networks that differ in how they know where things are, against published implementations."""
 
-import pytest
+from typing import Any
 
+import pytest
+from torch import nn
+
+from archlang.checkpoint import Key, WeightMap
+from archlang.source import BUILTIN
+from tests.peers.moat import Moat
 from tests.peers.parity import agree, load, picture, timm
+
+
+def in_order(network: Any, peer: nn.Module) -> WeightMap:
+    """A map for a peer that makes its weights in our order."""
+    pairs = zip(network.module().state_dict(), peer.state_dict(), strict=True)
+    return WeightMap("in order", {ours: (Key(theirs), BUILTIN) for ours, theirs in pairs}, ())
 
 
 @pytest.mark.parametrize(
@@ -36,3 +48,11 @@ def test_crossvit():
     network = load("crossvit.arch", dims=[24, 48], heads=3, depths=[[1, 2], [1, 1]], classes=10)
     peer = timm("crossvit_tiny_240", embed_dim=[24, 48], num_heads=[3, 3], depth=[[1, 2, 0], [1, 1, 0]], num_classes=10)
     agree(network, peer, network.map("timm"), picture(240))
+
+
+def test_moat():
+    sizes = {"dims": [8, 16, 16, 24], "depths": [1, 2, 2, 1], "stem": 8, "window": 4}
+    network = load("moat.arch", head_dim=8, resolution=64, classes=10, drop_path=0, **sizes)
+    peer = Moat(**sizes, head=8, size=64).double()
+    assert [stage.window for stage in peer.modules() if hasattr(stage, "window")] == [4, 4, 2]
+    agree(network, peer, in_order(network, peer), picture(64).double())

@@ -12,4 +12,8 @@ TOYS = [
         {"dims": [12, 8], "heads": 2, "depths": [[1, 2], [1, 1]], "patches": [6, 8], "sides": [24, 32], "resolution": 32,
          "classes": 5},
     ),
+    Toy(
+        "moat", "moat", "moat", "tiny_0",
+        {"dims": [4, 8, 8, 8], "depths": [1, 1, 2, 1], "stem": 4, "head_dim": 4, "resolution": 64, "window": 4, "classes": 5},
+    ),
 ]  # fmt: skip

@@ -160,8 +160,8 @@ class Mbconv(nn.Module):
         short = self.shortcut(pooled)
         y = F.gelu(self.norm1(self.expand(self.pre_norm(x))), approximate="tanh")
         y = F.gelu(self.norm2(self.depthwise(F.pad(y, (0, 1, 0, 1)))), approximate="tanh")
-        y = self.project(self.se(y))
-        return short + drop_path(y, self.drop_path, self.training)
+        y = self.se(y)
+        return short + drop_path(self.project(y), self.drop_path, self.training)
 
 
 class SelfAttention(nn.Module):
@@ -274,8 +274,9 @@ class Mbconv2(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.depthwise(F.gelu(self.norm1(self.expand(self.pre_norm(x))), approximate="tanh"))
-        y = self.project(self.se(F.gelu(self.norm2(y), approximate="tanh")))
-        return x + drop_path(y, 0.1, self.training)
+        y = F.gelu(self.norm2(y), approximate="tanh")
+        y = self.se(y)
+        return x + drop_path(self.project(y), 0.1, self.training)
 
 
 class Block2(nn.Module):

@@ -149,8 +149,8 @@ class Mbconv(nn.Module):
         pooled = F.avg_pool2d(x, 2)
         y = F.gelu(self.norm1(self.expand(self.pre_norm(x))), approximate="tanh")
         y = F.gelu(self.norm2(self.depthwise(F.pad(y, (0, 1, 0, 1)))), approximate="tanh")
-        y = self.project(self.se(y))
-        return pooled + y
+        y = self.se(y)
+        return pooled + self.project(y)
 
 
 class SelfAttention(nn.Module):
@@ -276,8 +276,8 @@ class Mbconv2(nn.Module):
         short = self.shortcut(pooled)
         y = F.gelu(self.norm1(self.expand(self.pre_norm(x))), approximate="tanh")
         y = F.gelu(self.norm2(self.depthwise(F.pad(y, (0, 1, 0, 1)))), approximate="tanh")
-        y = self.project(self.se(y))
-        return short + y
+        y = self.se(y)
+        return short + self.project(y)
 
 
 class Block2(nn.Module):
