@@ -294,8 +294,9 @@ class Forward:
         self.scope.hold([name])
         order = held.term.order
         wish = layout.wish(value, lambda call, port: self.called[call.graph.digest].inputs.get(port))
-        if wish and not read and wish.index("c") != order.index("c"):
-            order = wish
+        if wish and not read:
+            moved = "c" if "c" in order else wish[-1]
+            order = wish if wish.index(moved) != order.index(moved) else order
         term = Writer(self, self.graph.node(value.node), ()).permute(held.term, order)
         self.held[value.node, value.output] = Held(Term(name, order), held.uses, (name,), pending=False)
         return f"{name} = {term.code}"

@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import archlang
-from archlang.checkpoint import WeightMap
+from archlang.checkpoint import Key, WeightMap
+from archlang.source import BUILTIN
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TOLERANCE = 1e-5  # relative, evaluation in float32
@@ -51,8 +52,8 @@ def difference(a: Tensor, b: Tensor) -> float:
     return ((a - b).abs().max() / b.abs().max()).item()
 
 
-def agree(network: Any, peer: nn.Module, weights: WeightMap, x: Tensor) -> None:
-    """Equal results in evaluation; equal gradients of every weight and of the input in training.
+def agree(network: Any, peer: nn.Module, weights: WeightMap, *inputs: Tensor) -> None:
+    """Equal results in evaluation; equal gradients of every weight and input in training.
 
     A peer in double precision, as equations written out are, has EXACT results and gradients.
     """
@@ -61,16 +62,16 @@ def agree(network: Any, peer: nn.Module, weights: WeightMap, x: Tensor) -> None:
     randomise(peer)
     module = copied(network, peer, weights)
     with torch.no_grad():
-        assert difference(module.eval()(x), result(peer.eval()(x))) <= tolerance
-    mine, theirs = gradients(module.train(), x), gradients(peer.train(), x)
+        assert difference(module.eval()(*inputs), result(peer.eval()(*inputs))) <= tolerance
+    mine, theirs = gradients(module.train(), *inputs), gradients(peer.train(), *inputs)
     made, wanted = weights.save(gradients_of(module).state_dict()), published(gradients_of(peer))
     largest = max(p.grad.abs().max() for p in peer.parameters() if p.grad is not None)
     for key, gradient in wanted.items():
         if gradient.is_floating_point():
             allowed = slope * gradient.abs().max() + rounding * largest
             assert (made[key] - gradient).abs().max() <= allowed, key
-    if x.is_floating_point():
-        assert difference(mine, theirs) <= slope
+    for a, b in zip(mine, theirs, strict=True):
+        assert difference(a, b) <= slope
 
 
 def gradients_of(module: nn.Module) -> nn.Module:
@@ -87,12 +88,13 @@ def result(output: Any) -> Tensor:
     return output if isinstance(output, Tensor) else output.logits
 
 
-def gradients(module: nn.Module, x: Tensor) -> Any:
-    x = x.clone().requires_grad_(x.is_floating_point())
-    output = result(module(x))
+def gradients(module: nn.Module, *inputs: Tensor) -> list[Tensor]:
+    """Those of the inputs that have one; those of the weights stay with them."""
+    leaves = [x.clone().requires_grad_(x.is_floating_point()) for x in inputs]
+    output = result(module(*leaves))
     generator = torch.Generator().manual_seed(3)
     (output * torch.randn(output.shape, generator=generator)).sum().backward()
-    return x.grad
+    return [x.grad for x in leaves if x.grad is not None]
 
 
 def randomise(peer: nn.Module) -> None:
@@ -113,6 +115,12 @@ def randomise(peer: nn.Module) -> None:
                     else 0.5
                 )
             tensor.data.copy_(value)
+
+
+def in_order(network: Any, peer: nn.Module) -> WeightMap:
+    """A map for a peer that has the weights in our order, under whatever names."""
+    pairs = zip(network.module().state_dict(), peer.state_dict(), strict=True)
+    return WeightMap("in order", {ours: (Key(theirs), BUILTIN) for ours, theirs in pairs}, ())
 
 
 def picture(size: int, batch: int = 2) -> Tensor:

@@ -6,9 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from archlang.checkpoint import Key, WeightMap
-from archlang.source import BUILTIN
-from tests.peers.parity import agree, load, picture, timm
+from tests.peers.parity import agree, in_order, load, picture, timm
 
 
 @pytest.mark.parametrize(
@@ -96,6 +94,4 @@ class UNet(nn.Module):
 def test_unet(model: str, peer: UNet, shape: tuple[int, ...]):
     """The same blocks over images and over volumes."""
     network = load("unet.arch", model, "small")
-    pairs = zip(network.module().state_dict(), peer.state_dict(), strict=True)
-    weights = WeightMap("in order", {ours: (Key(theirs), BUILTIN) for ours, theirs in pairs}, ())
-    agree(network, peer, weights, torch.randn(shape, generator=torch.Generator().manual_seed(2)))
+    agree(network, peer, in_order(network, peer), torch.randn(shape, generator=torch.Generator().manual_seed(2)))

@@ -87,10 +87,7 @@ class Dit(nn.Module):
         super().__init__()
         self.x_embedder = nn.Conv2d(2, 16, 2, stride=2)
         self.register_buffer("w", torch.arange(4), persistent=False)
-        self.register_buffer("c", torch.arange(4), persistent=False)
-        self.register_buffer("h", torch.arange(4), persistent=False)
-        self.register_buffer("c2", torch.arange(4), persistent=False)
-        self.register_buffer("c3", torch.arange(128), persistent=False)
+        self.register_buffer("c", torch.arange(128), persistent=False)
         self.t_fc1 = nn.Linear(256, 16)
         self.t_fc2 = nn.Linear(16, 16)
         self.y_embedder = nn.Embedding(6, 16)
@@ -113,13 +110,13 @@ class Dit(nn.Module):
         if label.shape[0] != b:
             raise ValueError(f"axis b of label must be b = {b}, and is {label.shape[0]}")
         x = self.x_embedder(latent)
-        angle = self.w.to(dtype) * torch.exp(self.c.to(dtype) * -2.302585092994046)[:, None]
+        angle = self.w.to(dtype) * torch.exp(self.w.to(dtype) * -2.302585092994046)[:, None]
         column = torch.cat((torch.sin(angle), torch.cos(angle)), 0)
-        angle = self.h.to(dtype) * torch.exp(self.c2.to(dtype) * -2.302585092994046)[:, None]
+        angle = self.w.to(dtype) * torch.exp(self.w.to(dtype) * -2.302585092994046)[:, None]
         row = torch.cat((torch.sin(angle), torch.cos(angle)), 0)
         column = torch.cat((column.expand(4, -1, -1), row.transpose(0, 1)[..., None].expand(-1, -1, 4)), 1)
         x = (x + column.transpose(0, 1)).flatten(2).transpose(1, 2)
-        angle = (timestep * torch.exp(self.c3.to(dtype) * -0.07195578415606393)[:, None]).transpose(0, 1)
+        angle = (timestep * torch.exp(self.c.to(dtype) * -0.07195578415606393)[:, None]).transpose(0, 1)
         t = self.t_fc2(F.silu(self.t_fc1(torch.cat((torch.cos(angle), torch.sin(angle)), -1))))
         cond = t + self.y_embedder(label_dropout(label, 0.1, 5, self.training))
         for block in self.blocks:

@@ -96,7 +96,7 @@ class GraphGps(nn.Module):
         self.head2 = nn.Linear(6, 3)
         self.head3 = nn.Linear(3, 1)
 
-    def forward(self, atom: torch.Tensor, bond: torch.Tensor, source: torch.Tensor, target: torch.Tensor, walks: torch.Tensor, molecule: torch.Tensor, one: torch.Tensor) -> torch.Tensor:
+    def forward(self, atom: torch.Tensor, bond: torch.Tensor, source: torch.Tensor, target: torch.Tensor, walks: torch.Tensor, molecule: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
         if atom.ndim != 1:
             raise ValueError(f"atom must be int[n], and is {list(atom.shape)}")
         if bond.ndim != 1:
@@ -109,11 +109,11 @@ class GraphGps(nn.Module):
             raise ValueError(f"walks must be [n, c = 4], and is {list(walks.shape)}")
         if molecule.ndim != 1:
             raise ValueError(f"molecule must be segments[n], and is {list(molecule.shape)}")
-        if one.ndim != 1:
-            raise ValueError(f"one must be bool[b], and is {list(one.shape)}")
+        if present.ndim != 1:
+            raise ValueError(f"present must be bool[b], and is {list(present.shape)}")
         n = atom.shape[-1]
         e = bond.shape[-1]
-        b = one.shape[-1]
+        b = present.shape[-1]
         if source.shape[0] != e:
             raise ValueError(f"axis e of source must be e = {e}, and is {source.shape[0]}")
         if target.shape[0] != e:

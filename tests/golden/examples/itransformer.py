@@ -63,8 +63,8 @@ class Itransformer(nn.Module):
             raise ValueError(f"axis b of marks must be b = {b}, and is {marks.shape[0]}")
         level = series.mean(1)
         spread = torch.sqrt(series.var(1, correction=0) + 1e-5)
-        tokens = torch.cat(((series - level[:, None]) / spread[:, None], marks), -1)
-        x = F.dropout(self.embed(tokens.transpose(1, 2)), 0.1, self.training)
+        tokens = torch.cat(((series - level[:, None]) / spread[:, None], marks), -1).transpose(1, 2)
+        x = F.dropout(self.embed(tokens), 0.1, self.training)
         for layer in self.layers:
             x = layer(x)
         y = self.projector(self.norm(x[:, :n]))

@@ -1,0 +1,390 @@
+"""Families of mixers beside published implementations, or beside the equations of their papers in double precision."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tests.peers.parity import agree, in_order, load, picture
+
+
+def noise(*shape: int, seed: int = 5) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+# ---- FocalNet
+@pytest.mark.parametrize(("variant", "levels"), [("tiny_srf", 2), ("tiny_lrf", 3)])
+def test_focalnet_of_timm(variant: str, levels: int):
+    toy = {"dim": 16, "depths": [1, 2], "classes": 10}
+    network = load("focalnet.arch", variant=variant, drop_path=0, resolution=64, **toy)
+    models = pytest.importorskip("timm.models.focalnet")
+    settings = {"focal_levels": (levels, levels), "focal_windows": (3, 3), "drop_path_rate": 0.0}
+    peer = models.FocalNet(embed_dim=16, depths=(1, 2), num_classes=10, **settings)
+    agree(network, peer, network.map("timm"), picture(64))
+
+
+def test_focalnet_of_transformers():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.FocalNetConfig(
+        image_size=64, embed_dim=16, depths=[1, 2], focal_levels=[2, 2], focal_windows=[3, 3], drop_path_rate=0.0,
+        num_labels=10,
+    )  # fmt: skip
+    toy = {"dim": 16, "depths": [1, 2], "classes": 10}
+    network = load("focalnet.arch", variant="tiny_srf", drop_path=0, resolution=64, **toy)
+    peer = transformers.FocalNetForImageClassification(config)
+    agree(network, peer, network.map("transformers"), picture(64))
+
+
+# ---- VAN
+class Gating(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv0 = nn.Conv2d(dim, dim, 5, padding=2, groups=dim)
+        self.conv_spatial = nn.Conv2d(dim, dim, 7, padding=9, dilation=3, groups=dim)
+        self.conv1 = nn.Conv2d(dim, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.conv1(self.conv_spatial(self.conv0(x)))
+
+
+class VanBlock(nn.Module):
+    def __init__(self, dim: int, ratio: int) -> None:
+        super().__init__()
+        wide = dim * ratio
+        self.norm1, self.norm2 = nn.BatchNorm2d(dim), nn.BatchNorm2d(dim)
+        self.attn = nn.ModuleDict(
+            {"proj_1": nn.Conv2d(dim, dim, 1), "spatial_gating_unit": Gating(dim), "proj_2": nn.Conv2d(dim, dim, 1)}
+        )
+        filter_ = nn.ModuleDict({"dwconv": nn.Conv2d(wide, wide, 3, padding=1, groups=wide)})
+        self.mlp = nn.ModuleDict({"fc1": nn.Conv2d(dim, wide, 1), "dwconv": filter_, "fc2": nn.Conv2d(wide, dim, 1)})
+        self.layer_scale_1, self.layer_scale_2 = (nn.Parameter(torch.ones(dim)) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm1(x)
+        z = self.attn["proj_2"](self.attn["spatial_gating_unit"](F.gelu(self.attn["proj_1"](y))))
+        x = x + self.layer_scale_1[:, None, None] * (y + z)
+        y = self.mlp["dwconv"]["dwconv"](self.mlp["fc1"](self.norm2(x)))
+        return x + self.layer_scale_2[:, None, None] * self.mlp["fc2"](F.gelu(y))
+
+
+class Van(nn.Module):
+    def __init__(self, dims: tuple[int, ...], depths: tuple[int, ...], ratios: tuple[int, ...], classes: int) -> None:
+        super().__init__()
+        self.count = len(dims)
+        for s, (before, dim) in enumerate(pairwise((3, *dims)), start=1):
+            kernel, stride = (7, 4) if s == 1 else (3, 2)
+            proj = nn.Conv2d(before, dim, kernel, stride, kernel // 2)
+            setattr(self, f"patch_embed{s}", nn.ModuleDict({"proj": proj, "norm": nn.BatchNorm2d(dim)}))
+            setattr(self, f"block{s}", nn.Sequential(*(VanBlock(dim, ratios[s - 1]) for _ in range(depths[s - 1]))))
+            setattr(self, f"norm{s}", nn.LayerNorm(dim, eps=1e-6))
+        self.head = nn.Linear(dims[-1], classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for s in range(1, self.count + 1):
+            embed = getattr(self, f"patch_embed{s}")
+            x = getattr(self, f"block{s}")(embed["norm"](embed["proj"](x)))
+            x = getattr(self, f"norm{s}")(x.movedim(1, -1)).movedim(-1, 1)
+        return self.head(x.mean((2, 3)))
+
+
+def test_van():
+    toy = {"dims": [8, 16], "depths": [1, 2], "ratios": [4, 2], "classes": 6, "resolution": 48, "drop_path": 0}
+    network = load("van.arch", variant="b0", **toy)
+    agree(network, Van((8, 16), (1, 2), (4, 2), 6).double(), network.map("official"), noise(2, 3, 48, 48))
+
+
+# ---- DiT
+def waves(position: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """The sine and the cosine of the angles of positions."""
+    rate = 10000 ** (-2 * torch.arange(dim // 2, dtype=torch.float64) / dim)
+    return torch.sin(position[:, None] * rate), torch.cos(position[:, None] * rate)
+
+
+class DitBlock(nn.Module):
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attn = nn.ModuleDict({"qkv": nn.Linear(dim, 3 * dim), "proj": nn.Linear(dim, dim)})
+        self.mlp = nn.ModuleDict({"fc1": nn.Linear(dim, 4 * dim), "fc2": nn.Linear(4 * dim, dim)})
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(c)[:, None].chunk(6, -1)
+        y = F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale1) + shift1
+        q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in self.attn["qkv"](y).chunk(3, -1))
+        weights = torch.einsum("bihc,bjhc->bhij", q, k).div(math.sqrt(q.shape[-1])).softmax(-1)
+        x = x + gate1 * self.attn["proj"](torch.einsum("bhij,bjhc->bihc", weights, v).flatten(2))
+        y = F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale2) + shift2
+        return x + gate2 * self.mlp["fc2"](F.gelu(self.mlp["fc1"](y), approximate="tanh"))
+
+
+class Dit(nn.Module):
+    def __init__(self, dim: int, depth: int, heads: int, channels: int, classes: int) -> None:
+        super().__init__()
+        self.x_embedder = nn.ModuleDict({"proj": nn.Conv2d(channels, dim, 2, 2)})
+        self.t_embedder = nn.ModuleDict({"mlp": nn.Sequential(nn.Linear(256, dim), nn.SiLU(), nn.Linear(dim, dim))})
+        self.y_embedder = nn.ModuleDict({"embedding_table": nn.Embedding(classes + 1, dim)})
+        self.blocks = nn.ModuleList(DitBlock(dim, heads) for _ in range(depth))
+        out = nn.Linear(dim, 2 * 2 * 2 * channels)
+        modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 2 * dim))
+        self.final_layer = nn.ModuleDict({"linear": out, "adaLN_modulation": modulation})
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
+        x = self.x_embedder["proj"](x).movedim(1, -1)
+        dim, side = x.shape[-1], x.shape[1]
+        line = torch.cat(waves(torch.arange(side, dtype=torch.float64), dim // 2), -1)
+        place = torch.cat([line[None].expand(side, -1, -1), line[:, None].expand(-1, side, -1)], -1)
+        x = (x + place).flatten(1, 2)
+        c = self.t_embedder["mlp"](torch.cat(waves(t, 256)[::-1], -1)) + self.y_embedder["embedding_table"](label)
+        for block in self.blocks:
+            x = block(x, c)
+        shift, scale = self.final_layer["adaLN_modulation"](c)[:, None].chunk(2, -1)
+        y = self.final_layer["linear"](F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale) + shift)
+        y = y.unflatten(1, (side, side)).unflatten(-1, (2, 2, -1))
+        return torch.einsum("nhwpqc->nchpwq", y).flatten(4, 5).flatten(2, 3)
+
+
+def test_dit():
+    toy = {"dim": 32, "depth": 2, "heads": 4, "channels": 3, "classes": 5, "side": 8, "label_drop": 0}
+    network = load("dit.arch", variant="S_2", **toy)
+    times, labels = torch.tensor([3.0, 411.5], dtype=torch.float64), torch.tensor([4, 5])
+    agree(network, Dit(32, 2, 4, 3, 5).double(), network.map("official"), noise(2, 3, 8, 8), times, labels)
+
+
+# ---- iTransformer
+class Variates(nn.Module):
+    """A layer among the tokens of variates."""
+
+    def __init__(self, dim: int, hidden: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        names = ("query_projection", "key_projection", "value_projection", "out_projection")
+        self.attention = nn.ModuleDict({name: nn.Linear(dim, dim) for name in names})
+        self.conv1, self.conv2 = nn.Conv1d(dim, hidden, 1), nn.Conv1d(hidden, dim, 1)
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (self.attention[f"{name}_projection"](x) for name in ("query", "key", "value"))
+        q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in (q, k, v))
+        weights = torch.einsum("bihc,bjhc->bhij", q, k).div(math.sqrt(q.shape[-1])).softmax(-1)
+        seen = torch.einsum("bhij,bjhc->bihc", weights, v).flatten(2)
+        x = self.norm1(x + self.attention["out_projection"](seen))
+        return self.norm2(x + self.conv2(F.gelu(self.conv1(x.mT))).mT)
+
+
+class ITransformer(nn.Module):
+    def __init__(self, past: int, future: int, dim: int, hidden: int, heads: int, depth: int) -> None:
+        super().__init__()
+        self.enc_embedding = nn.ModuleDict({"value_embedding": nn.Linear(past, dim)})
+        layers = nn.ModuleList(Variates(dim, hidden, heads) for _ in range(depth))
+        self.encoder = nn.ModuleDict({"attn_layers": layers, "norm": nn.LayerNorm(dim)})
+        self.projector = nn.Linear(dim, future)
+
+    def forward(self, series: Tensor, marks: Tensor) -> Tensor:
+        mean = series.mean(1, keepdim=True)
+        deviation = ((series - mean).square().mean(1, keepdim=True) + 1e-5).sqrt()
+        x = self.enc_embedding["value_embedding"](torch.cat([(series - mean) / deviation, marks], -1).mT)
+        for layer in self.encoder["attn_layers"]:
+            x = layer(x)
+        future = self.projector(self.encoder["norm"](x)).mT[..., : series.shape[-1]]
+        return future * deviation + mean
+
+
+def test_itransformer():
+    toy = {"lookback": 12, "horizon": 6, "covariates": 2, "dim": 16, "hidden": 24, "heads": 4, "drop": 0}
+    network = load("itransformer.arch", variant="solar", **toy)
+    peer = ITransformer(12, 6, 16, 24, 4, 2).double()
+    agree(network, peer, network.map("official"), noise(3, 12, 5), noise(3, 12, 2, seed=6))
+
+
+# ---- Hopfield
+class Retrieve(nn.Module):
+    """One state after another, softmax(beta R Y^T) Y, then the content in the place of Y."""
+
+    def __init__(self, dim: int, heads: int, key: int, steps: int) -> None:
+        super().__init__()
+        self.heads, self.beta, self.steps = heads, 1 / math.sqrt(key), steps
+        self.norm_state, self.q = nn.LayerNorm(dim), nn.Linear(dim, heads * key)
+        self.norm_stored, self.k = nn.LayerNorm(dim), nn.Linear(dim, heads * key)
+        self.norm_content, self.v = nn.LayerNorm(dim), nn.Linear(dim, dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, state: Tensor, stored: Tensor, content: Tensor) -> Tensor:
+        heads = []
+        r, y, v = self.q(self.norm_state(state)), self.k(self.norm_stored(stored)), self.v(self.norm_content(content))
+        for xi, keys, values in zip(*(part.chunk(self.heads, -1) for part in (r, y, v)), strict=True):
+            for _ in range(self.steps - 1):
+                xi = (self.beta * xi @ keys.mT).softmax(-1) @ keys
+            heads.append((self.beta * xi @ keys.mT).softmax(-1) @ values)
+        return self.out(torch.cat(heads, -1))
+
+
+class Bags(nn.Module):
+    def __init__(self, features: int, dim: int, heads: int, key: int, patterns: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(features, dim)
+        self.stored, self.content = (nn.Parameter(torch.zeros(patterns, dim)) for _ in range(2))
+        self.lookup = Retrieve(dim, heads, key, 1)
+        self.query = nn.Parameter(torch.zeros(1, dim))
+        self.pool = Retrieve(dim, heads, key, 3)
+        self.head = nn.Linear(dim, 1)
+
+    def state_dict(self, *args: object, **settings: object) -> dict[str, Tensor]:  # type: ignore[override]
+        """In our order: weights of its own stand where they are used."""
+        found = super().state_dict(*args, **settings)  # type: ignore[arg-type]
+        keys = ["embed", "stored", "content", "lookup", "query", "pool", "head"]
+        return dict(sorted(found.items(), key=lambda item: keys.index(item[0].partition(".")[0])))
+
+    def forward(self, bag: Tensor) -> Tensor:
+        x = torch.relu(self.embed(bag))
+        x = self.lookup(x, self.stored, self.content)
+        return self.head(self.pool(self.query.expand(len(x), -1, -1), x, x))[:, 0, 0]
+
+
+def test_hopfield():
+    toy = {"features": 7, "dim": 16, "heads": 4, "key": 6, "patterns": 5}
+    network, peer = load("hopfield.arch", variant="small", **toy), Bags(7, 16, 4, 6, 5).double()
+    agree(network, peer, in_order(network, peer), noise(3, 9, 7))
+
+
+# ---- graphs
+SOURCE = torch.tensor([0, 1, 1, 2, 3, 0, 4, 4, 5, 6, 6])
+TARGET = torch.tensor([1, 0, 2, 1, 0, 3, 5, 3, 4, 6, 4])
+NODES = 8  # the last has no edge
+
+
+def adjacency() -> Tensor:
+    """A[i, j] is how many edges lead from j to i."""
+    return torch.zeros(NODES, NODES, dtype=torch.float64).index_put_((TARGET, SOURCE), torch.tensor(1.0).double(), True)
+
+
+class Gcn(nn.Module):
+    """Z = Â relu(Â X W0 + b0) W1 + b1."""
+
+    def __init__(self, *dims: int) -> None:
+        super().__init__()
+        for i, (a, b) in enumerate(pairwise(dims)):
+            self.register_parameter(f"bias{i}", nn.Parameter(torch.zeros(b)))
+            self.register_parameter(f"weight{i}", nn.Parameter(torch.zeros(b, a)))
+
+    def forward(self, x: Tensor, source: Tensor, target: Tensor) -> Tensor:
+        loops = adjacency() + torch.eye(NODES).double()
+        left, right = loops.sum(1).rsqrt().diag(), loops.sum(0).rsqrt().diag()
+        x = torch.relu(left @ loops @ right @ x @ self.weight0.T + self.bias0)
+        return left @ loops @ right @ x @ self.weight1.T + self.bias1
+
+
+class Gat(nn.Module):
+    """Every head a softmax over the neighbours, as a dense matrix that is masked."""
+
+    def __init__(self, features: int, hidden: int, heads: int, classes: int) -> None:
+        super().__init__()
+        for i, (a, b, h) in enumerate([(features, hidden, heads), (hidden, classes, 1)]):
+            self.register_parameter(f"source{i}", nn.Parameter(torch.zeros(h, b // h)))
+            self.register_parameter(f"target{i}", nn.Parameter(torch.zeros(h, b // h)))
+            self.register_parameter(f"weight{i}", nn.Parameter(torch.zeros(b, a)))
+
+    def layer(self, x: Tensor, weight: Tensor, source: Tensor, target: Tensor) -> Tensor:
+        heads = []
+        for z, s, t in zip((x @ weight.T).chunk(len(source), -1), source, target, strict=True):
+            score = F.leaky_relu((z @ s)[None] + (z @ t)[:, None], 0.2)
+            count = adjacency()
+            share = count * score.exp()
+            heads.append(share / share.sum(1, keepdim=True).clamp(min=1e-300) @ z)
+        return torch.cat(heads, -1)
+
+    def forward(self, x: Tensor, source: Tensor, target: Tensor) -> Tensor:
+        x = F.elu(self.layer(x, self.weight0, self.source0, self.target0))
+        return self.layer(x, self.weight1, self.source1, self.target1)
+
+
+class LightGcn(nn.Module):
+    """The mean of D^-1/2 A D^-1/2 applied 0, 1, .. times; scores are dot products."""
+
+    def __init__(self, users: int, dim: int, depth: int) -> None:
+        super().__init__()
+        self.users, self.depth = users, depth
+        self.embedding = nn.Parameter(torch.zeros(NODES, dim))
+
+    def forward(self, source: Tensor, target: Tensor, user: Tensor, item: Tensor) -> Tensor:
+        a = adjacency()
+        a = a.sum(1).clamp(min=1).rsqrt().diag() @ a @ a.sum(0).clamp(min=1).rsqrt().diag()
+        powers = [torch.linalg.matrix_power(a, k) for k in range(self.depth + 1)]
+        x = sum(powers) @ self.embedding / (self.depth + 1)
+        return (x[user] * x[self.users + item]).sum(-1)
+
+
+def test_gcn():
+    network = load("gcn.arch", "gcn", "cora", features=5, hidden=6, classes=3, drop=0)
+    peer = Gcn(5, 6, 3).double()
+    agree(network, peer, in_order(network, peer), noise(NODES, 5), SOURCE, TARGET)
+
+
+def test_gat():
+    network = load("gcn.arch", "gat", "cora", features=5, hidden=6, heads=2, classes=3, drop=0)
+    peer = Gat(5, 6, 2, 3).double()
+    agree(network, peer, in_order(network, peer), noise(NODES, 5), SOURCE, TARGET)
+
+
+def test_lightgcn():
+    network = load("gcn.arch", "lightgcn", users=3, items=NODES - 3, dim=4)
+    peer = LightGcn(3, 4, 3).double()
+    agree(
+        network, peer, in_order(network, peer), SOURCE, TARGET, torch.tensor([0, 2, 1, 2]), torch.tensor([4, 0, 1, 2])
+    )
+
+
+class Gps(nn.Module):
+    """Messages from a dense adjacency, attention inside each molecule alone."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.fc1, self.fc2 = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.norm_local, self.norm_attn = nn.BatchNorm1d(dim), nn.BatchNorm1d(dim)
+        self.ff1, self.ff2 = nn.Linear(dim, 2 * dim), nn.Linear(2 * dim, dim)
+        self.norm = nn.BatchNorm1d(dim)
+
+    def attend(self, x: Tensor) -> Tensor:
+        q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in self.qkv(x).chunk(3, -1))
+        weights = torch.einsum("ihc,jhc->hij", q, k).div(math.sqrt(q.shape[-1])).softmax(-1)
+        return self.out(torch.einsum("hij,jhc->ihc", weights, v).flatten(1))
+
+    def forward(self, x: Tensor, edge: Tensor, molecule: Tensor) -> Tensor:
+        heard = torch.stack([torch.relu(x[SOURCE] + edge)[i == TARGET].sum(0) for i in range(len(x))])
+        local = x + self.fc2(torch.relu(self.fc1(x + heard)))
+        parts = [self.attend(x[molecule == graph]) for graph in molecule.unique()]
+        y = self.norm_local(local) + self.norm_attn(x + torch.cat(parts))
+        return self.norm(y + self.ff2(torch.relu(self.ff1(y))))
+
+
+class Molecules(nn.Module):
+    def __init__(self, dim: int, heads: int, depth: int, walk: int) -> None:
+        super().__init__()
+        self.pe_norm, self.pe = nn.BatchNorm1d(walk), nn.Linear(walk, 4)
+        self.atoms, self.bonds = nn.Embedding(28, dim - 4), nn.Embedding(4, dim)
+        self.layers = nn.ModuleList(Gps(dim, heads) for _ in range(depth))
+        self.head = nn.Sequential(*(nn.Linear(a, b) for a, b in pairwise((dim, dim // 2, dim // 4, 1))))
+
+    def forward(
+        self, atom: Tensor, bond: Tensor, source: Tensor, target: Tensor, walks: Tensor, molecule: Tensor, here: Tensor
+    ) -> Tensor:
+        x = torch.cat([self.atoms(atom), self.pe(self.pe_norm(walks))], -1)
+        for layer in self.layers:
+            x = layer(x, self.bonds(bond), molecule)
+        pooled = torch.stack([x[molecule == graph].sum(0) for graph in range(len(here))])
+        first, second, third = self.head
+        return third(torch.relu(second(torch.relu(first(pooled))))).squeeze(-1)
+
+
+def test_graph_gps():
+    toy = {"dim": 12, "depth": 2, "heads": 3, "walk": 5, "walk_dim": 4, "attn_drop": 0}
+    network, peer = load("graph_gps.arch", variant="zinc", **toy), Molecules(12, 3, 2, 5).double()
+    atom, bond = torch.arange(NODES) * 5 % 28, torch.arange(len(SOURCE)) % 4
+    molecule, here = torch.tensor([0, 0, 0, 0, 2, 2, 2, 2]), torch.ones(3, dtype=torch.bool)  # none has number 1
+    inputs = (atom, bond, SOURCE, TARGET, noise(NODES, 5), molecule, here)
+    agree(network, peer, in_order(network, peer), *inputs)
