@@ -6,6 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
@@ -140,6 +141,20 @@ def show(
         console.document({"ok": True, **_facts(network), "text": text})
     else:
         typer.echo(text)
+
+
+@app.command()
+def explain(target: Target, settings: Settings = NONE, format: AsFormat = Format.text) -> None:
+    """Say which algorithm each operation takes, and why, where there are several."""
+    from archlang.analysis.explain import choices
+
+    network = _architecture(target, settings)
+    if format is Format.json:
+        console.document(
+            {"ok": True, **_facts(network), "choices": [asdict(choice) for choice in choices(network.graph)]}
+        )
+    else:
+        typer.echo(network.explain())
 
 
 @app.command()

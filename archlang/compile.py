@@ -252,6 +252,12 @@ class Architecture:
 
         return tree(self.graph, self.title, self.conditions)
 
+    def explain(self) -> str:
+        """Which algorithm each operation takes, and why, where there are several."""
+        from archlang.analysis.explain import explain
+
+        return explain(self.graph)
+
     @property
     def title(self) -> str:
         return f"{self.name}{f'/{self.variant}' if self.variant else ''}"

@@ -150,6 +150,17 @@ def test_show(archlang: Archlang) -> None:
     assert archlang("show", "net.arch", "--format", "json").document["text"] == text.rstrip("\n")
 
 
+def test_explain(archlang: Archlang) -> None:
+    body = "s = tanh(s + x)\n yield s"
+    text = f"model net {{\n input x: [b, t, c = 8]\n output y = scan t carry s: [b, c = 8] = 0 {{\n {body}\n }}\n}}\n"
+    Path("scan.arch").write_text(text)
+    (choice,) = archlang("explain", "scan.arch", "--format", "json").document["choices"]
+    assert choice["operation"] == "scan"
+    assert choice["place"] == "scan.arch:3"
+    assert choice["algorithm"].startswith("one position after another: `tanh`")
+    assert choice["algorithm"] in archlang("explain", "scan.arch").out
+
+
 def test_fmt(archlang: Archlang, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("sub").mkdir()
     untidy = Path("sub/untidy.arch")

@@ -159,3 +159,15 @@ model net(dk: int = 4) {{
         made = archlang.loads(text.format(order=order)).architecture()
         assert "linear_recurrence" in ops(made)
         check_network(made, {"b": 2, "h": 3, "w": 2})
+
+
+def test_explain_says_what_was_taken() -> None:
+    assert network(FORMS["gated_delta"]).explain() == (
+        "o: linear_recurrence  (<string>:5)\n"
+        "    a scan whose carry `S` is only scaled and written to is this recurrence; chunks of 64: a decay per head,"
+        " delta rule"
+    )
+    assert network(LOOPS["saturates"][0]).explain() == (
+        "o: scan  (<string>:5)\n    one position after another: `tanh` stands between `S` and what it becomes"
+    )
+    assert network("o = q").explain() == "every operation has one algorithm"
