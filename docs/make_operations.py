@@ -161,6 +161,8 @@ EXAMPLES = {
     "selective_scan": "selective_scan(text, softplus(text), -expand(exp(index(n = 64)), c = 64),"
     " rename(text, c = n), rename(text, c = n))",
     "mamba": "text -> mamba",
+    "mamba2": "text -> mamba2(head_dim = 32)",
+    "ss2d": "image -> ss2d",
     "sequence": "sequence(image, over = snake(h, w))",
     "unsequence": "unsequence(x, over = along(h, w), h = 4, w = 4)",
     "relative": "relative(q, q)",

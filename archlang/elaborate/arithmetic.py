@@ -12,6 +12,7 @@ from archlang.elaborate.values import Conditions, Layer, is_number, kind_of, wei
 from archlang.ir import Value
 from archlang.primitives.init import Init
 from archlang.primitives.init import combine as combine_init
+from archlang.shapes import is_float
 from archlang.source import Span
 
 
@@ -82,6 +83,8 @@ def _other_binary(expr: syntax.Binary, left: Any, right: Any) -> Any:
 
 def _tensor_binary(cx: Context, expr: syntax.Binary, left: Any, right: Any) -> Any:
     name = {**OPERATORS, **COMPARISONS}.get(expr.op)
+    if expr.op == "+" and isinstance(right, Value) and left == 0 and is_float(right.type.dtype):
+        return right  # the first term of a sum that starts from 0
     if name is None or not all(isinstance(value, Value) or is_number(value) for value in (left, right)):
         if expr.op in ("==", "!=") and None in (left, right):
             return expr.op == "!="  # a tensor is not none

@@ -7,9 +7,21 @@ SERIES, TOKENS, IMAGE = "[b, t, c = 8]", "[b, n = 6, c = 8]", "[b, c = 4, h = 4,
 
 TOYS = [
     Toy("mamba", "mamba", "mamba_lm", "mamba_130m", {"vocab": 32, "dim": 16, "depth": 2, "state": 4}, TIMES),
+    Toy(
+        "mamba2",
+        "mamba2",
+        "mamba2_lm",
+        "mamba2_130m",
+        {"vocab": 32, "dim": 16, "depth": 2, "state": 4, "head_dim": 8},
+        TIMES,
+    ),
+    Toy("vmamba", "vmamba", "vmamba", "tiny", {"dim": 8, "depths": [1, 1], "state": 2, "resolution": 16, "classes": 5}),
 ]
 BLOCKS = [
     ("std.ssm: mamba", SERIES, "x -> mamba(3)"),
     ("std.ssm: mamba", IMAGE, "x -> mamba(2, expand = 1, kernel = 3, over = snake(h, w, reverse = true))"),
+    ("std.ssm: mamba2", SERIES, "x -> mamba2(4, head_dim = 4)"),
+    ("std.ssm: mamba2", IMAGE, "x -> mamba2(3, 2, kernel = 3, over = along(w, h))"),
+    ("std.ssm: ss2d", IMAGE, "x -> ss2d(2)"),
     ("std.ssm: mamba", TOKENS, "x -> mamba(2, expand = 1, kernel = 3, over = full)"),
 ]

@@ -46,7 +46,7 @@ def selective_scan(
     given = [x.to(kind) for x in (u, dt, b, c)] + ([] if starts is None else [starts])
     if reverse:
         given = [x.flip(-2) for x in given]
-    parts = [given] if torch.compiler.is_compiling() else zip(*(x.split(16, -2) for x in given), strict=True)
+    parts = [given] if torch.compiler.is_compiling() else zip(*(torch.split(x, 16, -2) for x in given), strict=True)
     a, state, outputs = a.to(kind), None, []
     for now, step, write, read, *start in parts:
         decay = torch.exp(step[..., None, :] * a)

@@ -1,0 +1,264 @@
+"""VMamba: Visual State Space Model (Liu et al., NeurIPS 2024, arXiv:2401.10166), as first published: blocks without
+an MLP.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def drop_path(x: torch.Tensor, rate: float, training: bool, batch: tuple[int, ...] = (0,)) -> torch.Tensor:
+    """In training whole samples are 0 with probability `rate`, and the others x / (1 - rate)."""
+    if rate == 0 or not training:
+        return x
+    shape = [size if axis in batch else 1 for axis, size in enumerate(x.shape)]
+    return x * (x.new_empty(shape).bernoulli_(1 - rate) / (1 - rate))
+
+
+def linear_scan(decay: Tensor, x: Tensor, state: Tensor | None = None) -> Tensor:
+    """h[t] = decay[t] * h[t - 1] + x[t] along the first axis, from h = `state`, which is 0 by default.
+
+    In eager mode a loop, whose step is one fused operation. A compiler wants few operations: there, what each position
+    knows of those before it is doubled until it knows all. An exported program does so up to 2 ** 20 positions.
+    """
+    if state is not None:
+        x = torch.cat([torch.addcmul(x[:1], decay[:1], state), x[1:]])
+    length = x.shape[0]
+    if not torch.compiler.is_compiling():
+        states = [x[0]]
+        for factor, value in zip(decay.unbind()[1:], x.unbind()[1:], strict=True):
+            states.append(torch.addcmul(value, factor, states[-1]))
+        return torch.stack(states)
+    reach = 2**20 if torch.compiler.is_exporting() else length
+    for step in (2**i for i in range((reach - 1).bit_length())):
+        ahead = [0, 0] * (x.ndim - 1) + [step, 0]
+        x = torch.addcmul(x, decay, F.pad(x, ahead)[:length])
+        decay = decay * F.pad(decay, ahead)[:length]
+    return x
+
+
+def selective_scan(
+    u: Tensor,
+    dt: Tensor,
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+    skip: Tensor | None = None,
+    starts: Tensor | None = None,
+    reverse: bool = False,
+) -> Tensor:
+    """y[t] = c[t] h[t] + skip u[t] for h[t] = exp(dt[t] a) h[t - 1] + dt[t] b[t] u[t], in float32 at least.
+
+    u, dt: [.., t, channels]; a: [n, channels]; b, c: [.., t, n]; where `starts`, bool [.., t, 1], h is 0 before.
+    The states of 16 positions are in memory at a time, n before the channels; those of all where a compiler decides.
+    """
+    kind = torch.promote_types(u.dtype, torch.float32)
+    given = [x.to(kind) for x in (u, dt, b, c)] + ([] if starts is None else [starts])
+    if reverse:
+        given = [x.flip(-2) for x in given]
+    parts = [given] if torch.compiler.is_compiling() else zip(*(torch.split(x, 16, -2) for x in given), strict=True)
+    a, state, outputs = a.to(kind), None, []
+    for now, step, write, read, *start in parts:
+        decay = torch.exp(step[..., None, :] * a)
+        if start:
+            decay = decay.masked_fill(start[0][..., None], 0.0)
+        x = (step * now)[..., None, :] * write[..., None]
+        states = linear_scan(decay.movedim(-3, 0), x.movedim(-3, 0), state)
+        state = states[-1]
+        outputs.append((read[..., None, :] @ states.movedim(0, -3)).squeeze(-2))
+    y = torch.cat(outputs, -2)
+    y = (y.flip(-2) if reverse else y).to(u.dtype)
+    return y if skip is None else y + skip * u
+
+
+class PatchEmbed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, 8, 4, stride=4)
+        self.norm = nn.LayerNorm(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.proj(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Scan(nn.Module):
+    def __init__(self, height: int, inner: int) -> None:
+        super().__init__()
+        self.height = height
+        self.a_log = nn.Parameter(
+            torch.log(1 + torch.arange(2, dtype=torch.get_default_dtype()).expand((inner, 2)).contiguous())
+        )
+        self.skip = nn.Parameter(torch.ones(inner))
+        self.x_proj = nn.Linear(inner, 5, bias=False)
+        self.dt_proj = nn.Linear(1, inner)
+        self.dt_proj.bias = nn.Parameter(torch.log(torch.expm1(0.001 * 100.0 ** torch.rand(inner))))
+
+    def forward(self, u: torch.Tensor) -> torch.Tensor:
+        dt, write, read = self.x_proj(u).split((1, 2, 2), -1)
+        dt = F.softplus(self.dt_proj(dt), 1.0)
+        y = -torch.exp(self.a_log)
+        write = write.flatten(1, 2)
+        read = read.flatten(1, 2)
+        y = selective_scan(u.flatten(1, 2), dt.flatten(1, 2), y.transpose(0, 1), write, read, self.skip)
+        return y.unflatten(1, (-1, self.height))
+
+
+class Scan2(nn.Module):
+    def __init__(self, height: int, inner: int) -> None:
+        super().__init__()
+        self.height = height
+        self.a_log = nn.Parameter(
+            torch.log(1 + torch.arange(2, dtype=torch.get_default_dtype()).expand((inner, 2)).contiguous())
+        )
+        self.skip = nn.Parameter(torch.ones(inner))
+        self.x_proj = nn.Linear(inner, 5, bias=False)
+        self.dt_proj = nn.Linear(1, inner)
+        self.dt_proj.bias = nn.Parameter(torch.log(torch.expm1(0.001 * 100.0 ** torch.rand(inner))))
+
+    def forward(self, u: torch.Tensor, y2: torch.Tensor) -> torch.Tensor:
+        dt, write, read = self.x_proj(u).split((1, 2, 2), -1)
+        dt = F.softplus(self.dt_proj(dt), 1.0)
+        y = write.transpose(1, 2).flatten(1, 2)
+        read = read.transpose(1, 2).flatten(1, 2)
+        dt = dt.transpose(1, 2).flatten(1, 2)
+        u = u.transpose(1, 2).flatten(1, 2)
+        y = selective_scan(u, dt, (-torch.exp(self.a_log)).transpose(0, 1), y, read, self.skip)
+        return (y2 + y.unflatten(1, (-1, self.height)).transpose(1, 3)).permute(0, 2, 3, 1)
+
+
+class Scan3(nn.Module):
+    def __init__(self, height: int, inner: int) -> None:
+        super().__init__()
+        self.height = height
+        self.a_log = nn.Parameter(
+            torch.log(1 + torch.arange(2, dtype=torch.get_default_dtype()).expand((inner, 2)).contiguous())
+        )
+        self.skip = nn.Parameter(torch.ones(inner))
+        self.x_proj = nn.Linear(inner, 5, bias=False)
+        self.dt_proj = nn.Linear(1, inner)
+        self.dt_proj.bias = nn.Parameter(torch.log(torch.expm1(0.001 * 100.0 ** torch.rand(inner))))
+
+    def forward(self, u: torch.Tensor, y2: torch.Tensor) -> torch.Tensor:
+        dt, write, read = self.x_proj(u).split((1, 2, 2), -1)
+        dt = F.softplus(self.dt_proj(dt), 1.0)
+        y = -torch.exp(self.a_log)
+        write = write.flatten(1, 2)
+        read = read.flatten(1, 2)
+        dt = dt.flatten(1, 2)
+        y = selective_scan(u.flatten(1, 2), dt, y.transpose(0, 1), write, read, self.skip, reverse=True)
+        return (y2 + y.unflatten(1, (-1, self.height)).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class Scan4(nn.Module):
+    def __init__(self, height: int, inner: int) -> None:
+        super().__init__()
+        self.height = height
+        self.a_log = nn.Parameter(
+            torch.log(1 + torch.arange(2, dtype=torch.get_default_dtype()).expand((inner, 2)).contiguous())
+        )
+        self.skip = nn.Parameter(torch.ones(inner))
+        self.x_proj = nn.Linear(inner, 5, bias=False)
+        self.dt_proj = nn.Linear(1, inner)
+        self.dt_proj.bias = nn.Parameter(torch.log(torch.expm1(0.001 * 100.0 ** torch.rand(inner))))
+
+    def forward(self, u: torch.Tensor, y2: torch.Tensor) -> torch.Tensor:
+        dt, write, read = self.x_proj(u).split((1, 2, 2), -1)
+        dt = F.softplus(self.dt_proj(dt), 1.0)
+        y = write.transpose(1, 2).flatten(1, 2)
+        read = read.transpose(1, 2).flatten(1, 2)
+        dt = dt.transpose(1, 2).flatten(1, 2)
+        u = u.transpose(1, 2).flatten(1, 2)
+        neg = -torch.exp(self.a_log)
+        y = selective_scan(u, dt, neg.transpose(0, 1), y, read, self.skip, reverse=True)
+        return (y2 + y.unflatten(1, (-1, self.height)).transpose(1, 3)).permute(0, 2, 3, 1)
+
+
+class Ss2d(nn.Module):
+    """Selective scans of a map along its rows and columns, there and back (VMamba, Liu et al., NeurIPS 2024)."""
+
+    def __init__(self, dim: int, height: int, inner: int) -> None:
+        super().__init__()
+        self.in_proj = nn.Linear(dim, 4 * dim, bias=False)
+        self.conv = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
+        self.scans = nn.ModuleList(
+            [
+                Scan(height, inner=inner),
+                Scan2(height, inner=inner),
+                Scan3(height, inner=inner),
+                Scan4(height, inner=inner),
+            ],
+        )
+        self.out_norm = nn.LayerNorm(inner)
+        self.out_proj = nn.Linear(inner, dim, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        u, gate = self.in_proj(x).chunk(2, -1)
+        u = F.silu(self.conv(u.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
+        y = self.scans[0](u).permute(0, 3, 1, 2)
+        y = self.scans[1](u, y).permute(0, 3, 1, 2)
+        y = self.scans[2](u, y).permute(0, 3, 1, 2)
+        y = self.scans[3](u, y)
+        return self.out_proj(self.out_norm(y) * F.silu(gate))
+
+
+class Block(nn.Module):
+    def __init__(self, dim: int, height: int, stochastic_depth: float) -> None:
+        super().__init__()
+        self.stochastic_depth = stochastic_depth
+        self.norm = nn.LayerNorm(dim)
+        self.mixer = Ss2d(dim, height=height, inner=2 * dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + drop_path(self.mixer(self.norm(x)), self.stochastic_depth, self.training)
+
+
+class Stage(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([Block(8, height=4, stochastic_depth=0.0)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class PatchMerge(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(32)
+        self.reduction = nn.Linear(32, 16, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.unflatten(1, (-1, 2)).unflatten(3, (-1, 2)).permute(0, 1, 3, 4, 2, 5).flatten(3)
+        return self.reduction(self.norm(x))
+
+
+class Stage2(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch_merge = PatchMerge()
+        self.blocks = nn.ModuleList([Block(16, height=2, stochastic_depth=0.2)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.patch_merge(x)
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class Vmamba(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch_embed = PatchEmbed()
+        self.stages = nn.ModuleList([Stage(), Stage2()])
+        self.norm = nn.LayerNorm(16)
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        if image.ndim != 4 or image.shape[1:] != (3, 16, 16):
+            raise ValueError(f"image must be [b, c = 3, h = 16, w = 16], and is {list(image.shape)}")
+        x = self.patch_embed(image).permute(0, 2, 3, 1)
+        for stage in self.stages:
+            x = stage(x)
+        return self.head(self.norm(x).mean((1, 2)))
