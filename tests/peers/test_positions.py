@@ -56,3 +56,16 @@ def test_moat():
     peer = Moat(**sizes, head=8, size=64).double()
     assert [stage.window for stage in peer.modules() if hasattr(stage, "window")] == [4, 4, 2]
     agree(network, peer, in_order(network, peer), picture(64).double())
+
+
+def test_coatnet():
+    network = load("coatnet.arch", dims=[32, 64, 96, 128], depths=[1, 2, 2, 1], resolution=64, classes=10, drop_path=0)
+    peer = timm(
+        "coatnet_0_rw_224",
+        embed_dim=(32, 64, 96, 128),
+        depths=(1, 2, 2, 1),
+        img_size=64,
+        num_classes=10,
+        drop_path_rate=0.0,
+    )
+    agree(network, peer, network.map("timm"), picture(64))

@@ -16,4 +16,8 @@ TOYS = [
         "moat", "moat", "moat", "tiny_0",
         {"dims": [4, 8, 8, 8], "depths": [1, 1, 2, 1], "stem": 4, "head_dim": 4, "resolution": 64, "window": 4, "classes": 5},
     ),
+    Toy(
+        "coatnet", "coatnet", "coatnet", "rw_0",
+        {"dims": [4, 8, 12, 8], "depths": [1, 2, 2, 1], "stem": [4, 6], "head_dim": 4, "resolution": 64, "classes": 5},
+    ),
 ]  # fmt: skip
