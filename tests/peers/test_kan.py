@@ -1,0 +1,119 @@
+"""Learned functions against the equations of their papers, written out in double precision."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tests.peers.parity import agree, load, picture
+
+
+class Rational(nn.Module):
+    """sum of a_i x^i over 1 + sum of |b_j| |x|^j: one a, and a b for each group of channels."""
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.weight_numerator = nn.Parameter(torch.zeros(1, 6))
+        self.weight_denominator = nn.Parameter(torch.zeros(groups, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        b = self.weight_denominator.repeat_interleave(x.shape[-1] // len(self.weight_denominator), 0)
+        above = sum(a * x**i for i, a in enumerate(self.weight_numerator[0]))
+        below = 1 + sum(b[:, j].abs() * x.abs() ** (j + 1) for j in range(4))
+        return above / below
+
+
+class KanMlp(nn.Module):
+    def __init__(self, dim: int, groups: int) -> None:
+        super().__init__()
+        self.act1, self.fc1 = Rational(groups), nn.Linear(dim, 4 * dim)
+        self.act2, self.fc2 = Rational(groups), nn.Linear(4 * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.act2(self.fc1(self.act1(x))))
+
+
+def test_kat() -> None:
+    """timm's ViT with the MLPs of the paper."""
+    vit = pytest.importorskip("timm.models.vision_transformer")
+    peer = vit.VisionTransformer(img_size=32, patch_size=8, embed_dim=16, depth=2, num_heads=2, num_classes=5)
+    for block in peer.blocks:
+        block.mlp = KanMlp(16, groups=4)
+    settings = {"dim": 16, "depth": 2, "heads": 2, "groups": 4, "patch": 8, "resolution": 32, "classes": 5}
+    network = load("kat.arch", variant="tiny", drop_path=0, **settings)
+    agree(network, peer.double(), network.map("kat"), picture(32).double())
+
+
+class SplineLayer(nn.Module):
+    """silu(x) W + sum over splines of B(x) (weight scale), with the recursion of Cox and de Boor knot by knot."""
+
+    def __init__(self, inputs: int, outputs: int, intervals: int = 5, degree: int = 3) -> None:
+        super().__init__()
+        knots = torch.linspace(-1 - 2 * degree / intervals, 1 + 2 * degree / intervals, intervals + 2 * degree + 1)
+        self.register_buffer("grid", knots.repeat(inputs, 1))
+        self.base_weight = nn.Parameter(torch.zeros(outputs, inputs))
+        self.spline_weight = nn.Parameter(torch.zeros(outputs, inputs, intervals + degree))
+        self.spline_scaler = nn.Parameter(torch.zeros(outputs, inputs))
+        self.degree = degree
+
+    def spline(self, x: Tensor, knots: Tensor, k: int, degree: int) -> Tensor:
+        if degree == 0:
+            return ((knots[k] <= x) & (x < knots[k + 1])).to(x.dtype)
+        rise = (x - knots[k]) / (knots[k + degree] - knots[k])
+        fall = (knots[k + degree + 1] - x) / (knots[k + degree + 1] - knots[k + 1])
+        return rise * self.spline(x, knots, k, degree - 1) + fall * self.spline(x, knots, k + 1, degree - 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.silu(x) @ self.base_weight.T
+        for i in range(x.shape[1]):
+            for k in range(self.spline_weight.shape[2]):
+                curve = self.spline(x[:, i], self.grid[i], k, self.degree)
+                y = y + curve[:, None] * self.spline_scaler[:, i] * self.spline_weight[:, i, k]
+        return y
+
+
+class Network(nn.Module):
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def digits() -> Tensor:
+    return torch.randn(8, 4, 4, generator=torch.Generator().manual_seed(2)).double()
+
+
+def test_kan_of_splines() -> None:
+    network = load("kan_mlp.arch", "kan_mlp", "digits", dims=[6, 3], size=4)
+    peer = Network(SplineLayer(16, 6), SplineLayer(6, 3)).double()
+    agree(network, peer, network.map("efficient_kan"), digits())
+
+
+class GaussianLayer(nn.Module):
+    """silu(x) W + b + sum over k of V_k e^-((norm(x) - g_k) / h)^2"""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.layernorm = nn.LayerNorm(inputs)
+        self.spline_linear = nn.Linear(8 * inputs, outputs, bias=False)
+        self.base_linear = nn.Linear(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.layernorm(x)
+        weight = self.spline_linear.weight.view(len(self.base_linear.bias), -1, 8)
+        y = self.base_linear(F.silu(x))
+        for k in range(8):
+            place = -2 + 4 * k / 7
+            y = y + torch.exp(-(((z - place) / (4 / 7)) ** 2)) @ weight[:, :, k].T
+        return y
+
+
+def test_kan_of_gaussians() -> None:
+    network = load("kan_mlp.arch", "fast_kan", "digits", dims=[6, 3], size=4)
+    peer = Network(GaussianLayer(16, 6), GaussianLayer(6, 3)).double()
+    agree(network, peer, network.map("fast_kan"), digits())
