@@ -220,6 +220,13 @@ EXAMPLES = {
     "kan": "x -> kan(32)",
     "learned_activation": "x -> learned_activation(rbf)",
     "gr_kan": "x -> gr_kan",
+    "token_mlp": "x -> token_mlp(32)",
+    "mixer_layer": "x -> mixer_layer(32)",
+    "spatial_gating": "x -> spatial_gating",
+    "gmlp_layer": "x -> gmlp_layer",
+    "raft_mixing": "image -> linear(16) -> raft_mixing(2)",
+    "mixer_gating": "x -> mixer_gating(128)",
+    "pattention": "x -> pattention(64)",
     "residual": "x -> residual(layer_norm -> linear(64))",
 }
 KINDS = {

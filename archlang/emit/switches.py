@@ -20,9 +20,19 @@ def resolve(line: str, columns: Mapping[int, Sequence[Any]]) -> str:
         if any(columns[int(match[1])]):
             line = f"{before}{match[2]}{match[3]}{match[4]}{after}"
         else:
-            inner = Term(match[3], (), tight=False)
+            inner = Term(match[3], (), tight=_is_tight(match[3]))
             line = place(f"{before}\ue0020\ue003{after}", lambda _, inner=inner: inner)  # type: ignore[misc]
     return line
+
+
+def _is_tight(code: str) -> bool:
+    """Whether code is a name, call or attribute: outside of brackets it has no operator, around which spaces stand."""
+    depth = 0
+    for letter in code:
+        depth += (letter in "([{") - (letter in ")]}")
+        if depth == 0 and letter in " -":
+            return False
+    return True
 
 
 def width(code: str) -> int:

@@ -28,8 +28,8 @@ class Kan(nn.Module):
     (Liu et al., ICLR 2025). The values of the basis g are features, of which one linear map makes all sums.
 
     With `scaled`, each curve has a factor of its own. FastKAN: `basis = layer_norm -> rbf, bias = true`.
-    FasterKAN: `basis = layer_norm -> rswaf, base = none`. Chebyshev KAN: `basis = tanh -> chebyshev, base =
-    none`.
+    FasterKAN: `basis = layer_norm -> rswaf, base = none`.
+    Chebyshev KAN: `basis = tanh -> chebyshev, base = none`.
     """
 
     def __init__(self, dim: int, units: int) -> None:

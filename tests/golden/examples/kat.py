@@ -103,9 +103,8 @@ class SelfAttention(nn.Module):
 
 
 class GrKan(nn.Module):
-    """The MLP of KAT (Yang and Wang, ICLR 2025): a rational activation before each linear map. They start as the
-    identity and as gelu, and the weights with the variance 1 / (fan in E[f(z)^2]), z from the normal
-    distribution.
+    """The MLP of KAT (Yang and Wang, ICLR 2025): a rational activation before each linear map.
+    They start as the identity and as gelu, and the weights with the variance 1 / (fan in E[f(z)^2]), z normal.
     """
 
     def __init__(self) -> None:
