@@ -77,6 +77,7 @@ TITLES = {
     "kan": "Bases of univariate functions",
     "kan_rational": "Rational activations",
     "selective_scan": "State space models",
+    "recurrent": "Recurrent layers",
     "init": "Initialisations",
 }
 # Operations that are more often written as operators of the language: the first of several is computed.
@@ -160,6 +161,8 @@ EXAMPLES = {
     "same_segment": "same_segment(ids, on = k)",
     "selective_scan": "selective_scan(text, softplus(text), -expand(exp(index(n = 64)), c = 64),"
     " rename(text, c = n), rename(text, c = n))",
+    "lstm": "text -> lstm(32)",
+    "gru": "x -> gru(32, bidirectional = true)",
     "mamba": "text -> mamba",
     "mamba2": "text -> mamba2(head_dim = 32)",
     "ss2d": "image -> ss2d",

@@ -33,6 +33,7 @@ FAMILIES = {
     "sequence": "sequence unsequence",
     "recurrence": "linear_recurrence",
     "selective_scan": "selective_scan",
+    "recurrent": "lstm gru",
     "segments": "same_segment",
     "kan": "rbf rswaf chebyshev fourier bspline",
     "kan_rational": "rational",
