@@ -354,7 +354,8 @@ def signature(cls: type[Construct]) -> str:
 
 def hyper(cls: type[Construct]) -> Iterator[str]:
     """The hyper-parameters as the language declares them: `kernel: sizes = 3`."""
-    for name, info in cls.model_fields.items():
+    for name in cls.kinds():
+        info = cls.model_fields[name]
         if name in ("left", "right"):  # an operand that is a number
             continue
         if (keyword := KEYWORDS.get((cls.name, name), KEYWORDS.get(("", name)))) is not None:

@@ -1,5 +1,6 @@
 """What runs along one axis, position after position."""
 
+from functools import cache
 from typing import Any, ClassVar
 
 from archlang.primitive import AxisName, OpError, Primitive, need_axes, need_named
@@ -15,6 +16,13 @@ class Sequential(Primitive):
 
     on: AxisName | None = None
     reverse: bool = False
+
+    @classmethod
+    @cache
+    def kinds(cls) -> dict[str, str]:
+        """What an operation is about comes before where it runs."""
+        kinds = super().kinds()
+        return {name: kinds[name] for name in sorted(kinds, key=lambda name: name in ("on", "reverse"))}
 
     def axis(self, x: TensorType) -> str:
         """The axis that it runs along."""
