@@ -59,7 +59,8 @@ class Recurrent(Sequential):
         return self.mixes(x) if self.reverse or self.bidirectional else frozenset({"c"})
 
     def macs(self, x: TensorType) -> Size:
-        return x.without("c").numel * len(self.ends) * self.gates * self.units * (x.size("c") + self.units)
+        weights: Size = self.gates * self.units * (x.size("c") + self.units)
+        return x.without("c").numel * len(self.ends) * weights
 
     def algorithm(self, *inputs: Any) -> str:
         return "PyTorch's own layer, position after position: a gate that reads the state leaves no parallel form"
