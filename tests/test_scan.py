@@ -167,6 +167,23 @@ def test_counts_what_torch_counts(name: str) -> None:
     assert counter.get_total_flops() == substitute(made.cost.flops, sizes)
 
 
+@pytest.mark.parametrize("name", ["gated", "over_a_path"])
+def test_compiles_and_exports_at_a_length(name: str) -> None:
+    """The loop is unrolled: the batch stays free, the length is that of the inputs."""
+    text, sizes = TEXTS[name]
+    made = network(text)
+    module, given = made.module(seed=0).eval(), tuple(x.float() for x in random_inputs(made, sizes).values())
+    torch._dynamo.reset()
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(module, backend="aot_eager", fullgraph=True)(*given), module(*given))
+    exported = torch.export.export(module, given, dynamic_shapes=made.dynamic_shapes()).module()
+    more = tuple(x.float() for x in random_inputs(made, {**sizes, "b": 3}).values())
+    torch.testing.assert_close(exported(*more), module(*more))
+    longer = tuple(x.float() for x in random_inputs(made, {**sizes, "t": 9, "h": 5}).values())
+    with pytest.raises(AssertionError, match="Guard failed"):
+        exported(*longer)
+
+
 def test_weights_are_called_as_outside() -> None:
     paths = [path for path, _, _ in network(GATED).graph.weights()]
     assert paths == ["decay", "gate.weight", "gate.bias", "cell.weight", "cell.bias"]

@@ -5,18 +5,20 @@ from math import lcm
 from typing import Any
 
 from archlang.facts import Condition, inequality
-from archlang.ir import Graph
+from archlang.ir import Graph, Node, Scan
 from archlang.sizes import Poly, Size, symbol, symbols
 
 
 def dynamic_shapes(graph: Graph, conditions: Iterable[Condition]) -> dict[str, dict[int, Any]]:
     """For each input its free axes by position, as `torch.export.Dim`: `32 | h` becomes `32 * Dim("h_32")`, `h >= 7` a
-    lower bound. Torch takes sizes of 1 for constants, so bounds keep all sizes inside above 1.
+    lower bound. Torch takes sizes of 1 for constants, so bounds keep all sizes inside above 1. It unrolls the loop of a
+    scan, so a size that one runs over is `Dim.STATIC`: that of the inputs it is exported with.
     """
     found = [*conditions, *(Condition("<=", 2, size) for size in _inner(graph))]
     inputs = {port: value.type for port, value in graph.inputs.items()}
     free = dict.fromkeys(name for type_ in inputs.values() for axis in type_ for name in sorted(symbols(axis.size)))
-    dims = {name: _dim(name, found) for name in free}
+    fixed = {name for size in _scanned(graph) for name in symbols(size)}
+    dims = {name: _static() if name in fixed else _dim(name, found) for name in free}
     return {
         port: {i: _size(axis.size, dims) for i, axis in enumerate(type_) if isinstance(axis.size, Poly)}
         for port, type_ in inputs.items()
@@ -25,16 +27,32 @@ def dynamic_shapes(graph: Graph, conditions: Iterable[Condition]) -> dict[str, d
 
 def _inner(graph: Graph) -> Iterator[Size]:
     """The sizes of all values that one free size decides, but those of the inputs."""
-    todo, seen = [graph], {graph.digest}
     known = {axis.size for value in graph.inputs.values() for axis in value.type}
+    for size in dict.fromkeys(axis.size for node in _nodes(graph) for type_ in node.types for axis in type_):
+        if size not in known and len(symbols(size)) == 1:
+            known.add(size)
+            yield size
+
+
+def _scanned(graph: Graph) -> Iterator[Size]:
+    """The lengths of all loops over positions."""
+    yield from (node.op.axis.size for node in _nodes(graph) if isinstance(node.op, Scan))
+
+
+def _nodes(graph: Graph) -> Iterator[Node]:
+    """All operations, each distinct block once."""
+    todo, seen = [graph], {graph.digest}
     while todo:
         here = todo.pop()
-        for size in dict.fromkeys(axis.size for node in here for type_ in node.types for axis in type_):
-            if size not in known and len(symbols(size)) == 1:
-                known.add(size)
-                yield size
+        yield from (node for _, node in here.deep())
         todo += [inner for inner in here.calls if inner.digest not in seen]
         seen |= {inner.digest for inner in here.calls}
+
+
+def _static() -> Any:
+    from torch.export import Dim
+
+    return Dim.STATIC
 
 
 def _dim(name: str, conditions: list[Condition]) -> Any:

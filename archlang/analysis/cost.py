@@ -55,7 +55,7 @@ def cost(graph: Graph) -> Cost:
 def parts(graph: Graph) -> Iterator[Part]:
     """All labelled nodes, each before what is in it, in order."""
     costs = _Costs()
-    stack = [(graph, "", 0, iter(costs.nodes(graph)))]
+    stack = [(graph, "", 0, costs.nodes(graph))]
     while stack:
         _, prefix, depth, rest = stack[-1]
         found = next(rest, None)
@@ -63,12 +63,14 @@ def parts(graph: Graph) -> Iterator[Part]:
             stack.pop()
             continue
         node, own = found
+        if isinstance(node.op, Scan):  # its body has the labels of the graph around it
+            stack.append((node.op.graph, prefix, depth, costs.positions(node.op)))
         if node.label is None:
             continue
         path = f"{prefix}{node.label}"
         yield Part(path, depth, node, own)
         if isinstance(node.op, Call):
-            stack.append((node.op.graph, f"{path}.", depth + 1, iter(costs.nodes(node.op.graph))))
+            stack.append((node.op.graph, f"{path}.", depth + 1, costs.nodes(node.op.graph)))
 
 
 class _Costs:
@@ -95,6 +97,11 @@ class _Costs:
                 for label in (node.label, *borrowed, *labels):
                     own += Cost(made.pop(label, 0) if label else 0)
             yield node, own
+
+    def positions(self, op: Scan) -> Iterator[tuple[Node, Cost]]:
+        """The nodes of the body of a scan, each with its cost at all positions."""
+        for node, own in self.nodes(op.graph):
+            yield node, replace(own, macs=own.macs * op.axis.size)
 
     def params(self, graph: Graph, node: Node) -> Size:
         """The parameters that a node makes."""
