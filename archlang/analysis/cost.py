@@ -55,22 +55,22 @@ def cost(graph: Graph) -> Cost:
 def parts(graph: Graph) -> Iterator[Part]:
     """All labelled nodes, each before what is in it, in order."""
     costs = _Costs()
-    stack = [(graph, "", 0, costs.nodes(graph))]
+    stack: list[tuple[str, int, Size, Iterator[tuple[Node, Cost]]]] = [("", 0, 1, costs.nodes(graph))]
     while stack:
-        _, prefix, depth, rest = stack[-1]
+        prefix, depth, times, rest = stack[-1]
         found = next(rest, None)
         if found is None:
             stack.pop()
             continue
         node, own = found
         if isinstance(node.op, Scan):  # its body has the labels of the graph around it
-            stack.append((node.op.graph, prefix, depth, costs.positions(node.op)))
+            stack.append((prefix, depth, times * node.op.axis.size, costs.nodes(node.op.graph)))
         if node.label is None:
             continue
         path = f"{prefix}{node.label}"
-        yield Part(path, depth, node, own)
+        yield Part(path, depth, node, replace(own, macs=own.macs * times))
         if isinstance(node.op, Call):
-            stack.append((node.op.graph, f"{path}.", depth + 1, costs.nodes(node.op.graph)))
+            stack.append((f"{path}.", depth + 1, times, costs.nodes(node.op.graph)))
 
 
 class _Costs:
@@ -97,11 +97,6 @@ class _Costs:
                 for label in (node.label, *borrowed, *labels):
                     own += Cost(made.pop(label, 0) if label else 0)
             yield node, own
-
-    def positions(self, op: Scan) -> Iterator[tuple[Node, Cost]]:
-        """The nodes of the body of a scan, each with its cost at all positions."""
-        for node, own in self.nodes(op.graph):
-            yield node, replace(own, macs=own.macs * op.axis.size)
 
     def params(self, graph: Graph, node: Node) -> Size:
         """The parameters that a node makes."""
