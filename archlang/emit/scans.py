@@ -14,13 +14,14 @@ class Body(Forward):
     def __init__(self, outer: Forward, graph: Graph, results: Sequence[Value]) -> None:
         self.outer, self.root, self.conditions, self.indent = outer, False, (), outer.indent + 4
         self.draft, self.scope, self.sizes, self.orders = outer.draft, outer.scope, outer.sizes, {}
+        self.near = ""  # a variable of the working type that the loop runs over
         self.begin(graph, outer.called, results)
 
     def input(self, node: Node, op: Input) -> None:
         """What it reads is bound before it."""
 
     def common_witness(self, attribute: str, floating: bool) -> str | None:
-        return self.outer.common_witness(attribute, floating)
+        return f"{self.near}.{attribute}" if self.near else self.outer.common_witness(attribute, floating)
 
 
 class Loop:
@@ -63,7 +64,8 @@ class Loop:
     def list(self, i: int) -> str:
         """The list of what is yielded."""
         called = self.outer.graph.name_of(Value(self.outer.graph, self.node.id, i, self.node.types[i]))
-        name = self.outer.scope.pick(f"{called}s" if called and len(self.yielded) > 1 else "outputs")
+        plural = called and (called if called.endswith("s") else f"{called}s")
+        name = self.outer.scope.pick(plural if plural and len(self.yielded) > 1 else "outputs")
         self.outer.scope.hold([name])
         return name
 
@@ -112,6 +114,8 @@ class Loop:
                 name = self.outer.scope.pick(f"{base}_{op.axis.name}") if used else "_"
                 order = tuple(axis for axis in term.order if axis != op.axis.name)
                 self.enter(port, Term(name, order))
+                if used and value.type.dtype == "float":
+                    self.body.near = self.body.near or name
                 unbound = f"{term.safe}.unbind({term.at(op.axis.name)})"
                 targets.append(name)
                 sources.append(f"reversed({unbound})" if op.reverse else unbound)

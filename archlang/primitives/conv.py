@@ -18,6 +18,7 @@ from archlang.primitive import (
     need_axes,
     register,
 )
+from archlang.primitives.init import Start
 from archlang.primitives.sliding import (
     Padding,
     Window,
@@ -98,8 +99,8 @@ class Conv(Primitive):
     bias: bool = True
     mode: Mode = "zeros"
     on: Axes = ("space", "time")
-    init: Any = None
-    init_bias: Any = None
+    init: Start = None
+    init_bias: Start = None
 
     def infer(self, facts: Facts, x: TensorType, weight: TensorType | None = None) -> TensorType:
         need_axes(x, ("c",))
@@ -251,8 +252,8 @@ class Depthwise(Primitive):
     bias: bool = True
     mode: Mode = "zeros"
     on: Axes = ("space", "time")
-    init: Any = None
-    init_bias: Any = None
+    init: Start = None
+    init_bias: Start = None
 
     def _conv(self, x: TensorType) -> Conv:
         need_axes(x, ("c",))

@@ -20,6 +20,7 @@ from archlang.primitive import (
     register,
 )
 from archlang.primitives.conv import contract, need_apart, need_groups
+from archlang.primitives.init import Start
 from archlang.primitives.sliding import (
     Padding,
     Window,
@@ -64,8 +65,8 @@ class ConvTranspose(Primitive):
     dilation: PerAxis = 1
     bias: bool = True
     on: Axes = ("space", "time")
-    init: Any = None
-    init_bias: Any = None
+    init: Start = None
+    init_bias: Start = None
 
     def windows(self, x: TensorType) -> tuple[Window, ...]:
         """The windows of its adjoint; `left` and `right` fall away, and a negative `right` is added."""

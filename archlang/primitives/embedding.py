@@ -7,6 +7,7 @@ from archlang.facts import Facts
 from archlang.named import Named
 from archlang.primitive import Emission, Param, Primitive, Term, Types, Whole, register
 from archlang.primitives.broadcast import need_new, refuse
+from archlang.primitives.init import Start
 from archlang.shapes import TensorType, axis
 
 
@@ -22,7 +23,7 @@ class Embedding(Primitive):
 
     count: Whole
     dim: Whole
-    init: Any = None
+    init: Start = None
 
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
         if x.dtype not in ("int", "int64", "int32"):

@@ -4,11 +4,12 @@ Arithmetic on them makes others: `ones * 1e-6`, `log(uniform(1, 16))`.
 """
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Annotated, Any, ClassVar, TypeAlias
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 
-from archlang.primitive import AxisName, Construct, Number, OpError, Whole, register
+from archlang.primitive import AxisName, Construct, Number, OpError, Whole, describe, register
 
 Write: TypeAlias = Callable[[Any], str]  # how a number is written: itself, or an argument where modules differ in it
 
@@ -366,6 +367,17 @@ def apply(function: str, init: Init) -> Init:
 def as_init(value: Any) -> Init:
     """An initialisation, or the constant of a number."""
     return value if isinstance(value, Init) else Constant(value=value)
+
+
+def _start(value: Any) -> Any:
+    if value is None or isinstance(value, Init):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float | Fraction):
+        raise ValueError(f"must be an initialisation or a number, and is {describe(value)}")
+    return as_init(value)
+
+
+Start: TypeAlias = Annotated[Any, BeforeValidator(_start)]  # an Init, or None for that of PyTorch's module
 
 
 def _value(value: Any) -> Any:

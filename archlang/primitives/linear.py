@@ -18,6 +18,7 @@ from archlang.primitive import (
     need_axes,
     register,
 )
+from archlang.primitives.init import Start
 from archlang.shapes import Axis, TensorType
 from archlang.sizes import Size, product
 
@@ -38,8 +39,8 @@ class Linear(Primitive):
     units: Units
     bias: bool = True
     on: Axes = ("c",)
-    init: Any = None
-    init_bias: Any = None
+    init: Start = None
+    init_bias: Start = None
 
     def infer(self, facts: Facts, x: TensorType, weight: TensorType | None = None) -> TensorType:
         need_axes(x, self.on)

@@ -22,6 +22,7 @@ from archlang.primitive import (
 )
 from archlang.primitives.attention_code import Layout, layout, whole
 from archlang.primitives.domain import Domain, default_domain, extents
+from archlang.primitives.init import Start
 from archlang.shapes import Axis, TensorType
 from archlang.sizes import Size, product
 
@@ -131,7 +132,7 @@ class Relative(Table):
 
     name: ClassVar[str] = "relative"
 
-    init: Any = None
+    init: Start = None
 
     def params(self, q: TensorType, k: TensorType) -> dict[str, Param]:
         return {"weight": Param((self.rows(q, k), self.head_count(q)), ("offset", "heads"))}
@@ -156,7 +157,7 @@ class Distance(Table):
 
     name: ClassVar[str] = "distance"
 
-    init: Any = None
+    init: Start = None
 
     def params(self, q: TensorType, k: TensorType) -> dict[str, Param]:
         return {"weight": Param((product(self.extents(q, k)), self.head_count(q)), ("distance", "heads"))}

@@ -6,6 +6,7 @@ from archlang.facts import Facts
 from archlang.named import Named
 from archlang.primitive import Emission, OpError, Param, Term, Types, Whole, axes_of, register
 from archlang.primitives.attention_code import layout, whole
+from archlang.primitives.init import Start
 from archlang.primitives.position import Bias
 from archlang.shapes import TensorType
 
@@ -66,7 +67,7 @@ class T5Buckets(AlongOne):
 
     buckets: Whole = 32
     distance: Whole = 128
-    init: Any = None
+    init: Start = None
 
     def infer(self, facts: Facts, q: TensorType, k: TensorType) -> TensorType:
         made = super().infer(facts, q, k)
