@@ -37,7 +37,7 @@ def copied(network: Any, peer: nn.Module, weights: WeightMap) -> nn.Module:
     """Our module with the weights of the peer, which the map gives back tensor for tensor."""
     theirs = published(peer)
     module = network.module().to(next(peer.parameters()).dtype)
-    module.load_state_dict(weights.load(theirs, module.state_dict()))
+    module.load_state_dict({**module.state_dict(), **weights.load(theirs, module.state_dict())})
     saved = weights.save(module.state_dict())
     assert set(saved) == set(theirs)
     for key, tensor in saved.items():

@@ -1,0 +1,210 @@
+"""RAVLT: Breaking the Low-Rank Dilemma of Linear Attention (Fan et al., CVPR 2025)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def axial_rotary(
+    x: Tensor,
+    axes: Sequence[int],
+    base: float = 10000.0,
+    dim: int | None = None,
+    interleaved: bool = False,
+    step: float = 1.0,
+    speeds: Tensor | None = None,
+    gain: float = 1.0,
+) -> Tensor:
+    """Turn the pairs of the first `dim` channels of x (the last axis), an equal share of them along each axis: pair i
+    of a share at place p by p * step * base^(-i / pairs), or p * speeds[i]. `gain` multiplies what is turned.
+    """
+    dim = x.shape[-1] if dim is None else dim
+    pairs = dim // 2 // len(axes)
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    if speeds is None:
+        speeds = step / base ** (torch.arange(pairs, dtype=dtype, device=x.device) / pairs)
+    angles = [torch.arange(x.shape[axis], dtype=dtype, device=x.device)[:, None] * speeds for axis in axes]
+    angles = [angle.view(-1, *(1,) * (x.ndim - axis - 2), pairs) for angle, axis in zip(angles, axes, strict=True)]
+    space = [size if axis in axes else 1 for axis, size in enumerate(x.shape[:-1])][min(axes) :]
+    angle = torch.cat([angle.expand(*space, pairs) for angle in angles], -1)
+    turned = x[..., :dim]
+    a, b = (turned[..., ::2], turned[..., 1::2]) if interleaved else turned.chunk(2, -1)
+    cos, sin = angle.cos() * gain, angle.sin() * gain
+    a, b = a * cos - b * sin, b * cos + a * sin
+    turned = torch.stack((a, b), -1).flatten(-2) if interleaved else torch.cat((a, b), -1)
+    return torch.cat((turned.to(x.dtype), x[..., dim:]), -1)
+
+
+def drop_path(x: torch.Tensor, rate: float, training: bool, batch: tuple[int, ...] = (0,)) -> torch.Tensor:
+    """In training whole samples are 0 with probability `rate`, and the others x / (1 - rate)."""
+    if rate == 0 or not training:
+        return x
+    shape = [size if axis in batch else 1 for axis, size in enumerate(x.shape)]
+    return x * (x.new_empty(shape).bernoulli_(1 - rate) / (1 - rate))
+
+
+class LayerScale(nn.Module):
+    """y = gamma x over the last axes."""
+
+    def __init__(self, *shape: int, init: float = 1e-5) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full(shape, init))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.gamma
+
+
+class RankAugmentedAttention(nn.Module):
+    """Linear attention over elu + 1: keys weigh by what the mean query sees in them, which keeps the rank of their
+    sum, and a gate of x gives rank to what is read (Fan et al., RALA, CVPR 2025).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkvo = nn.Linear(8, 32)
+        self.lepe = nn.Conv2d(8, 8, 5, padding=2, groups=8)
+        self.proj = nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v, gate = self.qkvo(x).chunk(4, -1)
+        local = self.lepe(v.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        q = 1 + F.elu(q.unflatten(-1, (1, -1)), 1.0)
+        k = 1 + F.elu(k.unflatten(-1, (1, -1)), 1.0)
+        v = v.unflatten(-1, (1, -1))
+        seen = torch.einsum("abc,adebc->abde", q.mean((1, 2)), k) * 0.3535533905932738
+        k = k * seen.flatten(2).softmax(-1).unflatten(-1, (-1, 8)).permute(0, 2, 3, 1)[..., None]
+        weight = torch.einsum("abcde,ade->abcd", q, k.sum((1, 2)))
+        q = axial_rotary(q, (1, 2), base=100000000.0, interleaved=True)
+        k = axial_rotary(k, (1, 2), base=100000000.0, interleaved=True)
+        total = torch.einsum("abcde,adef->abcdf", q, torch.einsum("abcde,abcdf->adef", k, v))
+        y = (total / (weight + 1e-6)[..., None]).flatten(3)
+        return self.proj((y + local) * gate)
+
+
+class Ffn(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, 2 * dim)
+        self.dwconv = nn.Conv2d(2 * dim, 2 * dim, 3, padding=1, groups=2 * dim)
+        self.fc2 = nn.Linear(2 * dim, dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.gelu(self.fc1(x)).permute(0, 3, 1, 2)
+        return self.fc2((x + self.dwconv(x)).permute(0, 2, 3, 1))
+
+
+class Block(nn.Module):
+    def __init__(self, stochastic_depth: float) -> None:
+        super().__init__()
+        self.stochastic_depth = stochastic_depth
+        self.pos = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.norm1 = nn.LayerNorm(8, eps=1e-6)
+        self.attn = RankAugmentedAttention()
+        self.scale1 = LayerScale(8, init=1.0)
+        self.norm2 = nn.LayerNorm(8, eps=1e-6)
+        self.ffn = Ffn(8)
+        self.scale2 = LayerScale(8, init=1.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = (x + self.pos(x)).permute(0, 2, 3, 1)
+        y = self.norm1(x)
+        y = self.attn(y)
+        x = x + drop_path(self.scale1(y), self.stochastic_depth, self.training)
+        return (x + drop_path(self.scale2(self.ffn(self.norm2(x))), self.stochastic_depth, self.training)).permute(
+            0, 3, 1, 2
+        )
+
+
+class Stage(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(stochastic_depth) for stochastic_depth in (0.0, 0.05))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class GatedAttention(nn.Module):
+    """Softmax attention to all of the map, with the same local branch and gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkvo = nn.Linear(16, 64)
+        self.lepe = nn.Conv2d(16, 16, 5, padding=2, groups=16)
+        self.proj = nn.Linear(16, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v, gate = self.qkvo(x).chunk(4, -1)
+        local = self.lepe(v.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        q = axial_rotary(q.unflatten(-1, (2, -1)), (1, 2), base=100000000.0, interleaved=True)
+        k = axial_rotary(k.unflatten(-1, (2, -1)), (1, 2), base=100000000.0, interleaved=True)
+        v = v.unflatten(-1, (2, -1))
+        y = F.scaled_dot_product_attention(
+            q.flatten(1, 2).transpose(1, 2), k.flatten(1, 2).transpose(1, 2), v.flatten(1, 2).transpose(1, 2)
+        )
+        y = y.unflatten(2, (-1, 4)).permute(0, 2, 3, 1, 4).flatten(3)
+        return self.proj((y + local) * gate)
+
+
+class Block2(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.pos = nn.Conv2d(16, 16, 3, padding=1, groups=16)
+        self.norm1 = nn.LayerNorm(16, eps=1e-6)
+        self.attn = GatedAttention()
+        self.scale1 = LayerScale(16, init=1.0)
+        self.norm2 = nn.LayerNorm(16, eps=1e-6)
+        self.ffn = Ffn(16)
+        self.scale2 = LayerScale(16, init=1.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = (x + self.pos(x)).permute(0, 2, 3, 1)
+        y = self.norm1(x)
+        y = self.attn(y)
+        x = x + drop_path(self.scale1(y), 0.1, self.training)
+        return (x + drop_path(self.scale2(self.ffn(self.norm2(x))), 0.1, self.training)).permute(0, 3, 1, 2)
+
+
+class Stage2(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(8, 16, 3, stride=2, padding=1)
+        self.down_norm = nn.BatchNorm2d(16)
+        self.blocks = nn.ModuleList([Block2()])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.down_norm(self.down(x))
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class Ravlt(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem1 = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.stem_norm1 = nn.BatchNorm2d(4)
+        self.stem2 = nn.Conv2d(4, 4, 3, padding=1)
+        self.stem_norm2 = nn.BatchNorm2d(4)
+        self.stem3 = nn.Conv2d(4, 4, 3, padding=1)
+        self.stem_norm3 = nn.BatchNorm2d(4)
+        self.stem4 = nn.Conv2d(4, 8, 3, stride=2, padding=1)
+        self.stem_norm4 = nn.BatchNorm2d(8)
+        self.stages = nn.ModuleList([Stage(), Stage2()])
+        self.proj = nn.Linear(16, 12)
+        self.norm = nn.BatchNorm2d(12)
+        self.head = nn.Linear(12, 5)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        if image.ndim != 4 or image.shape[1:] != (3, 32, 32):
+            raise ValueError(f"image must be [b, c = 3, h = 32, w = 32], and is {list(image.shape)}")
+        x = self.stem3(F.gelu(self.stem_norm2(self.stem2(F.gelu(self.stem_norm1(self.stem1(image)))))))
+        x = self.stem_norm4(self.stem4(F.gelu(self.stem_norm3(x))))
+        for stage in self.stages:
+            x = stage(x)
+        x = F.silu(self.norm(self.proj(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)))
+        return self.head(x.mean((2, 3)))
