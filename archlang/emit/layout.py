@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from archlang.ir import Call, Graph, Node, Value
 from archlang.primitive import axes_of
-from archlang.primitives.linear import Linear
+from archlang.primitives.linear import Linear, contracted
 from archlang.primitives.norm import LayerNorm, RMSNorm
 from archlang.primitives.shape import Select
 from archlang.shapes import TensorType
@@ -40,7 +40,9 @@ def wish(value: Value, called: Orders) -> tuple[str, ...] | None:
                 order = called(node.op, argument)
                 if order is not None and set(order) == set(value.type.names):
                     return tuple(order)
-            elif isinstance(node.op, Linear | LayerNorm | RMSNorm) and argument == "x":
+            elif isinstance(node.op, Linear) and argument == "x":
+                return last(value.type, contracted(node.op.on, value.type))
+            elif isinstance(node.op, LayerNorm | RMSNorm):
                 return last(value.type, axes_of(node.op.on, value.type))
             elif node.op.prefers and "c" in value.type:
                 return first(value.type) if node.op.prefers == "first" else last(value.type)

@@ -23,13 +23,18 @@ from archlang.shapes import Axis, TensorType
 from archlang.sizes import Size, product
 
 
+def contracted(on: Iterable[str], x: TensorType) -> tuple[str, ...]:
+    """The axes that `on` means in the order in which it names them, which is that of the weight, the first slowest."""
+    return tuple(dict.fromkeys(name for word in on for name in axes_of((word,), x)))
+
+
 @register
 class Linear(Primitive):
     """y[.., units] = sum over `on` of x[.., on] weight[units, on] + bias[units].
 
     `units` is a size (of the single axis `on`, which it replaces) or the axes that replace those in `on` (`[part = 3,
-    heads, c = c / heads]`; `[]` makes a scalar). Weight: [prod(units), prod(on)], as `torch.nn.Linear`. A given weight
-    has the axis `units` and the axes `on`.
+    heads, c = c / heads]`; `[]` makes a scalar). Weight: [prod(units), prod(on)], as `torch.nn.Linear`, with the axes in
+    the order written. A given weight has the axis `units` and the axes `on`.
     """
 
     name: ClassVar[str] = "linear"
@@ -46,16 +51,16 @@ class Linear(Primitive):
         need_axes(x, self.on)
         made = self.made(x)
         if weight is not None:
-            need_axes(weight, ("units", *axes_of(self.on, x)), "weight")
+            need_axes(weight, ("units", *contracted(self.on, x)), "weight")
             if not facts.equal(weight.size("units"), _count(made)):
                 raise OpError("A204", f"the weight makes {weight.size('units')} units, not {_count(made)}", "weight")
-        return x.swapped(axes_of(self.on, x), made)
+        return x.swapped(contracted(self.on, x), made)
 
     def made(self, x: TensorType) -> tuple[Axis, ...]:
         """The axes that the units are."""
         if isinstance(self.units, tuple):
             return self.units
-        on = axes_of(self.on, x)
+        on = contracted(self.on, x)
         if len(on) != 1:
             raise OpError(
                 "A301",
@@ -66,12 +71,12 @@ class Linear(Primitive):
         return (Axis(on[0], self.units, x[on[0]].role),)
 
     def params(self, x: TensorType, weight: TensorType | None = None) -> dict[str, Param]:
-        units, on = _count(self.made(x)), product(x.size(name) for name in axes_of(self.on, x))
+        units, on = _count(self.made(x)), product(x.size(name) for name in contracted(self.on, x))
         bias = {"bias": Param((units,), ("units",))} if self.bias else {}
         return bias if weight is not None else {"weight": Param((units, on), ("units", "on")), **bias}
 
     def emit(self, code: Emission, x: Term, weight: Term | None = None) -> Term:
-        x_type, on = code.inputs[0], axes_of(self.on, code.inputs[0])
+        x_type, on = code.inputs[0], contracted(self.on, code.inputs[0])
         made = self.made(x_type)
         flat, units = code.flat(x, on, "on"), code.size(_count(made))
         if weight is None:
@@ -89,7 +94,7 @@ class Linear(Primitive):
     def reference(
         self, types: Types, x: Named, given: Named | None = None, weight: Any = None, bias: Any = None
     ) -> Named:
-        on, made = axes_of(self.on, types.inputs[0]), self.made(types.inputs[0])
+        on, made = contracted(self.on, types.inputs[0]), self.made(types.inputs[0])
         if given is not None:
             weight = given.to(("units", *on)).flatten(1)
         kept = [name for name in x.names if name not in on]
@@ -101,7 +106,7 @@ class Linear(Primitive):
         return x.numel * _count(self.made(x))
 
     def mixes(self, x: TensorType, weight: TensorType | None = None) -> frozenset[str]:
-        return frozenset(axes_of(self.on, x))
+        return frozenset(contracted(self.on, x))
 
 
 def _count(axes: Iterable[Axis]) -> Size:

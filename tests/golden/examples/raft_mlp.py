@@ -35,9 +35,9 @@ class RaftMixing(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = x.unflatten(-1, (2, -1))
-        gelu = F.gelu(self.fc1(self.norm1(y).permute(0, 2, 4, 1, 3).flatten(3)))
+        gelu = F.gelu(self.fc1(self.norm1(y).permute(0, 2, 4, 3, 1).flatten(3)))
         y = y + self.fc2(gelu).unflatten(-1, (2, self.height)).permute(0, 4, 1, 3, 2)
-        gelu = F.gelu(self.fc3(self.norm2(y).permute(0, 1, 4, 2, 3).flatten(3)))
+        gelu = F.gelu(self.fc3(self.norm2(y).transpose(2, 4).flatten(3)))
         y = y + self.fc4(gelu).unflatten(-1, (2, self.height)).transpose(2, 4)
         return y.flatten(3)
 
