@@ -33,8 +33,8 @@ class Linear(Primitive):
     """y[.., units] = sum over `on` of x[.., on] weight[units, on] + bias[units].
 
     `units` is a size (of the single axis `on`, which it replaces) or the axes that replace those in `on` (`[part = 3,
-    heads, c = c / heads]`; `[]` makes a scalar). Weight: [prod(units), prod(on)], as `torch.nn.Linear`, with the axes in
-    the order written. A given weight has the axis `units` and the axes `on`.
+    heads, c = c / heads]`; `[]` makes a scalar). Weight: [prod(units), prod(on)], as `torch.nn.Linear`, with the axes
+    in the order written. A given weight has the axis `units` and the axes `on`.
     """
 
     name: ClassVar[str] = "linear"
