@@ -253,8 +253,8 @@ class Emission(Protocol):
     def helper(self, name: str) -> str:
         """Paste a function or class of archlang/helpers into the module; returns its name."""
 
-    def bind(self, term: Term, hint: str) -> Term:
-        """Give an intermediate value a name because it is used twice."""
+    def bind(self, term: Term, hint: str, part: bool = False) -> Term:
+        """Give an intermediate value a name because it is used twice; a `part` is not called as the result will be."""
 
     def unless_zero(self, value: Any, term: Term, code: str) -> Term:
         """`code`, which holds `term` once; just `term` in a class all of whose instances have the `value` 0. One class

@@ -198,6 +198,8 @@ def _read(cx: Context, kind: str, expr: syntax.Expr) -> Any:
         return AxisName(names[0]) if kind == "axis" else names
     if kind == "units":
         return expressions.units(cx, expr)
+    if kind == "score" and (score := _score(cx, expr)) is not None:
+        return score
     if (
         isinstance(expr, syntax.Name)
         and cx.scope.find(expr.id) is None
@@ -205,3 +207,16 @@ def _read(cx: Context, kind: str, expr: syntax.Expr) -> Any:
     ):
         return expr.id
     return expressions.evaluate(cx, expr)
+
+
+def _score(cx: Context, expr: syntax.Expr) -> Any:
+    """`softmax` or `sigmoid(bias = -3)` where a score is wanted: the score of that name, not the layer."""
+    from archlang.elaborate.calls import construct
+    from archlang.primitives.score import SCORES
+
+    function = expr.function if isinstance(expr, syntax.Call) else expr
+    if not isinstance(function, syntax.Name) or cx.scope.find(function.id) is not None or function.id not in SCORES:
+        return None
+    cls = SCORES[function.id]
+    given = bind(cx, cls, expr.arguments).hypers if isinstance(expr, syntax.Call) else {}
+    return construct(cls, given, expr.span)

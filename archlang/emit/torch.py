@@ -199,7 +199,7 @@ def _pasted(classes: Sequence[Class], code: str) -> list[str]:
             add(needed)
         files[file] = None
 
-    called = {names.snake(word) for word in re.findall(r"\w+(?=\()", code)}
+    called = {names.snake(word) for word in re.findall(r"\w+(?=\()", code) + re.findall(r"\bpartial\(\s*(\w+)", code)}
     for file in sorted({file for made in classes for draft in made.drafts for file in draft.helpers} & called):
         add(file)
     return list(files)
@@ -213,6 +213,8 @@ def _imports(inherited: Sequence[str], code: Sequence[str], pasted: Sequence[str
         found.add("import torch.nn.functional as F")
     if re.search(r"\bmath\s*\.", text):
         found.add("import math")
+    if re.search(r"(?<![.\w])partial\(", text):
+        found.add("from functools import partial")
     standard = [line for line in _merged(found) if line.split()[1].partition(".")[0] in sys.stdlib_module_names]
     others = [line for line in _merged(found) if line not in standard]
     return [*sorted(standard, key=_import_order), *([""] if standard else []), *sorted(others, key=_import_order)]
@@ -242,7 +244,7 @@ def _reserved(name: str) -> bool:
     return name in _TAKEN or names.snake(name) in helpers.known()
 
 
-_TAKEN = frozenset([*dir(builtins), "F", "nn", "torch", "math", "Tensor"])
+_TAKEN = frozenset([*dir(builtins), "F", "nn", "torch", "math", "partial", "Tensor"])
 
 
 @cache

@@ -167,8 +167,8 @@ class Writer:
     def helper(self, name: str) -> str:
         return self._draft.need_helper(name)
 
-    def bind(self, term: Term, hint: str) -> Term:
-        return self._body.bind(term, *becoming(self._body.graph, self._node), hint)
+    def bind(self, term: Term, hint: str, part: bool = False) -> Term:
+        return self._body.bind(term, *([] if part else becoming(self._body.graph, self._node)), hint)
 
     def unless_zero(self, value: Any, term: Term, code: str) -> Term:
         before, after = code.split(term.code, 1)

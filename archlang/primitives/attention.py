@@ -1,6 +1,7 @@
 """Attention over named axes. What a query may see is a `Domain`; layout and algorithm follow from it and the axes."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar
 
 from archlang.facts import Facts
 from archlang.named import Named
@@ -16,12 +17,17 @@ from archlang.primitive import (
     need_axes,
     register,
 )
-from archlang.primitives.attention_code import Layout, dense, form, in_cells, is_long, layout, scaled, whole
+from archlang.primitives.attention_cells import in_cells
+from archlang.primitives.attention_code import Layout, Work, extra_axes, form, layout, scaled
+from archlang.primitives.attention_dense import dense, is_long
+from archlang.primitives.attention_meaning import meaning
+from archlang.primitives.attention_near import near
+from archlang.primitives.attention_score import scored
 from archlang.primitives.domain import Domain, cells_of, default_domain, extents, is_whole
+from archlang.primitives.near import Near, reaches, tiling
+from archlang.primitives.score import Score, Softmax
 from archlang.shapes import TensorType, is_float, promote
 from archlang.sizes import Size, product
-
-Score = Annotated[Literal["softmax"], Kind("word")]  # a bare word
 
 
 @register
@@ -38,15 +44,31 @@ class Attend(Primitive):
     `bias` (float) and `mask` (bool: what is seen; a query that sees nothing gets 0) name query axes as q does and key
     axes `NAME_key`; with no `NAME_key`, an attended NAME is the key's (a padding mask). A bias over `query` and `key`,
     as `relative` makes it, counts positions inside the cell of a partition (the whole map without one), flattened in
-    the order of k's axes.
+    the order of k's axes. A bias over axes `NAME_offset` of odd size belongs to the offset from query to key, counted
+    in steps of the domain from the middle, where the domain moves with the query (`sliding`, `neighborhood`, `radius`,
+    `chunks`).
+
+    `score` is `softmax`, `sigmoid(bias = ..)` or `relu(power = .., mean = ..)`; `cap` bounds the scaled products,
+    cap tanh(s / cap); `sink` (a number, or a tensor over the axes of heads) is a logit that softmax divides by but that
+    has no value; `logit_mix` and `weight_mix` [heads, mixed] mix the heads before the bias and after the score (talking
+    heads). `k_extra` and `v_extra` are keys and values beside the map (registers, cls, text), over axes that k lacks:
+    every query sees them, whatever `over` says.
+
+    A domain is never a mask of all pairs: a partition is cut into its cells, what moves with the query into tiles of
+    queries beside the keys near them, so that time and memory grow with tokens times domain.
     """
 
     name: ClassVar[str] = "attend"
-    inputs: ClassVar[tuple[str, ...]] = ("q", "k", "v", "bias?", "mask?", "scale?")
+    inputs: ClassVar[tuple[str, ...]] = (
+        *("q", "k", "v", "bias?", "mask?", "scale?", "sink?", "logit_mix?", "weight_mix?"),
+        *("k_extra?", "v_extra?"),
+    )
 
     over: Domain | None = None
-    score: Score = "softmax"
+    score: Annotated[Score, Kind("score")] = Softmax()
     scale: Number | None = None
+    cap: Number | None = None
+    sink: Number | None = None
     drop: Number = 0
     on: Axes = ("space", "time")
     position: Any = None  # never stays here: the elaborator applies it, as an operation of its own
@@ -59,17 +81,68 @@ class Attend(Primitive):
             need_axes(type_, ("c",), name)
             if not is_float(type_.dtype):
                 raise OpError("A214", f"attention takes float tensors, and `{name}` is {type_}", name)
-        if not 0 <= self.drop < 1:
-            raise OpError("A319", f"`drop` must be at least 0 and below 1, and is {self.drop}", "drop")
+        self._check_numbers()
         parts = layout(self.on, q, k, v)
         if not parts.keys:
             raise OpError("A205", f"`k` has no axis to attend over: {k}", "k", help="name it: `on = [..]`")
         self._check_axes(facts, parts, q, k, v)
         self._check_domain(facts, parts)
-        for name, extra in zip(("bias", "mask", "scale"), (*extras, None, None, None), strict=False):
+        bias, mask, scale, sink, logit_mix, weight_mix, k_extra, v_extra = _all(extras)
+        for name, extra in (("bias", bias), ("mask", mask), ("scale", scale), ("sink", sink)):
             self._check_extra(facts, parts, name, extra)
+        for name, mix in (("logit_mix", logit_mix), ("weight_mix", weight_mix)):
+            self._check_mix(facts, parts, name, mix)
+        self._check_beside(facts, parts, k, v, k_extra, v_extra)
+        if not isinstance(self.score, Softmax) and (sink is not None or self.sink is not None):
+            raise OpError("A319", f"`sink` is a part of softmax, and `score` is `{self.score}`", "sink")
         kept = (*q.without("c"), *(axis for axis in parts.lead if axis.name not in q))
         return TensorType((*kept, v["c"]), promote(q.dtype, k.dtype, v.dtype))
+
+    def _check_numbers(self) -> None:
+        if not 0 <= self.drop < 1:
+            raise OpError("A319", f"`drop` must be at least 0 and below 1, and is {self.drop}", "drop")
+        if self.cap is not None and self.cap <= 0:
+            raise OpError("A319", f"`cap` must be positive, and is {self.cap}", "cap")
+
+    def _check_mix(self, facts: Facts, parts: Layout, name: str, mix: TensorType | None) -> None:
+        """A matrix from an axis of heads to one of another name and the same size."""
+        if mix is None:
+            return
+        heads = [axis for axis in mix if axis in parts.heads]
+        others = [axis for axis in mix if axis not in parts.heads]
+        if (
+            len(parts.heads) != 1
+            or len(heads) != 1
+            or len(others) != 1
+            or not facts.equal(heads[0].size, others[0].size)
+        ):
+            names = ", ".join(axis.name for axis in parts.heads) or "none"
+            help = "`[heads, mixed = heads]` mixes `heads`"
+            raise OpError("A204", f"`{name}` mixes one axis of heads ({names} here), and is {mix}", name, help=help)
+
+    def _check_beside(
+        self, facts: Facts, parts: Layout, k: TensorType, v: TensorType, *extra: TensorType | None
+    ) -> None:
+        for name, type_, other in zip(("k_extra", "v_extra"), extra, (k, v), strict=True):
+            if type_ is None:
+                continue
+            need_axes(type_, ("c",), name)
+            own = extra_axes(parts, type_)
+            if not own:
+                raise OpError("A205", f"`{name}` has no axis of its own to attend over: {type_}", name)
+            known = {a.name: a.size for a in parts.lead} | {"c": other.size("c")}
+            for axis in type_:
+                if axis in own and axis in parts.heads:
+                    help = f"give it a role: `[.., {axis.name}: space, ..]`"
+                    raise OpError(
+                        "A205", f"`{axis.name}` is an axis of heads in `q`, and one of keys in `{name}`", name, help
+                    )
+                if axis not in own and not facts.equal(known[axis.name], axis.size):
+                    title = f"axis `{axis.name}` has {axis.size} in `{name}` and {known[axis.name]} beside it"
+                    raise OpError("A204", title, name)
+        first, second = (None if type_ is None else extra_axes(parts, type_) for type_ in extra)
+        if first != second:
+            raise OpError("A204", "`k_extra` and `v_extra` go together, over the same axes", "k_extra")
 
     def _check_axes(self, facts: Facts, parts: Layout, q: TensorType, k: TensorType, v: TensorType) -> None:
         need_axes(v, parts.names, "v")
@@ -99,16 +172,25 @@ class Attend(Primitive):
             return
         if name == "mask" and extra.dtype != "bool":
             raise OpError("A214", f"`mask` must be bool, and is {extra}", name)
-        known = {a.name: a.size for a in (*parts.keys, *parts.lead, *parts.extra, *parts.queries)}
-        if name != "scale":
+        domain = self.domain(parts)
+        known = {a.name: a.size for a in (*parts.lead, *parts.extra)}
+        if name != "sink":
+            known |= {a.name: a.size for a in (*parts.keys, *parts.queries)}
+        if name in ("bias", "mask"):
             known |= dict(zip(parts.places, (a.size for a in parts.keys), strict=True)) | self._cell(parts)
+        if name == "bias" and reaches(domain, parts.keys):
+            known |= {axis.name: axis.size for axis in extra if axis.name in parts.offsets and _is_odd(axis.size)}
         for axis in extra:
             if axis.name not in known or not facts.equal(known[axis.name], axis.size):
                 raise OpError("A204", f"`{name}` has {axis}, which is no axis of the attention", name)
-        names = form(extra.names, parts) if name != "scale" else "none"
-        if cells_of(self.domain(parts)) and not is_whole(self.domain(parts), parts.keys) and names in ("pair", "key"):
+        names = form(extra.names, parts) if name in ("bias", "mask") else "none"
+        if (
+            cells_of(domain)
+            and not is_whole(domain, parts.keys)
+            and (names == "pair" or (name, names) == ("bias", "key"))
+        ):
             help_ = "make it a bias over the axes `query` and `key` of a window"
-            raise OpError("A319", f"`{name}` does not go with `{self.domain(parts)}`", name, help=help_)
+            raise OpError("A319", f"`{name}` does not go with `{domain}`", name, help=help_)
 
     def _cell(self, parts: Layout) -> dict[str, Size]:
         count = product(extents(self.domain(parts), parts.keys))
@@ -119,101 +201,85 @@ class Attend(Primitive):
         return self.over or default_domain(parts.queries)
 
     def mixes(self, q: TensorType, k: TensorType, v: TensorType, *extras: Any) -> frozenset[str]:
-        return frozenset((*layout(self.on, q, k, v).names, "c"))
+        parts = layout(self.on, q, k, v)
+        return frozenset((*parts.names, "c", *self._mixes_whole(parts, extras)))
 
     def looks_ahead(self, q: TensorType, k: TensorType, v: TensorType, *extras: Any) -> frozenset[str]:
         parts = layout(self.on, q, k, v)
         domain = self.domain(parts)
-        return frozenset(axis.name for axis in parts.keys if domain.looks_ahead(parts.keys, axis)) | {"c"}
+        ahead = [axis.name for axis in parts.keys if domain.looks_ahead(parts.keys, axis)]
+        return frozenset((*ahead, "c", *self._mixes_whole(parts, extras)))
+
+    def _mixes_whole(self, parts: Layout, extras: tuple[Any, ...]) -> list[str]:
+        """Axes of heads that talk and of keys beside the map."""
+        *_, logit_mix, weight_mix, k_extra, _ = _all(extras)
+        heads = [axis.name for axis in parts.heads if logit_mix is not None or weight_mix is not None]
+        return [*heads, *(axis.name for axis in (extra_axes(parts, k_extra) if k_extra is not None else ()))]
 
     def macs(self, q: TensorType, k: TensorType, v: TensorType, *extras: Any) -> Size:
+        parts, given = layout(self.on, q, k, v), _all(extras)
+        rows, keys = product(axis.size for axis in parts.queries), product(extents(self.domain(parts), parts.keys))
+        if self._is_near(parts):
+            cuts = [(axis, tiling(self.domain(parts), parts.keys, axis)) for axis in parts.keys]
+            rows, keys = product(cut.padded(axis.size) for axis, cut in cuts), product(cut.width for _, cut in cuts)
+        if given[6] is not None:
+            keys = keys + product(axis.size for axis in extra_axes(parts, given[6]))
+        pairs = product(axis.size for axis in (*parts.lead, *parts.extra)) * rows * keys
+        mixes = sum(product(axis.size for axis in parts.heads) for mix in given[4:6] if mix is not None)
+        return pairs * (q.size("c") + v.size("c") + mixes)
+
+    def _is_near(self, parts: Layout) -> bool:
+        domain = self.domain(parts)
+        return cells_of(domain) is None and any(isinstance(part, Near) for part in domain.parts())
+
+    def algorithm(self, q: TensorType, k: TensorType, v: TensorType, *extras: Any) -> str:
         parts = layout(self.on, q, k, v)
-        rows = product(axis.size for axis in (*parts.lead, *parts.extra, *parts.queries))
-        return rows * product(extents(self.domain(parts), parts.keys)) * (q.size("c") + v.size("c"))
+        domain, names = self.domain(parts), ", ".join(axis.name for axis in parts.keys)
+        if self._is_near(parts):
+            cuts = [tiling(domain, parts.keys, axis) for axis in parts.keys]
+            tile, width = (" x ".join(str(getattr(cut, side)) for cut in cuts) for side in ("tile", "width"))
+            return f"tiles of {tile} queries along {names}, each beside the {width} keys near it"
+        if cells_of(domain) and not is_whole(domain, parts.keys):
+            return f"cut into cells of {' x '.join(map(str, extents(domain, parts.keys)))} along {names}"
+        plain = (
+            "written out: softmax has a fused kernel, the others have none" if self._scored(extras) else "fused kernel"
+        )
+        return f"all keys along {names} at once, {plain}"
+
+    def _scored(self, extras: tuple[Any, ...]) -> bool:
+        given = any(extra is not None for extra in extras[3:6])
+        return given or self.cap is not None or self.sink is not None or not isinstance(self.score, Softmax)
 
     # ---- meaning
-    def reference(
-        self,
-        types: Types,
-        q: Named,
-        k: Named,
-        v: Named,
-        bias: Named | None = None,
-        mask: Named | None = None,
-        scale: Named | None = None,
-    ) -> Named:
-        parts = layout(self.on, *types.inputs[:3])
-        sides = dict(zip(parts.names, parts.places, strict=True))
-        by = self.scale if self.scale is not None else q.size("c") ** -0.5
-        scores = (q * k.rename(**sides)).sum(["c"]) * (by if scale is None else scale)
-        if bias is not None:
-            scores = scores + self._spread(parts, bias)
-        seen = self._seen(parts, q)
-        seen = seen if mask is None else seen.combine(self._spread(parts, mask), lambda a, b: a & b)
-        scores = scores.combine(seen, lambda s, m: s.masked_fill(~m, float("-inf")))
-        top = scores.reduce(lambda s, dim: s.detach().amax(dim).clamp(min=-1e300), parts.places)
-        weights = (scores - top).map(lambda s: s.exp())
-        total = weights.sum(parts.places).map(lambda s: s + (s == 0))
-        return (weights * v.rename(**sides)).sum(parts.places) / total
-
-    def _seen(self, parts: Layout, q: Named) -> Named:
-        """Bool over the query and key axes: what the domain lets be seen."""
-        import torch
-
-        seen = Named(torch.ones((), dtype=torch.bool, device=q.tensor.device), ())
-        domain = self.domain(parts)
-        for axis in parts.queries:
-            if domain.restricts(parts.keys, axis):
-                i = torch.arange(whole(axis.size), device=q.tensor.device)
-                sees = Named(domain.sees(parts.keys, axis, i[:, None], i), (axis.name, f"{axis.name}_key"))
-                seen = seen.combine(sees, lambda a, b: a & b)
-        return seen.combine(
-            Named(seen.tensor.new_ones([whole(a.size) for a in parts.keys]), parts.places), lambda a, b: a & b
-        )
-
-    def _spread(self, parts: Layout, extra: Named) -> Named:
-        """A bias or mask over query axes and `NAME_key` axes."""
-        shape = [whole(axis.size) for axis in parts.keys]
-        if form(extra.names, parts) == "key":
-            return extra.rename(**dict(zip(parts.names, parts.places, strict=True)))
-        for side, names in (("query", parts.names), ("key", parts.places)):
-            if side in extra.names and form(extra.names, parts) == "cell":
-                kept = tuple(name for name in extra.names if name != side)
-                rows = extra.to((*kept, side))[..., self._places(parts)]
-                extra = Named(rows.reshape(*rows.shape[:-1], *shape), (*kept, *names))
-        return extra
-
-    def _places(self, parts: Layout) -> Any:
-        """For every position of the map, flattened: its place inside its cell, flattened."""
-        import torch
-
-        domain = self.domain(parts)
-        cells, flat = cells_of(domain), Named(torch.zeros((), dtype=torch.long), ())
-        for axis, size in zip(parts.keys, extents(domain, parts.keys), strict=True):
-            i = torch.arange(whole(axis.size))
-            flat = flat * whole(size) + Named(cells.place(axis, i) if cells else i, (axis.name,))
-        return flat.to(parts.names).flatten()
+    def reference(self, types: Types, q: Named, k: Named, v: Named, *extras: Named | None) -> Named:
+        return meaning(self, types, q, k, v, *extras)
 
     # ---- PyTorch
-    def emit(
-        self,
-        code: Emission,
-        q: Term,
-        k: Term,
-        v: Term,
-        bias: Term | None = None,
-        mask: Term | None = None,
-        scale: Term | None = None,
-    ) -> Term:
+    def emit(self, code: Emission, q: Term, k: Term, v: Term, *extras: Term | None) -> Term:
+        bias, mask, scale, sink, *mixes = _all(extras)
         parts = layout(self.on, *code.inputs[:3])
         options = {"drop": f"{code.const(self.drop)} if self.training else 0.0"} if self.drop else {}
         if self.scale is not None:
             options["scale"] = code.const(float(self.scale))
         if scale is not None:
             q, options["scale"] = scaled(code, q, scale), "1.0"
-        domain, biased = self.domain(parts), bias is not None and form(bias.order, parts) in ("pair", "key")
+        domain = self.domain(parts)
+        beside = tuple(term for term in mixes[2:] if term is not None)
+        work = Work(domain, parts, (q, k, v), bias, mask, beside, options, scored(self, code, parts, sink, *mixes[:2]))
+        if self._is_near(parts):
+            return near(code, work)
+        biased = bias is not None and form(bias.order, parts) in ("pair", "key")
         if cells_of(domain) and not (
             is_whole(domain, parts.keys) and (mask is not None or biased or is_long(parts.keys))
         ):
-            return in_cells(code, domain, parts, (q, k, v), bias, options)
-        return dense(code, domain, parts, (q, k, v), bias, mask, options)
+            return in_cells(code, work)
+        return dense(code, work)
+
+
+def _all(extras: Sequence[Any]) -> tuple[Any, ...]:
+    """Every optional input: bias, mask, scale, sink, logit_mix, weight_mix, k_extra, v_extra."""
+    return (*extras, *[None] * (8 - len(extras)))
+
+
+def _is_odd(size: Size) -> bool:
+    return isinstance(size, int) and size % 2 == 1

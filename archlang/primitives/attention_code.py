@@ -1,17 +1,13 @@
-"""How attention is laid out and written in PyTorch: the parts that axes play, masks, and the dense and the partitioned
-form.
-"""
+"""How attention is laid out in PyTorch: the parts that axes play, operands arranged by them, and masks."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 
 from archlang.primitive import Emission, Term, axes_of
-from archlang.primitives.domain import Causal, Domain, Full, Sliding, Windows, cells_of, extents
+from archlang.primitives.domain import Causal, Domain
+from archlang.primitives.near import Sliding
 from archlang.shapes import Axis, TensorType
 from archlang.sizes import Size, product
-
-Options = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +34,11 @@ class Layout:
         return tuple(f"{axis.name}_key" for axis in self.keys)
 
     @property
+    def offsets(self) -> tuple[str, ...]:
+        """The key axes as they are called in a bias that follows from the offset of a key from a query."""
+        return tuple(f"{axis.name}_offset" for axis in self.keys)
+
+    @property
     def batch(self) -> tuple[Axis, ...]:
         return tuple(axis for axis in (*self.lead, *self.extra) if axis.role != "free")
 
@@ -60,10 +61,12 @@ def layout(on: Sequence[str], q: TensorType, k: TensorType, v: TensorType | None
 
 
 def form(names: Iterable[str], parts: Layout) -> str:
-    """How a bias or mask names what it is over: `pair` (NAME and NAME_key), `cell` (query and key), `key` (a lone
-    NAME), else `none`.
+    """How a bias or mask names what it is over: `offset` (NAME_offset), `pair` (NAME and NAME_key), `cell` (query and
+    key), `key` (a lone NAME), else `none`.
     """
     present = set(names)
+    if present & set(parts.offsets):
+        return "offset"
     if present & set(parts.places):
         return "pair"
     if present & {"query", "key"}:
@@ -129,7 +132,7 @@ def scaled(code: Emission, q: Term, scale: Term) -> Term:
     return Term(f"{q.safe} * {scale.safe}", q.order, tight=False)
 
 
-def _over_pairs(term: Term, parts: Layout) -> Term:
+def over_pairs(term: Term, parts: Layout) -> Term:
     """A bias or mask with its key axes called NAME_key."""
     if form(term.order, parts) != "key":
         return term
@@ -137,7 +140,7 @@ def _over_pairs(term: Term, parts: Layout) -> Term:
     return Term(term.code, tuple(names.get(name, name) for name in term.order), term.tight)
 
 
-def _domain_mask(code: Emission, domain: Domain, axes: tuple[Axis, ...], device: str) -> Term | None:
+def domain_mask(code: Emission, domain: Domain, axes: tuple[Axis, ...], device: str) -> Term | None:
     """What a domain lets be seen, as bool[query, key] over flattened axes; None where that is all."""
     masks = {axis.name: text for axis in axes if (text := _axis_mask(code, domain, axes, axis, device))}
     if not masks:
@@ -169,158 +172,97 @@ def _at(names: Sequence[str], name: str) -> str:
     return f"[{', '.join(index)}]"
 
 
-def _key_axes(axes: Iterable[Axis]) -> list[Axis]:
+def key_axes(axes: Iterable[Axis]) -> list[Axis]:
     return [replace(axis, name=f"{axis.name}_key") for axis in axes]
 
 
-def _is_concrete(axes: Iterable[Axis]) -> bool:
+def is_concrete(axes: Iterable[Axis]) -> bool:
     return all(isinstance(axis.size, int) for axis in axes)
 
 
-def _is_causal(domain: Domain, parts: Layout) -> bool:
+def is_causal(domain: Domain, parts: Layout) -> bool:
     """Whether the domain is the plain lower triangle of one axis."""
     return len(parts.keys) == 1 and all(part.is_causal(parts.keys, parts.keys[0]) for part in domain.parts())
 
 
-def _pairs(code: Emission, parts: Layout, batch: Sequence[Axis], term: Term) -> Term:
+def pairs(code: Emission, parts: Layout, batch: Sequence[Axis], term: Term) -> Term:
     """A bias or mask as [batch, heads, query, key], without leading axes that it lacks."""
-    term = _over_pairs(term, parts)
-    rows, columns = _cell(term) or (parts.queries, _key_axes(parts.keys))
+    term = over_pairs(term, parts)
+    rows, columns = cell(term) or (parts.queries, key_axes(parts.keys))
     groups = {"*batch": batch, "*heads": parts.heads, "*query": rows, "*key": columns}
     while not any(axis.name in term.order for axis in groups[next(iter(groups))]):
         del groups[next(iter(groups))]
     return arrange(code, term, groups)
 
 
-def _cell(term: Term) -> tuple[list[Axis], list[Axis]] | None:
+def cell(term: Term) -> tuple[list[Axis], list[Axis]] | None:
     """The axes `query` and `key` of a term that is over positions of a cell."""
     sides = [[Axis(name, 1, "free")] for name in ("query", "key")]
     return (sides[0], sides[1]) if any(name in term.order for name in ("query", "key")) else None
 
 
-# ---- the dense form
-SHORT = 64  # so many keys, and softmax written out is faster on a CPU than the fused kernel (at 49: by half)
-
-
-def is_long(keys: Iterable[Axis]) -> bool:
-    """Whether the fused kernel is the faster one."""
-    return not _is_concrete(keys) or whole(product(axis.size for axis in keys)) > SHORT
-
-
-def dense(
-    code: Emission,
-    domain: Domain,
-    parts: Layout,
-    qkv: Sequence[Term],
-    bias: Term | None,
-    mask: Term | None,
-    options: Options,
-) -> Term:
-    """`F.scaled_dot_product_attention` over [batch, heads, query, c]."""
-    names = {name for term in (bias, mask) if term is not None for name in term.order}
-    everything = not names and not any(domain.restricts(parts.keys, axis) for axis in parts.keys)
-    rows = [*parts.queries, *(axis for axis in parts.extra if everything and axis.role != "free")]
-    batch = [axis for axis in parts.batch if axis not in rows]
-    shared = [axis for axis in parts.heads if axis not in parts.extra]
-    grouped = len(shared) < len(parts.heads) and not any(axis.name in names for axis in parts.heads)
-    flags = {"dropout_p" if name == "drop" else name: text for name, text in options.items()}
-    if grouped:
-        flags = {"enable_gqa": "True", **flags}
-    if not names and _is_causal(domain, parts):
-        flags = {"is_causal": "True", **flags}
-    elif not everything:
-        flags = {"attn_mask": _attn_mask(code, domain, parts, batch, bias, mask), **flags}
-    laid = []
-    for x, type_, heads, places in zip(
-        qkv, code.inputs, (parts.heads, shared, shared), (rows, parts.keys, parts.keys), strict=False
-    ):
-        groups = {"*batch": batch, "*heads": heads if grouped else parts.heads, "*places": places, "c": [type_["c"]]}
-        laid.append(arrange(code, x, groups).code)
-    call = f"F.scaled_dot_product_attention({', '.join([*laid, *(f'{name}={text}' for name, text in flags.items())])})"
-    out = Term(call, ("*batch", "*heads", "*query", "c"))
-    return _apart(code, out, {"*query": rows, "*heads": parts.heads, "*batch": batch})
-
-
-def _apart(code: Emission, term: Term, groups: Mapping[str, Sequence[Axis]]) -> Term:
+def apart(code: Emission, term: Term, groups: Mapping[str, Sequence[Axis]]) -> Term:
+    """The groups split into their axes again."""
     for name, axes in groups.items():
         term = code.split(term, name, axes)
     return term
 
 
-def _attn_mask(
-    code: Emission, domain: Domain, parts: Layout, batch: Sequence[Axis], bias: Term | None, mask: Term | None
-) -> str:
-    """One mask of the domain, the mask and the bias: bool, or float where there is a bias."""
-    concrete = _is_concrete(parts.keys)
-    own = _domain_mask(code, domain, parts.keys, "" if concrete else f", device={code.device()}")
-    masks = [code.buffer("mask", own.code) if concrete else code.bind(own, "mask").safe] if own else []
-    masks += [_pairs(code, parts, batch, mask).safe] if mask is not None else []
-    if bias is None:
-        return " & ".join(masks)
-    biased = _pairs(code, parts, batch, bias).code
-    return f'torch.where({" & ".join(masks)}, {biased}, float("-inf"))' if masks else biased
+def tuple_of(code: Emission, sizes: Sequence[Size]) -> str:
+    """The text of a tuple of sizes."""
+    return f"({', '.join(map(code.size, sizes))}{',' if len(sizes) == 1 else ''})"
 
 
-# ---- the partitioned form
-def in_cells(
-    code: Emission, domain: Domain, parts: Layout, qkv: Sequence[Term], bias: Term | None, options: Options
-) -> Term:
-    """Attention inside each cell of a partition: a helper takes q, k, v as [batch, *map, heads, c]."""
-    cells = cells_of(domain)
-    assert cells is not None
-    space = {axis.name: [axis] for axis in parts.keys}
-    types = zip(qkv, (code.inputs[0], code.inputs[1], code.inputs[2]), strict=True)
-    laid = [
-        arrange(code, x, {"*batch": parts.batch, **space, "*heads": parts.heads, "c": [type_["c"]]}).code
-        for x, type_ in types
-    ]
-    window = _tuple(code, extents(domain, parts.keys))
-    flags: dict[str, str] = {}
-    biases = [_cell_bias(code, parts, bias)] if bias is not None else []
-    if isinstance(cells, Windows) and any(moved := [cells.moved(axis) for axis in parts.keys]):
-        flags["shift"] = _tuple(code, moved)
-        biases.append(_shift_bias(code, parts, window, flags["shift"]))
-    biases += _inner_bias(code, domain, parts)
-    flags |= {"bias": " + ".join(biases)} if biases else {}
-    helper = code.helper(f"{cells.layout}_attention")
-    named = [f"{name}={text}" for name, text in (flags | dict(options)).items()]
-    out = Term(f"{helper}({', '.join([*laid, window, *named])})", ("*batch", *space, "*heads", "c"))
-    return _apart(code, out, {"*heads": parts.heads, "*batch": parts.batch})
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is written for one application: its domain and parts, its operands, its options.
+
+    extra: keys and values beside the map, and their axes; options: `scale` and `drop` as text; scored: the arguments
+    of `scored_attention` where the score is no plain softmax.
+    """
+
+    domain: Domain
+    parts: Layout
+    qkv: tuple[Term, Term, Term]
+    bias: Term | None
+    mask: Term | None
+    extra: tuple[Term, ...]
+    options: Mapping[str, str]
+    scored: Mapping[str, str]
+
+    def core(self, code: Emission, plain: str, inner: str = "") -> str:
+        """What is called on the queries and keys of cells: `plain` for a softmax of theirs alone. `inner` indexes extra
+        keys [batch, heads, places, c] as cells want them.
+        """
+        core = plain
+        if self.scored:
+            given = "".join(f", {name}={text}" for name, text in self.scored.items())
+            core = f"partial({code.helper('scored_attention')}{given})"
+        if not self.extra:
+            return core
+        extra = ", ".join(f"{text}{inner}" for text in self.beside(code))
+        return f"partial({code.helper('attention_beside')}, extra=({extra}), core={core})"
+
+    def beside(self, code: Emission) -> tuple[str, ...]:
+        """The extra keys and values as [batch, heads, places, c]."""
+        laid = []
+        for place, x in enumerate(self.extra):
+            type_ = code.inputs[EXTRA + place]
+            groups = {"*batch": self.parts.batch, "*heads": self.parts.heads, "*places": extra_axes(self.parts, type_)}
+            laid.append(arrange(code, x, {**groups, "c": [type_["c"]]}).safe)
+        return tuple(laid)
+
+    def beside_count(self, code: Emission) -> str:
+        """How many keys there are beside the map; empty for none."""
+        if not self.extra:
+            return ""
+        return code.size(product(axis.size for axis in extra_axes(self.parts, code.inputs[EXTRA])))
 
 
-def _tuple(code: Emission, sizes: Sequence[Size]) -> str:
-    items = ", ".join(code.size(size) for size in sizes)
-    return f"({items},)" if len(sizes) == 1 else f"({items})"
+EXTRA = 9  # the place of `k_extra` among the inputs of `attend`; that of `v_extra` is next
 
 
-def _cell_bias(code: Emission, parts: Layout, bias: Term) -> str:
-    """A bias as [heads, query, key], or [batch, 1, heads, query, key] where it has batch axes."""
-    rows, columns = [Axis("query", 1, "free")], [Axis("key", 1, "free")]
-    groups: dict[str, Sequence[Axis]] = {"*heads": parts.heads, "*query": rows, "*key": columns}
-    if any(axis.name in bias.order for axis in parts.batch):
-        groups = {"*batch": parts.batch, "*cells": (), **groups}
-    return arrange(code, bias, groups).safe
-
-
-def _shift_bias(code: Emission, parts: Layout, window: str, shift: str) -> str:
-    """What keeps apart the two parts of a window that a shift wraps around the border."""
-    text = f"{code.helper('shift_bias')}({_tuple(code, [axis.size for axis in parts.keys])}, {window}, {shift}"
-    return (
-        code.buffer("shift_bias", f"{text})")
-        if _is_concrete(parts.keys)
-        else f"{text}, dtype={code.working()}, device={code.device()})"
-    )
-
-
-def _inner_bias(code: Emission, domain: Domain, parts: Layout) -> list[str]:
-    """What the other domains of a meet forbid inside a cell."""
-    cells, sizes = cells_of(domain), extents(domain, parts.keys)
-    axes = tuple(replace(axis, size=size) for axis, size in zip(parts.keys, sizes, strict=True))
-    others = [part for part in domain.parts() if part is not cells]
-    inner = reduce(Domain.meet, others) if others else Full()
-    concrete = _is_concrete(axes)
-    seen = _domain_mask(code, inner, axes, "" if concrete else f", device={code.device()}")
-    if seen is None:
-        return []
-    text = f'torch.where({seen.code}, 0.0, float("-inf"))'
-    return [code.buffer("mask", text) if concrete else f"{text}.to({code.working()})"]
+def extra_axes(parts: Layout, type_: TensorType) -> tuple[Axis, ...]:
+    """The axes of keys beside the map."""
+    shared = {axis.name for axis in parts.lead} | {"c"}
+    return tuple(axis for axis in type_ if axis.name not in shared)

@@ -4,12 +4,14 @@ A domain is a product over the attended axes: a query sees a key where it does a
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, Literal
+from functools import reduce
+from typing import Any, ClassVar
 
 from archlang.facts import Condition, Facts
-from archlang.primitive import AxisMap, Construct, Emission, OpError, PerAxis, register
+from archlang.primitive import Axes as Names
+from archlang.primitive import AxisMap, Construct, Emission, OpError, PerAxis, PerName, register
 from archlang.shapes import Axis
-from archlang.sizes import Size
+from archlang.sizes import Size, divide, minimum, product
 
 Axes = tuple[Axis, ...]
 
@@ -18,6 +20,7 @@ class Domain(Construct):
     """Which keys a query sees."""
 
     kind: ClassVar[str] = "domain"
+    near: ClassVar[bool] = False  # whether what a query sees moves with it, so that a map is cut into overlapping tiles
 
     def meet(self, other: "Domain") -> "Domain":
         """`self & other`: the keys in both."""
@@ -52,6 +55,14 @@ class Domain(Construct):
         """
         return None
 
+    def most(self, axes: Axes) -> Size:
+        """The number of keys that a query sees at most."""
+        return product(axis.size for axis in axes)
+
+    def disc(self) -> Size | None:
+        """How near a key is that is seen, where that is no matter of one axis alone."""
+        return None
+
 
 class Meet(Domain):
     """`left & right`: the keys that both see."""
@@ -71,12 +82,17 @@ class Meet(Domain):
         for part in parts:
             part.check(facts, axes)
         cells = [part for part in parts if isinstance(part, Cells)]
-        if len(cells) > 1 or any(
-            isinstance(cell, Grid) and isinstance(part, Sliding) for cell in cells for part in parts
-        ):
+        near = [part for part in parts if part.near]
+        if len(cells) > 1 or (cells and not all(cells[0].holds(part, axes) for part in near)):
             raise OpError(
                 "A319", f"`{self}` is not a domain: a partition meets `causal` or, inside windows, `sliding`", "over"
             )
+
+    def most(self, axes: Axes) -> Size:
+        return reduce(minimum, (part.most(axes) for part in self.parts()))
+
+    def disc(self) -> Size | None:
+        return next((disc for part in self.parts() if (disc := part.disc()) is not None), None)
 
     def sees(self, axes: Axes, axis: Axis, i: Any, j: Any) -> Any:
         return self.left.sees(axes, axis, i, j) & self.right.sees(axes, axis, i, j)
@@ -131,57 +147,12 @@ class Causal(Domain):
         return axis.role == "time" or len(axes) == 1
 
 
-@register
-class Sliding(Domain):
-    """On time the `n` most recent positions, itself included; on space those closer than `n` along each axis, on
-    either side.
-    """
-
-    name: ClassVar[str] = "sliding"
-
-    n: PerAxis
-
-    def check(self, facts: Facts, axes: Axes) -> None:
-        _check_sizes(self.n, axes, "n")
-
-    def sees(self, axes: Axes, axis: Axis, i: Any, j: Any) -> Any:
-        near = (i - j < self.reach(axis)) & (j - i < self.reach(axis))
-        return near & (i >= j) if axis.role == "time" else near
-
-    def looks_ahead(self, axes: Axes, axis: Axis) -> bool:
-        return axis.role != "time"
-
-    def reach(self, axis: Axis) -> Size:
-        return per_axis(self.n, axis)
-
-    def restricts(self, axes: Axes, axis: Axis) -> bool:
-        return axis.role == "time" or not self._reaches_all(axis)
-
-    def is_causal(self, axes: Axes, axis: Axis) -> bool:
-        return axis.role == "time" and self._reaches_all(axis)
-
-    def _reaches_all(self, axis: Axis) -> bool:
-        reach = self.reach(axis)
-        return isinstance(axis.size, int) and isinstance(reach, int) and reach >= axis.size
-
-    def mask(self, code: Emission, axes: Axes, axis: Axis, device: str) -> str | None:
-        n, reach = code.size(axis.size), self.reach(axis)
-        if self._reaches_all(axis):
-            return Causal().mask(code, axes, axis, device) if axis.role == "time" else None
-        causal = ".tril()" if axis.role == "time" else f".tril({code.size(reach - 1)})"
-        return f"torch.ones({n}, {n}, dtype=torch.bool{device}){causal}.triu({code.size(1 - reach)})"
-
-
 class Cells(Domain):
-    """A partition of the map into cells of equal shape; a query sees its cell. Where a cell would be larger than the
-    map, it is the map.
+    """A partition of the map into cells of equal shape; a query sees its cell. Along an axis a cell has `extent`
+    positions, `step` apart from each other.
     """
 
-    size: PerAxis
-    layout: ClassVar[Literal["window", "grid"]]
-
     def check(self, facts: Facts, axes: Axes) -> None:
-        _check_sizes(self.size, axes, "size")
         for axis in axes:
             if not facts.divides(self.extent(axis), axis.size):
                 raise OpError(
@@ -193,48 +164,86 @@ class Cells(Domain):
     def restricts(self, axes: Axes, axis: Axis) -> bool:
         return self.extent(axis) != axis.size
 
+    def looks_ahead(self, axes: Axes, axis: Axis) -> bool:
+        return self.extent(axis) != 1
+
     def extent(self, axis: Axis) -> Size:
         """The size of a cell along an axis."""
-        size = per_axis(self.size, axis)
-        return axis.size if isinstance(size, int) and isinstance(axis.size, int) and size > axis.size else size
+        raise NotImplementedError
+
+    def step(self, axis: Axis) -> Size:
+        """How far apart the neighbours in a cell are."""
+        return 1
+
+    def moved(self, axis: Axis) -> Size:
+        """How far the cells are moved along an axis."""
+        return 0
+
+    def holds(self, other: Domain, axes: Axes) -> bool:
+        """Whether a domain means in a cell what it means on the map."""
+        return type(other).__name__ == "Sliding" and all(self.step(axis) == 1 for axis in axes)
+
+    def most(self, axes: Axes) -> Size:
+        return product(self.extent(axis) for axis in axes)
 
     def place(self, axis: Axis, i: Any) -> Any:
         """The position of `i` inside its cell."""
-        raise NotImplementedError
+        return i // self.step(axis) % self.extent(axis)
+
+    def sees(self, axes: Axes, axis: Axis, i: Any, j: Any) -> Any:
+        extent, step = self.extent(axis), self.step(axis)
+        return (i // (extent * step) == j // (extent * step)) & (i % step == j % step)
 
 
 @register
 class Windows(Cells):
     """Windows of `size` side by side, moved by `shift` as in Swin; a window that the shift cuts at the border does not
-    join its two halves.
+    join its two halves. With a `dilation` the positions of a window are that far apart. A window that would be larger
+    than the map is the map.
     """
 
     name: ClassVar[str] = "windows"
-    layout: ClassVar[Literal["window", "grid"]] = "window"
 
+    size: PerAxis
     shift: PerAxis = 0
+    dilation: PerAxis = 1
 
     def check(self, facts: Facts, axes: Axes) -> None:
+        for about, value in (("size", self.size), ("dilation", self.dilation)):
+            check_sizes(value, axes, about)
         super().check(facts, axes)
         for axis in axes:
-            moved = self.moved(axis)
+            moved, step = self.moved(axis), self.step(axis)
             if (isinstance(moved, int) and moved < 0) or not facts.require(Condition("<", moved, self.extent(axis))):
                 raise OpError(
                     "A319",
                     f"`shift` must be at least 0 and less than the window of {self.extent(axis)}, and is {moved}",
                     "over",
                 )
+            if moved != 0 and step != 1:
+                raise OpError("A319", f"`{self}`: windows with a dilation do not shift", "over")
+            if step != 1 and not facts.divides(self.extent(axis) * step, axis.size):
+                sizes = f"{self.extent(axis)} * {step} = {self.extent(axis) * step}"
+                title = f"`{self}` needs `{axis.name}` to be a multiple of {sizes}, and it is {axis.size}"
+                raise OpError("A204", title, "over")
+
+    def extent(self, axis: Axis) -> Size:
+        size = per_axis(self.size, axis)
+        return axis.size if isinstance(size, int) and isinstance(axis.size, int) and size > axis.size else size
+
+    def step(self, axis: Axis) -> Size:
+        return 1 if self.extent(axis) == axis.size else per_axis(self.dilation, axis, 1)
 
     def moved(self, axis: Axis) -> Size:
         """The shift along an axis; none where the window is the map."""
         return 0 if self.extent(axis) == axis.size else per_axis(self.shift, axis, 0)
 
     def place(self, axis: Axis, i: Any) -> Any:
-        return (i - self.moved(axis)) % axis.size % self.extent(axis)
+        return super().place(axis, (i - self.moved(axis)) % axis.size)
 
     def sees(self, axes: Axes, axis: Axis, i: Any, j: Any) -> Any:
-        window, shift = self.extent(axis), self.moved(axis)
-        same = (i - shift) % axis.size // window == (j - shift) % axis.size // window
+        shift = self.moved(axis)
+        same = super().sees(axes, axis, (i - shift) % axis.size, (j - shift) % axis.size)
         return same & ((i < shift) == (j < shift))
 
 
@@ -245,14 +254,54 @@ class Grid(Cells):
     """
 
     name: ClassVar[str] = "grid"
-    layout: ClassVar[Literal["window", "grid"]] = "grid"
 
-    def place(self, axis: Axis, i: Any) -> Any:
-        return i // (axis.size // self.extent(axis))
+    size: PerAxis
 
-    def sees(self, axes: Axes, axis: Axis, i: Any, j: Any) -> Any:
-        step = axis.size // self.extent(axis)
-        return i % step == j % step
+    def check(self, facts: Facts, axes: Axes) -> None:
+        check_sizes(self.size, axes, "size")
+        super().check(facts, axes)
+
+    def extent(self, axis: Axis) -> Size:
+        size = per_axis(self.size, axis)
+        return axis.size if isinstance(size, int) and isinstance(axis.size, int) and size > axis.size else size
+
+    def step(self, axis: Axis) -> Size:
+        return divide(axis.size, self.extent(axis))
+
+
+@register
+class Stripes(Cells):
+    """Stripes of so many positions along the axes that are named, whole along the others (CSWin Transformer, Dong et
+    al., CVPR 2022): `stripes(h = 7)`.
+    """
+
+    name: ClassVar[str] = "stripes"
+
+    sizes: PerName
+
+    def check(self, facts: Facts, axes: Axes) -> None:
+        check_sizes(self.sizes, axes, "sizes")
+        super().check(facts, axes)
+
+    def extent(self, axis: Axis) -> Size:
+        return per_axis(self.sizes, axis)
+
+
+@register
+class Axial(Cells):
+    """Along some axes only (Ho et al., 2019): `axial(h)` lets a query see its column."""
+
+    name: ClassVar[str] = "axial"
+
+    on: Names
+
+    def check(self, facts: Facts, axes: Axes) -> None:
+        for name in self.on:
+            if name not in [axis.name for axis in axes] and name not in [axis.role for axis in axes]:
+                raise OpError("A205", f"there is no axis `{name}` to attend over", "on")
+
+    def extent(self, axis: Axis) -> Size:
+        return axis.size if axis.name in self.on or axis.role in self.on else 1
 
 
 def per_axis(value: Any, axis: Axis, absent: Size | None = None) -> Size:
@@ -264,7 +313,7 @@ def per_axis(value: Any, axis: Axis, absent: Size | None = None) -> Size:
     return size
 
 
-def _check_sizes(value: Any, axes: Axes, about: str) -> None:
+def check_sizes(value: Any, axes: Axes, about: str) -> None:
     if isinstance(value, AxisMap):
         for name, _ in value.items:
             if name not in [axis.name for axis in axes]:

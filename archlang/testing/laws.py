@@ -326,7 +326,7 @@ def check_flops(module: Callable[..., Any], graph: Graph, node: Node, inputs: Ma
     sizes = bind_sizes(
         {port: graph.inputs[port].type for port in inputs}, {port: tuple(x.shape) for port, x in inputs.items()}
     )
-    declared = concrete(node.op, sizes).macs(*concrete(tuple(graph.input_types(node)), sizes))
+    declared = concrete(node.op.macs(*graph.input_types(node)), sizes)
     with (
         sdpa_kernel(SDPBackend.MATH),
         FlopCounterMode(display=False) as counter,

@@ -1,0 +1,99 @@
+"""Attention inside the cells of a partition."""
+
+from dataclasses import replace
+from functools import reduce
+
+from archlang.primitive import Emission, Term
+from archlang.primitives.attention_code import (
+    Layout,
+    Work,
+    apart,
+    arrange,
+    domain_mask,
+    form,
+    is_concrete,
+    tuple_of,
+)
+from archlang.primitives.attention_dense import is_long
+from archlang.primitives.domain import Domain, Full, Grid, cells_of, extents
+from archlang.shapes import Axis
+
+
+def in_cells(code: Emission, work: Work) -> Term:
+    """A helper takes q, k, v as [batch, *map, heads, c]."""
+    cells, parts = cells_of(work.domain), work.parts
+    assert cells is not None
+    window = tuple_of(code, extents(work.domain, parts.keys))
+    flags: dict[str, str] = {}
+    biases = [_cell_bias(code, parts, work.bias)] if work.bias is not None else []
+    if any(moved := [cells.moved(axis) for axis in parts.keys]):
+        flags["shift"] = tuple_of(code, moved)
+        biases.append(_shift_bias(code, parts, window, flags["shift"]))
+    if isinstance(cells, Grid):
+        flags["spread"] = "True"
+    elif set(steps := [cells.step(axis) for axis in parts.keys]) != {1}:
+        flags["step"] = tuple_of(code, steps)
+    biases += _inner_bias(code, work.domain, parts)
+    flags |= _masked(code, work, biases) | dict(work.options)
+    sizes = [replace(axis, size=size) for axis, size in zip(parts.keys, extents(work.domain, parts.keys), strict=True)]
+    plain = "F.scaled_dot_product_attention" if work.mask is not None or is_long(sizes) else "short_attention"
+    if (core := work.core(code, plain, "[:, None]")) != "short_attention":
+        flags["core"] = core
+    named = [*on_map(code, work), window, *(f"{name}={text}" for name, text in flags.items())]
+    space = {axis.name: [axis] for axis in parts.keys}
+    out = Term(f"{code.helper('window_attention')}({', '.join(named)})", ("*batch", *space, "*heads", "c"))
+    return apart(code, out, {"*heads": parts.heads, "*batch": parts.batch})
+
+
+def on_map(code: Emission, work: Work) -> list[str]:
+    """q, k and v as [batch, *map, heads, c]."""
+    parts = work.parts
+    space = {axis.name: [axis] for axis in parts.keys}
+    groups = {"*batch": parts.batch, **space, "*heads": parts.heads}
+    return [arrange(code, x, {**groups, "c": [code.inputs[place]["c"]]}).code for place, x in enumerate(work.qkv)]
+
+
+def _masked(code: Emission, work: Work, biases: list[str]) -> dict[str, str]:
+    """The bias of all windows, and the mask of keys."""
+    mask = work.mask
+    flags = {"bias": " + ".join(biases)} if biases else {}
+    if mask is None:
+        return flags
+    if form(mask.order, work.parts) == "key":
+        groups = {"*batch": work.parts.batch, **{axis.name: [axis] for axis in work.parts.keys}}
+        return {**flags, "mask": arrange(code, mask, groups).code}
+    text = f'torch.where({_cell_bias(code, work.parts, mask)}, {flags.get("bias", "0.0")}, float("-inf"))'
+    return {"bias": text if biases else f"{text}.to({code.working()})"}
+
+
+def _cell_bias(code: Emission, parts: Layout, bias: Term) -> str:
+    """A bias as [heads, query, key], or [batch, 1, heads, query, key] where it has batch axes."""
+    rows, columns = [Axis("query", 1, "free")], [Axis("key", 1, "free")]
+    groups: dict[str, list[Axis] | tuple[Axis, ...]] = {"*heads": parts.heads, "*query": rows, "*key": columns}
+    if any(axis.name in bias.order for axis in parts.batch):
+        groups = {"*batch": parts.batch, "*cells": (), **groups}
+    return arrange(code, bias, groups).safe
+
+
+def _shift_bias(code: Emission, parts: Layout, window: str, shift: str) -> str:
+    """What keeps apart the two parts of a window that a shift wraps around the border."""
+    text = f"{code.helper('shift_bias')}({tuple_of(code, [axis.size for axis in parts.keys])}, {window}, {shift}"
+    return (
+        code.buffer("shift_bias", f"{text})")
+        if is_concrete(parts.keys)
+        else f"{text}, dtype={code.working()}, device={code.device()})"
+    )
+
+
+def _inner_bias(code: Emission, domain: Domain, parts: Layout) -> list[str]:
+    """What the other domains of a meet forbid inside a cell."""
+    cells, sizes = cells_of(domain), extents(domain, parts.keys)
+    axes = tuple(replace(axis, size=size) for axis, size in zip(parts.keys, sizes, strict=True))
+    others = [part for part in domain.parts() if part is not cells]
+    inner = reduce(Domain.meet, others) if others else Full()
+    concrete = is_concrete(axes)
+    seen = domain_mask(code, inner, axes, "" if concrete else f", device={code.device()}")
+    if seen is None:
+        return []
+    text = f'torch.where({seen.code}, 0.0, float("-inf"))'
+    return [code.buffer("mask", text) if concrete else f"{text}.to({code.working()})"]

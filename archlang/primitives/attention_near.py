@@ -1,0 +1,82 @@
+"""Attention to what is near: tiles of queries beside the keys that one of them sees."""
+
+from collections.abc import Sequence
+
+from archlang.primitive import Emission, Term
+from archlang.primitives.attention_cells import on_map
+from archlang.primitives.attention_code import Work, apart, arrange, cell, form, key_axes, over_pairs, tuple_of
+from archlang.primitives.near import Span, spans, tiling
+from archlang.shapes import Axis
+
+
+def near(code: Emission, work: Work) -> Term:
+    """A helper takes q, k, v as [batch, *map, heads, c]."""
+    parts = work.parts
+    tiles = code.bind(Term(f"[{', '.join(_tiles(code, work, axis) for axis in parts.keys)}]", ()), "near", part=True)
+    flags = dict(work.options)
+    if (core := work.core(code, "fused_attention")) != "fused_attention":
+        flags["core"] = core
+    given = [*on_map(code, work), tiles.code, _mask(code, work, tiles.code)]
+    named = [*given, *(f"{name}={text}" for name, text in flags.items())]
+    space = {axis.name: [axis] for axis in parts.keys}
+    out = Term(f"{code.helper('local_attention')}({', '.join(named)})", ("*batch", *space, "*heads", "c"))
+    return apart(code, out, {"*heads": parts.heads, "*batch": parts.batch})
+
+
+def _tiles(code: Emission, work: Work, axis: Axis) -> str:
+    """One axis in tiles."""
+    axes = work.parts.keys
+    found = spans(work.domain, axes, axis) or [Span("band", (axis.size - 1, axis.size - 1), axis.size)]
+    texts = [_span(code, span, axis) for span in found]
+    text = texts[0] if len(texts) == 1 else f"{code.helper('overlap')}({', '.join(texts)})"
+    cut = tiling(work.domain, axes, axis)
+    step = f", step={code.size(cut.step)}" if cut.step != 1 else ""
+    return f"{code.helper('Tiles')}({text}, {code.size(cut.tile)}, {code.size(cut.width)}{step})"
+
+
+def _span(code: Emission, span: Span, axis: Axis) -> str:
+    given = [str(item) if isinstance(item, bool) else code.size(item) for item in (axis.size, *span.arguments)]
+    return f"{code.helper(span.helper)}({', '.join(given)}, device={code.device()})"
+
+
+def _mask(code: Emission, work: Work, tiles: str) -> str:
+    """What is seen, as a bool, or the bias, -inf where nothing is."""
+    disc = work.domain.disc() if len(work.parts.keys) > 1 else None
+    masks = [f"{code.helper('seen')}({tiles}{f', {code.size(disc)}' if disc is not None else ''})"]
+    if work.mask is not None:
+        masks.append(_keys(code, work, work.mask, tiles) or _by_pair(code, work, work.mask, tiles))
+    seen = " & ".join(masks)
+    if work.bias is None:
+        return seen
+    offsets = form(work.bias.order, work.parts) == "offset"
+    bias = _by_offset(code, work, work.bias, tiles) if offsets else _by_pair(code, work, work.bias, tiles)
+    return f'torch.where({seen}, {bias}, float("-inf"))'
+
+
+def _keys(code: Emission, work: Work, mask: Term, tiles: str) -> str:
+    """A mask of keys in tiles; empty for another."""
+    if form(mask.order, work.parts) != "key":
+        return ""
+    groups = {"*batch": work.parts.batch, **{axis.name: [axis] for axis in work.parts.keys}}
+    return f"{code.helper('keys_in_tiles')}({arrange(code, mask, groups).code}, {tiles})"
+
+
+def _by_pair(code: Emission, work: Work, term: Term, tiles: str) -> str:
+    """A bias or mask over pairs in tiles."""
+    parts, term = work.parts, over_pairs(term, work.parts)
+    outer: dict[str, Sequence[Axis]] = {"*batch": parts.batch, "*heads": parts.heads}
+    if sides := cell(term):
+        space = tuple_of(code, [axis.size for axis in parts.keys])
+        flat = arrange(code, term, {**outer, "*query": sides[0], "*key": sides[1]})
+        laid = f"{flat.safe}.unflatten(3, {space}).unflatten(2, {space})" if len(parts.keys) > 1 else flat.code
+    else:
+        alone = {axis.name: [axis] for axis in (*parts.queries, *key_axes(parts.keys))}
+        laid = arrange(code, term, {**outer, **alone}).code
+    return f"{code.helper('pairs_in_tiles')}({laid}, {tiles})"
+
+
+def _by_offset(code: Emission, work: Work, table: Term, tiles: str) -> str:
+    """A table of biases by offset in tiles."""
+    offsets = {name: [Axis(name, 1, "free")] for name in work.parts.offsets}
+    laid = arrange(code, table, {"*batch": work.parts.batch, "*heads": work.parts.heads, **offsets})
+    return f"{code.helper('offset_bias')}({laid.code}, {tiles})"

@@ -1,0 +1,269 @@
+"""Domains that move with the query: what is near it. A map is cut into tiles of queries, each beside the keys that one
+of them sees, so that time and memory grow with tokens times domain.
+"""
+
+from dataclasses import dataclass
+from math import isqrt
+from typing import Any, ClassVar
+
+from archlang.facts import Condition, Facts
+from archlang.primitive import Emission, OpError, PerAxis, Whole, register
+from archlang.primitives.domain import Axes, Causal, Domain, check_sizes, per_axis
+from archlang.shapes import Axis
+from archlang.sizes import Size, ceil, divide, minimum, product
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What a query sees along an axis: at most `count` positions, `step` apart, from a first to a last one. `text`
+    names the helper that says which, with its arguments but for the size and the device. Aligned spans are equal for
+    `count` queries side by side.
+    """
+
+    helper: str
+    arguments: tuple[Any, ...]
+    count: Size
+    step: Size = 1
+    aligned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """An axis in tiles of queries, each beside `width` keys."""
+
+    tile: Size
+    width: Size
+    step: Size
+
+    def padded(self, size: Size) -> Size:
+        """The number of queries with those that fill the last tile."""
+        return ceil(divide(ceil(divide(size, self.step)), self.tile)) * self.tile * self.step
+
+
+class Near(Domain):
+    """A domain that moves with the query, along every axis a span."""
+
+    near: ClassVar[bool] = True
+
+    def span(self, axes: Axes, axis: Axis) -> Span:
+        """What a query sees along an axis."""
+        raise NotImplementedError
+
+    def reach(self, axis: Axis) -> Size:
+        """No key is seen that is this many steps away, or more."""
+        raise NotImplementedError
+
+    def looks_ahead(self, axes: Axes, axis: Axis) -> bool:
+        return axis.role != "time"
+
+    def most(self, axes: Axes) -> Size:
+        return product(minimum(self.span(axes, axis).count, axis.size) for axis in axes)
+
+
+@register
+class Sliding(Near):
+    """On time the `n` most recent positions, itself included; on space those closer than `n` along each axis, on
+    either side.
+    """
+
+    name: ClassVar[str] = "sliding"
+
+    n: PerAxis
+
+    def check(self, facts: Facts, axes: Axes) -> None:
+        check_sizes(self.n, axes, "n")
+
+    def sees(self, axes: Axes, axis: Axis, i: Any, j: Any) -> Any:
+        near = (i - j < self.reach(axis)) & (j - i < self.reach(axis))
+        return near & (i >= j) if axis.role == "time" else near
+
+    def reach(self, axis: Axis) -> Size:
+        return per_axis(self.n, axis)
+
+    def span(self, axes: Axes, axis: Axis) -> Span:
+        reach = self.reach(axis)
+        if axis.role == "time":
+            return Span("band", (reach - 1, 0), reach)
+        return Span("band", (reach - 1, reach - 1), 2 * reach - 1)
+
+    def restricts(self, axes: Axes, axis: Axis) -> bool:
+        return axis.role == "time" or not self._reaches_all(axis)
+
+    def is_causal(self, axes: Axes, axis: Axis) -> bool:
+        return axis.role == "time" and self._reaches_all(axis)
+
+    def _reaches_all(self, axis: Axis) -> bool:
+        reach = self.reach(axis)
+        return isinstance(axis.size, int) and isinstance(reach, int) and reach >= axis.size
+
+    def mask(self, code: Emission, axes: Axes, axis: Axis, device: str) -> str | None:
+        n, reach = code.size(axis.size), self.reach(axis)
+        if self._reaches_all(axis):
+            return Causal().mask(code, axes, axis, device) if axis.role == "time" else None
+        causal = ".tril()" if axis.role == "time" else f".tril({code.size(reach - 1)})"
+        return f"torch.ones({n}, {n}, dtype=torch.bool{device}){causal}.triu({code.size(1 - reach)})"
+
+
+@register
+class Neighborhood(Near):
+    """The `size` nearest positions along each axis, `dilation` apart: a query at i sees those of its own residue class
+    i mod dilation around it, and at a border the window moves inwards, so that every query sees equally many
+    (Neighborhood Attention Transformer, Hassani et al., CVPR 2023; with dilation, Hassani and Shi, 2022). On time: the
+    `size` most recent ones.
+    """
+
+    name: ClassVar[str] = "neighborhood"
+
+    size: PerAxis
+    dilation: PerAxis = 1
+
+    def check(self, facts: Facts, axes: Axes) -> None:
+        for about, value in (("size", self.size), ("dilation", self.dilation)):
+            check_sizes(value, axes, about)
+        for axis in axes:
+            size, step = self.reach(axis), self.step(axis)
+            if axis.role == "time":
+                continue
+            if isinstance(size, int) and size % 2 == 0 and size != axis.size:
+                raise OpError(
+                    "A319", f"a neighborhood has a query in its middle, so its size is odd and not {size}", "over"
+                )
+            if not facts.require(Condition("<=", size * step, axis.size)):
+                arithmetic = f"{size} * {step} = {size * step}" if step != 1 else f"{size}"
+                title = f"`{self}` needs {arithmetic} positions along `{axis.name}`, and there are {axis.size}"
+                raise OpError("A319", title, "over")
+
+    def reach(self, axis: Axis) -> Size:
+        return per_axis(self.size, axis)
+
+    def step(self, axis: Axis) -> Size:
+        return per_axis(self.dilation, axis, 1)
+
+    def span(self, axes: Axes, axis: Axis) -> Span:
+        size, step = self.reach(axis), self.step(axis)
+        if axis.role == "time":
+            return Span("band", ((size - 1) * step, 0), size, step)
+        return Span("neighbors", (size, step) if step != 1 else (size,), size, step)
+
+    def sees(self, axes: Axes, axis: Axis, i: Any, j: Any) -> Any:
+        size, step = self.reach(axis), self.step(axis)
+        p, r, same = i // step, j // step, i % step == j % step
+        if axis.role == "time":
+            return same & (r <= p) & (p - r < size)
+        last = (axis.size - 1 - i % step) // step  # of the class
+        first = (p - size // 2).clamp(min=0).minimum(last - size + 1)
+        return same & (r >= first) & (r < first + size)
+
+
+@register
+class Radius(Near):
+    """Keys closer than `r`: the sum of squares of the distances along the axes is below r^2, a disc on a map (CLEAR,
+    Liu et al., 2024).
+    """
+
+    name: ClassVar[str] = "radius"
+
+    r: Whole
+
+    def check(self, facts: Facts, axes: Axes) -> None:
+        check_sizes(self.r, axes, "r")
+
+    def reach(self, axis: Axis) -> Size:
+        size: Size = self.r
+        return size
+
+    def looks_ahead(self, axes: Axes, axis: Axis) -> bool:
+        return True
+
+    def span(self, axes: Axes, axis: Axis) -> Span:
+        return Span("band", (self.r - 1, self.r - 1), 2 * self.r - 1)
+
+    def sees(self, axes: Axes, axis: Axis, i: Any, j: Any) -> Any:
+        return (i - j).abs() < self.r
+
+    def disc(self) -> Size | None:
+        size: Size = self.r
+        return size
+
+    def most(self, axes: Axes) -> Size:
+        if len(axes) != 2 or not isinstance(self.r, int):
+            return super().most(axes)
+        return sum(2 * isqrt(self.r**2 - 1 - d * d) + 1 for d in range(1 - self.r, self.r))
+
+
+@register
+class Chunks(Near):
+    """Blocks of `size` positions of one axis, the last of which may be shorter: a query sees its block, on time as far
+    as it is past.
+    """
+
+    name: ClassVar[str] = "chunks"
+
+    size: Whole
+
+    def check(self, facts: Facts, axes: Axes) -> None:
+        check_sizes(self.size, axes, "size")
+        if len(axes) != 1:
+            names = ", ".join(axis.name for axis in axes)
+            raise OpError("A319", f"`chunks` are of one axis, not of {names}", "over", help="name it: `on = n`")
+
+    def reach(self, axis: Axis) -> Size:
+        size: Size = self.size
+        return size
+
+    def span(self, axes: Axes, axis: Axis) -> Span:
+        causal = (True,) if axis.role == "time" else ()
+        return Span("chunks", (self.size, *causal), self.size, aligned=True)
+
+    def sees(self, axes: Axes, axis: Axis, i: Any, j: Any) -> Any:
+        same = i // self.size == j // self.size
+        return same & (i >= j) if axis.role == "time" else same
+
+
+# ---- tilings
+def spans(domain: Domain, axes: Axes, axis: Axis) -> list[Span]:
+    """What bounds a query along an axis; nothing where it sees all."""
+    found = [part.span(axes, axis) for part in domain.parts() if isinstance(part, Near)]
+    behind = any(span.arguments[-1] is True or span.arguments[1:] == (0,) for span in found)  # the past at most
+    if not behind and any(isinstance(part, Causal) and part.restricts(axes, axis) for part in domain.parts()):
+        found.append(Span("band", (axis.size - 1, 0), axis.size))
+    return [
+        span for span in found if span.helper != "band" or any(_below(side, axis.size - 1) for side in span.arguments)
+    ]
+
+
+def _below(side: Size, bound: Size) -> bool:
+    return not (isinstance(side, int) and isinstance(bound, int)) or side < bound
+
+
+def tiling(domain: Domain, axes: Axes, axis: Axis) -> Tiling:
+    """How an axis is cut: into tiles of half of what a query sees where it is one axis that is cut, of as much where
+    there are several (measured on a CPU: wider tiles see more that is masked, narrower ones copy more).
+    """
+    found = [span for span in spans(domain, axes, axis) if span.count != axis.size]
+    if not found:
+        return Tiling(axis.size, axis.size, 1)
+    span = next((s for s in found if all(not _below(o.count, s.count) for o in found)), found[0])
+    alone = sum(any(s.count != a.size for s in spans(domain, axes, a)) for a in axes) == 1
+    tile = span.count if span.aligned or not alone else ceil(divide(span.count, 2))
+    width = span.count if span.aligned else tile + span.count - 1
+    if not isinstance(axis.size, int) or not isinstance(width, int) or not isinstance(span.step, int):
+        return Tiling(tile, width, span.step)
+    steps = -(-axis.size // span.step)
+    return Tiling(tile, width, span.step) if width < steps else Tiling(steps, steps, span.step)
+
+
+def reaches(domain: Domain, axes: Axes) -> tuple[tuple[Size, Size], ...] | None:
+    """Per axis, how many steps away no key is seen any more, and the size of a step; None where the domain does not
+    move with the query.
+    """
+    parts = [part for part in domain.parts() if isinstance(part, Near)]
+    if not parts:
+        return None
+    found = []
+    for axis in axes:
+        part = parts[0]
+        reach = part.reach(axis)
+        step = part.span(axes, axis).step
+        found.append((minimum(reach, axis.size) if isinstance(axis.size, int) else reach, step))
+    return tuple(found)

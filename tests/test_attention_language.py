@@ -1,0 +1,46 @@
+"""Attention as files write it: scores, domains and registers by their names, compiled and exported."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import archlang
+
+SIZES = {"sliding(16)": "t", "neighborhood(3, dilation = 2)": "n", "radius(3)": "n", "chunks(16)": "n"}
+
+
+def network(tmp_path: Path, body: str, axes: str) -> archlang.Architecture:
+    file = tmp_path / "net.arch"
+    file.write_text(
+        f"""model net() {{
+  input x: [b, {axes}, c = 8]
+  qkv = x -> linear([part = 3, heads = 2, c = 4]) as qkv
+  q, k, v = qkv[part = 0], qkv[part = 1], qkv[part = 2]
+  output y = {body}
+}}
+"""
+    )
+    return archlang.load(file).architecture()
+
+
+@pytest.mark.parametrize("score", ["softmax", "sigmoid", "sigmoid(bias = -2)", "relu(power = 2, mean = false)"])
+def test_scores_have_names(tmp_path: Path, score: str):
+    made = network(tmp_path, f"attend(q, k, v, over = windows(4), score = {score})", "h = 8, w = 8")
+    assert made.module().eval()(torch.randn(2, 8, 8, 8)).shape == (2, 8, 8, 2, 4)
+
+
+@pytest.mark.parametrize("domain", SIZES)
+def test_free_sizes_compile_and_export(tmp_path: Path, domain: str):
+    """A map of a single tile is no case of its own: so export must be told to take it."""
+    made = network(tmp_path, f"attend(q, k, v, over = {domain})", SIZES[domain])
+    module = made.module().eval()
+    x, longer = torch.randn(2, 40, 8), torch.randn(2, 57, 8)
+    torch._dynamo.reset()
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True, dynamic=True)
+    with torch.fx.experimental._config.patch(backed_size_oblivious=True):
+        exported = torch.export.export(module, (x,), dynamic_shapes=made.dynamic_shapes()).module()
+    with torch.no_grad():
+        for given in (x, longer):
+            torch.testing.assert_close(compiled(given), module(given))
+            torch.testing.assert_close(exported(given), module(given))
