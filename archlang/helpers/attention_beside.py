@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from archlang.helpers.beside import beside
+from archlang.helpers.append_keys import append_keys
 
 
 def attention_beside(
@@ -22,4 +22,4 @@ def attention_beside(
 ) -> Tensor:
     """`core` with the keys and values of `extra` [.., places, c] behind those of every cell."""
     mask = mask if mask is None else F.pad(mask, (0, extra[0].shape[-2]), value=mask.dtype == torch.bool)
-    return core(q, beside(k, extra[0]), beside(v, extra[1]), mask, drop, scale=scale)
+    return core(q, append_keys(k, extra[0]), append_keys(v, extra[1]), mask, drop, scale=scale)

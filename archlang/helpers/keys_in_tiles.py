@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from archlang.helpers.tiles import Tiles
+from archlang.helpers.axis_tiles import AxisTiles
 
 
-def keys_in_tiles(mask: Tensor, near: Sequence[Tiles]) -> Tensor:
+def keys_in_tiles(mask: Tensor, near: Sequence[AxisTiles]) -> Tensor:
     """mask[batch, *map] as [tile, batch, 1, 1, key]."""
     rank = len(near)
     for axis, tiles in enumerate(near):

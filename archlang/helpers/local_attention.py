@@ -5,14 +5,14 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from archlang.helpers.fused_attention import fused_attention
-from archlang.helpers.tiles import Tiles
+from archlang.helpers.axis_tiles import AxisTiles
 
 
 def local_attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    near: Sequence[Tiles],
+    near: Sequence[AxisTiles],
     mask: Tensor,
     scale: float | None = None,
     drop: float = 0.0,

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from archlang.helpers.over_tiles import over_tiles
-from archlang.helpers.tiles import Tiles
+from archlang.helpers.axis_tiles import AxisTiles
 
 
-def offset_bias(table: Tensor, near: Sequence[Tiles]) -> Tensor:
+def offset_bias(table: Tensor, near: Sequence[AxisTiles]) -> Tensor:
     """bias[tile, batch, head, i, j] = table[batch, head, *(j - i)], counted in steps from the middle of the table."""
     places = []
     for tiles, size in zip(near, table.shape[2:], strict=True):

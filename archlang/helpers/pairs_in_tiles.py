@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from archlang.helpers.over_tiles import over_tiles
-from archlang.helpers.tiles import Tiles
+from archlang.helpers.axis_tiles import AxisTiles
 
 
-def pairs_in_tiles(x: Tensor, near: Sequence[Tiles]) -> Tensor:
+def pairs_in_tiles(x: Tensor, near: Sequence[AxisTiles]) -> Tensor:
     """x[batch, head, *map, *map of keys] as [tile, batch, head, query, key]; it may have size 1 along an axis."""
     queries, keys = [tiles.queries[..., None] for tiles in near], [tiles.keys[:, None] for tiles in near]
 

@@ -68,7 +68,7 @@ def _laid(
         if work.extra and place > 0:
             type_ = code.inputs[EXTRA + place - 1]
             beside = _arranged(code, work.extra[place - 1], groups, extra_axes(work.parts, type_))
-            text = f"{code.helper('beside')}({text}, {beside})"
+            text = f"{code.helper('append_keys')}({text}, {beside})"
         laid.append(text)
     return laid
 

@@ -26,12 +26,12 @@ def near(code: Emission, work: Work) -> Term:
 def _tiles(code: Emission, work: Work, axis: Axis) -> str:
     """One axis in tiles."""
     axes = work.parts.keys
-    found = spans(work.domain, axes, axis) or [Span("band", (axis.size - 1, axis.size - 1), axis.size)]
+    found = spans(work.domain, axes, axis) or [Span("band_span", (axis.size - 1, axis.size - 1), axis.size)]
     texts = [_span(code, span, axis) for span in found]
-    text = texts[0] if len(texts) == 1 else f"{code.helper('overlap')}({', '.join(texts)})"
+    text = texts[0] if len(texts) == 1 else f"{code.helper('span_overlap')}({', '.join(texts)})"
     cut = tiling(work.domain, axes, axis)
     step = f", step={code.size(cut.step)}" if cut.step != 1 else ""
-    return f"{code.helper('Tiles')}({text}, {code.size(cut.tile)}, {code.size(cut.width)}{step})"
+    return f"{code.helper('AxisTiles')}({text}, {code.size(cut.tile)}, {code.size(cut.width)}{step})"
 
 
 def _span(code: Emission, span: Span, axis: Axis) -> str:
@@ -42,7 +42,7 @@ def _span(code: Emission, span: Span, axis: Axis) -> str:
 def _mask(code: Emission, work: Work, tiles: str) -> str:
     """What is seen, as a bool, or the bias, -inf where nothing is."""
     disc = work.domain.disc() if len(work.parts.keys) > 1 else None
-    masks = [f"{code.helper('seen')}({tiles}{f', {code.size(disc)}' if disc is not None else ''})"]
+    masks = [f"{code.helper('seen_in_tiles')}({tiles}{f', {code.size(disc)}' if disc is not None else ''})"]
     if work.mask is not None:
         masks.append(_keys(code, work, work.mask, tiles) or _by_pair(code, work, work.mask, tiles))
     seen = " & ".join(masks)

@@ -83,8 +83,8 @@ class Sliding(Near):
     def span(self, axes: Axes, axis: Axis) -> Span:
         reach = self.reach(axis)
         if axis.role == "time":
-            return Span("band", (reach - 1, 0), reach)
-        return Span("band", (reach - 1, reach - 1), 2 * reach - 1)
+            return Span("band_span", (reach - 1, 0), reach)
+        return Span("band_span", (reach - 1, reach - 1), 2 * reach - 1)
 
     def restricts(self, axes: Axes, axis: Axis) -> bool:
         return axis.role == "time" or not self._reaches_all(axis)
@@ -142,8 +142,8 @@ class Neighborhood(Near):
     def span(self, axes: Axes, axis: Axis) -> Span:
         size, step = self.reach(axis), self.step(axis)
         if axis.role == "time":
-            return Span("band", ((size - 1) * step, 0), size, step)
-        return Span("neighbors", (size, step) if step != 1 else (size,), size, step)
+            return Span("band_span", ((size - 1) * step, 0), size, step)
+        return Span("neighbor_span", (size, step) if step != 1 else (size,), size, step)
 
     def sees(self, axes: Axes, axis: Axis, i: Any, j: Any) -> Any:
         size, step = self.reach(axis), self.step(axis)
@@ -176,7 +176,7 @@ class Radius(Near):
         return True
 
     def span(self, axes: Axes, axis: Axis) -> Span:
-        return Span("band", (self.r - 1, self.r - 1), 2 * self.r - 1)
+        return Span("band_span", (self.r - 1, self.r - 1), 2 * self.r - 1)
 
     def sees(self, axes: Axes, axis: Axis, i: Any, j: Any) -> Any:
         return (i - j).abs() < self.r
@@ -213,7 +213,7 @@ class Chunks(Near):
 
     def span(self, axes: Axes, axis: Axis) -> Span:
         causal = (True,) if axis.role == "time" else ()
-        return Span("chunks", (self.size, *causal), self.size, aligned=True)
+        return Span("chunk_span", (self.size, *causal), self.size, aligned=True)
 
     def sees(self, axes: Axes, axis: Axis, i: Any, j: Any) -> Any:
         same = i // self.size == j // self.size
@@ -226,9 +226,11 @@ def spans(domain: Domain, axes: Axes, axis: Axis) -> list[Span]:
     found = [part.span(axes, axis) for part in domain.parts() if isinstance(part, Near)]
     behind = any(span.arguments[-1] is True or span.arguments[1:] == (0,) for span in found)  # the past at most
     if not behind and any(isinstance(part, Causal) and part.restricts(axes, axis) for part in domain.parts()):
-        found.append(Span("band", (axis.size - 1, 0), axis.size))
+        found.append(Span("band_span", (axis.size - 1, 0), axis.size))
     return [
-        span for span in found if span.helper != "band" or any(_below(side, axis.size - 1) for side in span.arguments)
+        span
+        for span in found
+        if span.helper != "band_span" or any(_below(side, axis.size - 1) for side in span.arguments)
     ]
 
 

@@ -118,10 +118,10 @@ class Exchange(nn.Module):
 
     def forward(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         cls = self.project(F.gelu(self.norm_in(x[:, 0])))
-        seen2 = self.norm(torch.cat((cls[:, None], other[:, 1:]), 1))
-        q = self.wq(seen2[:, 0]).unflatten(-1, (2, self.other_dim // 2))
-        k = self.wk(seen2).unflatten(-1, (2, self.other_dim // 2))
-        v = self.wv(seen2).unflatten(-1, (2, self.other_dim // 2))
+        seen = self.norm(torch.cat((cls[:, None], other[:, 1:]), 1))
+        q = self.wq(seen[:, 0]).unflatten(-1, (2, self.other_dim // 2))
+        k = self.wk(seen).unflatten(-1, (2, self.other_dim // 2))
+        v = self.wv(seen).unflatten(-1, (2, self.other_dim // 2))
         q = F.scaled_dot_product_attention(q[:, :, None], k.transpose(1, 2), v.transpose(1, 2)).squeeze(2)
         cls = cls + self.proj(q.flatten(1))
         cls = self.revert(F.gelu(self.norm_out(cls)))

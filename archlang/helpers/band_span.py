@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-def band(size: int, before: int, after: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+def band_span(size: int, before: int, after: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
     """The first and the last position that each of an axis sees: `before` back, `after` ahead."""
     i = torch.arange(size, device=device)
     return (i - before).clamp(min=0), (i + after).clamp(max=size - 1)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-class Tiles:
+class AxisTiles:
     """An axis in tiles of `tile` queries that are `step` apart, each beside the `width` keys from the first that one
     of them sees. `span` holds the first and the last key of every position.
     """

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from archlang.helpers.over_tiles import over_tiles
-from archlang.helpers.tiles import Tiles
+from archlang.helpers.axis_tiles import AxisTiles
 
 
-def seen(near: Sequence[Tiles], radius: int | None = None) -> Tensor:
+def seen_in_tiles(near: Sequence[AxisTiles], radius: int | None = None) -> Tensor:
     """Which keys the queries of a tile see, all closer than `radius`: bool [tiles, 1, 1, query, key]."""
     mask = over_tiles([tiles.seen for tiles in near], lambda a, b: a & b)
     if radius is not None:

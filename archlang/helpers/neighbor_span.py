@@ -4,7 +4,9 @@ import torch
 from torch import Tensor
 
 
-def neighbors(size: int, count: int, dilation: int = 1, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+def neighbor_span(
+    size: int, count: int, dilation: int = 1, device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
     """The first and the last of the `count` positions nearest to each of an axis, `dilation` apart; at a border they
     move inwards.
     """
