@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from archlang.helpers.fused_attention import fused_attention
 from archlang.helpers.axis_tiles import AxisTiles
+from archlang.helpers.fused_attention import fused_attention
 
 
 def local_attention(

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from archlang.helpers.over_tiles import over_tiles
 from archlang.helpers.axis_tiles import AxisTiles
+from archlang.helpers.over_tiles import over_tiles
 
 
 def pairs_in_tiles(x: Tensor, near: Sequence[AxisTiles]) -> Tensor:

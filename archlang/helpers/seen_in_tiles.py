@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from archlang.helpers.over_tiles import over_tiles
 from archlang.helpers.axis_tiles import AxisTiles
+from archlang.helpers.over_tiles import over_tiles
 
 
 def seen_in_tiles(near: Sequence[AxisTiles], radius: int | None = None) -> Tensor:
