@@ -17,6 +17,6 @@ def pad_same(
     for i in range(-1, -1 - len(kernel), -1):
         windows = (x.shape[i] + stride[i] - 1) // stride[i]
         fill = (windows - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1 - x.shape[i]
-        fill = torch.sym_max(fill, 0)  # type: ignore[no-untyped-call]
+        fill = torch.sym_max(fill, 0)
         amounts += [fill // 2, fill - fill // 2]
     return F.pad(x, amounts, mode, value)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Literal
 
 from archlang.primitive import Emission, Term
@@ -67,25 +68,21 @@ def chunked_macs(op: Any, parts: Form, *types: TensorType | None) -> Size:
     assert k is not None
     assert v is not None
     chunk, keys, values = chunk_of(op, parts), k.size("c"), v.size("c")
-    rows = ceil(length_of(parts) / _fraction(chunk)) * chunk
-    inside: Size = chunk * keys if parts.decay != "key" else _fraction(2, chunk - 1) * keys
+    rows = ceil(length_of(parts) / Fraction(chunk)) * chunk
+    by_channel = parts.decay == "key" and keys != 1
+    inside: Size = Fraction(chunk - 1, 2) * keys if by_channel else chunk * keys
 
     def lead(*these: TensorType | None) -> Size:
         names = {axis.name for type_ in these if type_ is not None for axis in type_}
         return product(axis.size for axis in parts.lead if axis.name in names)
 
-    gate = decay if parts.decay == "key" else None
+    gate = decay if by_channel else None
     scores, state, out = lead(q, k, gate), lead(k, v, decay, beta), lead(*types)
     work = scores * inside + out * (chunk * values + keys * values) + state * keys * values
     if parts.beta:
-        work = work + lead(k, gate) * inside + state * keys * values
+        system = lead(k, decay, beta)
+        work = work + lead(k, gate) * inside + state * (keys + chunk) * values + system * chunk * keys
     return work * rows
-
-
-def _fraction(below: int, above: int = 1) -> Any:
-    from fractions import Fraction
-
-    return Fraction(above, below) if above != 1 else Fraction(below)
 
 
 # ---- PyTorch
