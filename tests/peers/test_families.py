@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tests.peers.parity import agree, in_order, load, picture
+from tests.peers.parity import agree, in_order, load, picture, timm
 
 
 def noise(*shape: int, seed: int = 5) -> Tensor:
@@ -36,6 +36,14 @@ def test_focalnet_of_transformers():
     network = load("focalnet.arch", variant="tiny_srf", drop_path=0, resolution=64, **toy)
     peer = transformers.FocalNetForImageClassification(config)
     agree(network, peer, network.map("transformers"), picture(64))
+
+
+# ---- XCiT
+@pytest.mark.parametrize("variant", ["nano_12", "tiny_12"])
+def test_xcit_of_timm(variant: str):
+    network = load("xcit.arch", variant=variant, dim=32, depth=2, heads=4, classes=10, resolution=64)
+    settings = {"embed_dim": 32, "depth": 2, "num_heads": 4, "num_classes": 10, "img_size": 64}
+    agree(network, timm(f"xcit_{variant}_p16_224", **settings), network.map("timm"), picture(64))
 
 
 # ---- VAN

@@ -13,6 +13,7 @@ TOYS = [
         "b0",
         {"dims": [6, 8], "depths": [1, 2], "ratios": [2, 2], "resolution": 32, "classes": 5},
     ),
+    Toy("xcit", "xcit", "xcit", "nano_12", {"dim": 16, "depth": 1, "heads": 2, "resolution": 32, "classes": 5}),
     Toy("dit", "dit", "dit", "S_2", {"dim": 16, "depth": 2, "heads": 2, "side": 8, "channels": 2, "classes": 5}),
     Toy(
         "hopfield",
