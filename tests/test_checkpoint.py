@@ -58,6 +58,8 @@ ADAPTERS: list[tuple[str, Tensors, Any]] = [
     ('reshape("w", [2, 12])', numbered(w=(2, 12)), lambda t: t["w"].reshape(6, 4)),
     ('flip("w", [0])', numbered(w=W), lambda t: t["w"].flip(0)),
     ('flip("w", [0, 1])', numbered(w=W), lambda t: t["w"].flip(0, 1)),
+    ('reorder("w", [1, 2, 0], 0)', numbered(w=W), lambda t: t["w"][[2, 3, 4, 5, 0, 1]]),
+    ('reorder("w", [0, 2, 1, 3], 1)', numbered(w=W), lambda t: t["w"][:, [0, 2, 1, 3]]),
     ('"w" + 1', numbered(w=W), lambda t: t["w"] + 1),
     ('"w" - 2', numbered(w=W), lambda t: t["w"] - 2),
     (
@@ -245,6 +247,10 @@ def test_dtypes_follow_the_module():
     "adapter",
     [
         'flip("a", [5])',
+        'reorder("a", [1, 0], 2)',
+        'reorder("a", [1, 0], "w")',
+        'reorder("a", [1, 1], 0)',
+        'reorder("a", [0, 1, 2, 3], 0)',
         'transpose("a", [0, 0])',
         'transpose("a", [0])',
         'reshape("a", [7, 7])',

@@ -142,6 +142,30 @@ class Flip:
 
 
 @dataclass(frozen=True)
+class Reorder:
+    """Theirs with the equal parts of an axis, as many as `order` has, in another order."""
+
+    inner: "Adapter"
+    order: tuple[int, ...]
+    axis: int
+
+    def names(self) -> Iterator[str]:
+        yield from self.inner.names()
+
+    def read(self, theirs: Tensors, shape: Shape) -> "Tensor":
+        return self._moved(self.inner.read(theirs, shape), self.order)
+
+    def write(self, value: "Tensor", theirs: "dict[str, Tensor]") -> None:
+        self.inner.write(self._moved(value, [self.order.index(i) for i in range(len(self.order))]), theirs)
+
+    def _moved(self, x: "Tensor", order: Sequence[int]) -> "Tensor":
+        import torch
+
+        parts = x.chunk(len(order), self.axis)
+        return torch.cat([parts[i] for i in order], self.axis)
+
+
+@dataclass(frozen=True)
 class Plus:
     """Theirs plus a number (norms that store `weight - 1`)."""
 
@@ -158,7 +182,7 @@ class Plus:
         self.inner.write(value - self.number, theirs)
 
 
-Adapter = Key | Rows | Concat | Transpose | Reshape | Flip | Plus
+Adapter = Key | Rows | Concat | Transpose | Reshape | Flip | Reorder | Plus
 
 
 def misfit(adapter: Adapter, shape: Shape) -> str | None:
@@ -179,9 +203,18 @@ def misfit(adapter: Adapter, shape: Shape) -> str | None:
         case Flip(inner, axes):
             beyond = [axis for axis in axes if not -rank <= axis < rank]
             return f"it has no axis {beyond[0]}" if beyond else misfit(inner, shape)
+        case Reorder(inner, order, axis):
+            return _misfit_of_order(order, axis, shape) or misfit(inner, shape)
         case Plus(inner, _):
             return misfit(inner, shape)
     return None
+
+
+def _misfit_of_order(order: Sequence[int], axis: int, shape: Shape) -> str | None:
+    if not -len(shape) <= axis < len(shape):
+        return f"it has no axis {axis}"
+    fits = order and sorted(order) == list(range(len(order))) and shape[axis] % len(order) == 0
+    return None if fits else f"{list(order)} is no order of equal parts of {shape[axis]}"
 
 
 def _misfit_of_parts(parts: Sequence[Adapter], sizes: Sequence[int] | None, shape: Shape) -> str | None:

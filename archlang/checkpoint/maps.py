@@ -17,6 +17,7 @@ from archlang.checkpoint.adapters import (
     Flip,
     Key,
     Plus,
+    Reorder,
     Reshape,
     Rows,
     Shape,
@@ -277,6 +278,7 @@ _ADAPTERS: dict[str, Callable[..., Adapter]] = {
     "transpose": lambda inner, order=None: Transpose(inner, _ints(order) if order is not None else None),
     "reshape": lambda inner, shape: Reshape(inner, _ints(shape)),
     "flip": lambda inner, axes: Flip(inner, _ints(axes)),
+    "reorder": lambda inner, order, axis: Reorder(inner, _ints(order), *_ints((axis,))),
 }
 _FORMS = {
     "rows": '`rows("KEY", i, n)`: part i of n equal parts of the rows',
@@ -284,6 +286,7 @@ _FORMS = {
     "transpose": '`transpose("KEY")`, or `transpose("KEY", [2, 0, 1])`',
     "reshape": '`reshape("KEY", [2, 3])`: the shape that theirs has',
     "flip": '`flip("KEY", [0])`: the axes to reverse',
+    "reorder": '`reorder("KEY", [0, 2, 1], 1)`: the three parts of axis 1, in this order',
 }
 
 

@@ -22,7 +22,7 @@ class DynamicBias(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(hidden, size) for size in units)
         reach = torch.meshgrid(*(torch.arange(1 - size, size) for size in window), indexing="ij")
         self.register_buffer("offsets", torch.stack(reach, -1).flatten(0, -2), persistent=False)
-        self.register_buffer("index", offset_index(window, window), persistent=False)
+        self.register_buffer("index", offset_index(window), persistent=False)
 
     def forward(self) -> Tensor:
         x: Tensor = self.proj(self.offsets.to(self.proj.weight.dtype))

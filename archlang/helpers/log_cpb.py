@@ -26,7 +26,7 @@ class LogCpb(nn.Module):
         self.fc2 = nn.Linear(hidden, heads, bias=False)
         reach = torch.meshgrid(*(torch.arange(1 - size, size) for size in window), indexing="ij")
         self.register_buffer("offsets", torch.stack(reach, -1).flatten(0, -2), persistent=False)
-        self.register_buffer("index", offset_index(window, window), persistent=False)
+        self.register_buffer("index", offset_index(window), persistent=False)
 
     def forward(self) -> Tensor:
         exact = torch.promote_types(self.fc1.weight.dtype, torch.float32)

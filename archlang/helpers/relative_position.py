@@ -14,12 +14,11 @@ class RelativePosition(nn.Module):
 
     index: Tensor
 
-    def __init__(self, window: Sequence[int], heads: int, keys: Sequence[int] | None = None) -> None:
+    def __init__(self, window: Sequence[int], heads: int, table: Sequence[int] | None = None) -> None:
         super().__init__()
-        keys = window if keys is None else keys
-        rows = prod(2 * max(sizes) - 1 for sizes in zip(window, keys, strict=True))
+        rows = prod(2 * size - 1 for size in table or window)
         self.weight = nn.Parameter(nn.init.trunc_normal_(torch.empty(rows, heads), std=0.02))
-        self.register_buffer("index", offset_index(window, keys), persistent=False)
+        self.register_buffer("index", offset_index(window, table), persistent=False)
 
     def forward(self) -> Tensor:
         return self.weight.T[:, self.index]

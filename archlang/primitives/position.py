@@ -14,6 +14,7 @@ from archlang.primitive import (
     Emission,
     OpError,
     Param,
+    PerAxis,
     Primitive,
     Term,
     Types,
@@ -21,7 +22,7 @@ from archlang.primitive import (
     register,
 )
 from archlang.primitives.attention_code import Layout, layout, whole
-from archlang.primitives.domain import Domain, default_domain, extents
+from archlang.primitives.domain import Domain, default_domain, extents, per_axis
 from archlang.primitives.init import Start
 from archlang.shapes import Axis, TensorType
 from archlang.sizes import Size, product
@@ -96,7 +97,7 @@ class Table(Bias):
         """How many offsets there are."""
         return product(2 * size - 1 for size in self.extents(*types))
 
-    def window(self, code: Emission) -> str:
+    def cell(self, code: Emission) -> str:
         return tuple_of(code, self.sizes(*code.inputs))
 
 
@@ -127,24 +128,41 @@ class Relative(Table):
 
     For a cell of w_1 x w_2 the offset (d_1, d_2) has row (d_1 + w_1 - 1) * (2 w_2 - 1) + d_2 + w_2 - 1, as Swin
     Transformer's table (Liu et al., ICCV 2021), and so for 1 and 3 axes. Weight: [(2 w_1 - 1)(2 w_2 - 1), heads],
-    started at a truncated normal of 0.02.
+    started at a truncated normal of 0.02. With `window`, the table is that of a larger cell, which leaves rows unused.
     """
 
     name: ClassVar[str] = "relative"
 
+    window: PerAxis = 0
     init: Start = None
 
+    def infer(self, facts: Facts, q: TensorType, k: TensorType) -> TensorType:
+        made = super().infer(facts, q, k)
+        for axis, size, cell in zip(layout(self.on, q, k).keys, self.table(q, k), self.sizes(q, k), strict=True):
+            if not isinstance(size, int) or size < cell:
+                title = f"a table for a window of {size} along `{axis.name}`, where the cell has {cell}"
+                raise OpError("A319", title, "window")
+        return made
+
+    def table(self, q: TensorType, k: TensorType) -> tuple[Size, ...]:
+        """The cell that the table is for."""
+        given = [per_axis(self.window, axis, 0) for axis in layout(self.on, q, k).keys]
+        return tuple(size or cell for size, cell in zip(given, self.extents(q, k), strict=True))
+
     def params(self, q: TensorType, k: TensorType) -> dict[str, Param]:
-        return {"weight": Param((self.rows(q, k), self.head_count(q)), ("offset", "heads"))}
+        rows = product(2 * size - 1 for size in self.table(q, k))
+        return {"weight": Param((rows, self.head_count(q)), ("offset", "heads"))}
 
     def emit(self, code: Emission, q: Term, k: Term) -> Term:
-        table = code.module("RelativePosition", self.window(code), code.size(self.head_count(code.inputs[0])))
+        heads, table = code.size(self.head_count(code.inputs[0])), self.table(*code.inputs)
+        named = {"table": tuple_of(code, table)} if table != self.sizes(*code.inputs) else {}
+        bias = code.module("RelativePosition", self.cell(code), heads, **named)
         code.initialise("weight", self.init)
-        return self.by_head(code, f"{table}()")
+        return self.by_head(code, f"{bias}()")
 
     def reference(self, types: Types, q: Named, k: Named, *, weight: Any) -> Named:
-        sizes = self.sizes(*types.inputs)
-        return self.named(types, weight[row_of(offsets(sizes), sizes)])
+        table = [whole(size) for size in self.table(*types.inputs)]
+        return self.named(types, weight[row_of(offsets(self.sizes(*types.inputs)), table)])
 
 
 @register
@@ -163,7 +181,7 @@ class Distance(Table):
         return {"weight": Param((product(self.extents(q, k)), self.head_count(q)), ("distance", "heads"))}
 
     def emit(self, code: Emission, q: Term, k: Term) -> Term:
-        table = code.module("DistanceBias", self.window(code), code.size(self.head_count(code.inputs[0])))
+        table = code.module("DistanceBias", self.cell(code), code.size(self.head_count(code.inputs[0])))
         code.initialise("weight", self.init)
         return self.by_head(code, f"{table}()")
 

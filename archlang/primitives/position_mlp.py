@@ -72,7 +72,7 @@ class LogCpb(Computed):
         named = {"hidden": code.size(self.hidden)} if self.hidden != 512 else {}
         if (trained := self.trained(*code.inputs)) != self.sizes(*code.inputs):
             named["pretrained"] = tuple_of(code, trained)
-        return self.by_head(code, f"{code.module('LogCpb', self.window(code), heads, **named)}()")
+        return self.by_head(code, f"{code.module('LogCpb', self.cell(code), heads, **named)}()")
 
     def reference(self, types: Types, q: Named, k: Named, **weights: Any) -> Named:
         import torch
@@ -124,7 +124,7 @@ class DynamicBias(Computed):
     def emit(self, code: Emission, q: Term, k: Term) -> Term:
         heads, hidden = code.size(self.head_count(code.inputs[0])), code.size(self.hidden)
         named = {"depth": code.const(self.depth)} if self.depth != 2 else {}
-        return self.by_head(code, f"{code.module('DynamicBias', self.window(code), heads, hidden, **named)}()")
+        return self.by_head(code, f"{code.module('DynamicBias', self.cell(code), heads, hidden, **named)}()")
 
     def reference(self, types: Types, q: Named, k: Named, **weights: Any) -> Named:
         proj = weights["proj.weight"]

@@ -37,6 +37,17 @@ def test_relative_in_other_ranks():
     check_law(Relative(over=Windows(size=2)), q, q, sizes={"h": 4, "w": 4})
 
 
+def test_relative_of_a_larger_table():
+    q = tensor(b=2, h=4, w=6, heads=2, c=2)
+    check_law(Relative(window=7), q, q)
+    check_law(Relative(window=AxisMap((("h", 5),)), over=Windows(size=AxisMap((("h", 4), ("w", 2))))), q, q)
+    small = check_law(Relative(), tensor(n=2, c=2), tensor(n=2, c=2))
+    large = check_law(Relative(window=3), tensor(n=2, c=2), tensor(n=2, c=2))
+    small.op.weight.data = large.op.weight.data[1:-1]
+    x = torch.zeros(2, 2, dtype=torch.float64)
+    assert torch.equal(small(x, x), large(x, x))
+
+
 def test_relative_is_by_offset():
     """Equal offsets have equal biases, the rows of the table in order of query - key."""
     q = tensor(n=3, heads=1, c=2)
@@ -190,6 +201,7 @@ def test_sinusoid():
         (Relative(), [tensor(c=2), tensor(n=3, c=2)], "compares positions"),
         (Relative(), [tensor(n=4, c=2), tensor(n=3, c=2)], "`n` has 4 in `q` and 3 in `k`"),
         (Relative(), [tensor(n=4, heads=symbol("m"), c=2)] * 2, "a size known at compile time"),
+        (Relative(window=3), [tensor(n=4, c=2)] * 2, "a window of 3 along `n`, where the cell has 4"),
         (LogCpb(hidden=0), [tensor(n=4, c=2)] * 2, "`hidden` must be at least 1"),
         (LogCpb(pretrained=-1), [tensor(n=4, c=2)] * 2, "the size of a window"),
         (LogCpb(pretrained=AxisMap((("w", 2),))), [tensor(n=4, c=2)] * 2, "no axis `w`"),

@@ -7,4 +7,4 @@ python=${1:?usage: tests/peers/install.sh PYTHON}
 cd "$(dirname "$0")/../.."
 install=("$python" -m pip install -q --disable-pip-version-check -c constraints.txt)
 "${install[@]}" -e '.[peers]'
-"${install[@]}" --no-deps timm
+"${install[@]}" --no-deps timm monai

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 from archlang.checkpoint import Key, WeightMap
@@ -69,3 +70,21 @@ def test_coatnet():
         drop_path_rate=0.0,
     )
     agree(network, peer, network.map("timm"), picture(64))
+
+
+@pytest.mark.parametrize(("rank", "side", "window"), [(2, 64, 3), pytest.param(3, 64, 3, marks=pytest.mark.slow)])
+def test_swin_unetr(rank: int, side: int, window: int):
+    """The smallest map is no smaller than the window; others are padded where it does not divide them."""
+    nets = pytest.importorskip("monai.networks.nets")
+    network = load(
+        "swin_unetr.arch", f"swin_unetr_{rank}d", dim=12, depths=[2, 1, 1, 1], heads=[1, 2, 2, 4], window=window,
+        side=side, channels=2, classes=3,
+    )  # fmt: skip
+    peer = nets.SwinUNETR(
+        in_channels=2, out_channels=3, feature_size=12, depths=(2, 1, 1, 1), num_heads=(1, 2, 2, 4),
+        window_size=window, spatial_dims=rank,
+    )  # fmt: skip
+    for module in peer.modules():  # indices are no weights
+        module._non_persistent_buffers_set.add("relative_position_index")
+    generator = torch.Generator().manual_seed(2)
+    agree(network, peer, network.map("monai"), torch.randn(1, 2, *[side] * rank, generator=generator))

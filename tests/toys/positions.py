@@ -20,4 +20,12 @@ TOYS = [
         "coatnet", "coatnet", "coatnet", "rw_0",
         {"dims": [4, 8, 12, 8], "depths": [1, 2, 2, 1], "stem": [4, 6], "head_dim": 4, "resolution": 64, "classes": 5},
     ),
+    Toy(
+        "swin_unetr_2d", "swin_unetr", "swin_unetr_2d", None,
+        {"dim": 4, "depths": [2, 1], "heads": [1, 2], "window": 3, "side": 32},
+    ),
+    Toy(
+        "swin_unetr_3d", "swin_unetr", "swin_unetr_3d", None,
+        {"dim": 2, "depths": [2, 1], "heads": [1, 2], "window": 3, "side": 16},
+    ),
 ]  # fmt: skip

@@ -19,15 +19,14 @@ def drop_path(x: torch.Tensor, rate: float, training: bool, batch: tuple[int, ..
     return x * (x.new_empty(shape).bernoulli_(1 - rate) / (1 - rate))
 
 
-def offset_index(queries: Sequence[int], keys: Sequence[int]) -> Tensor:
-    """index[i, j]: the row of the offset from place j to place i, the first axis the slowest. A map of fewer places
-    lies on the other in equal steps.
+def offset_index(window: Sequence[int], table: Sequence[int] | None = None) -> Tensor:
+    """index[i, j]: the row of the offset from place j to place i, the first axis the slowest, in the table of a window
+    as large or larger.
     """
     index = torch.zeros(1, 1, dtype=torch.long)
-    for query, key in zip(queries, keys, strict=True):
-        size = max(query, key)
-        offset = torch.arange(query)[:, None] * (size // query) - torch.arange(key) * (size // key) + size - 1
-        index = index[:, None, :, None] * (2 * size - 1) + offset[:, None]
+    for size, most in zip(window, table or window, strict=True):
+        offset = torch.arange(size)[:, None] - torch.arange(size) + most - 1
+        index = index[:, None, :, None] * (2 * most - 1) + offset[:, None]
         index = index.flatten(0, 1).flatten(1)
     return index
 
@@ -37,12 +36,11 @@ class RelativePosition(nn.Module):
 
     index: Tensor
 
-    def __init__(self, window: Sequence[int], heads: int, keys: Sequence[int] | None = None) -> None:
+    def __init__(self, window: Sequence[int], heads: int, table: Sequence[int] | None = None) -> None:
         super().__init__()
-        keys = window if keys is None else keys
-        rows = prod(2 * max(sizes) - 1 for sizes in zip(window, keys, strict=True))
+        rows = prod(2 * size - 1 for size in table or window)
         self.weight = nn.Parameter(nn.init.trunc_normal_(torch.empty(rows, heads), std=0.02))
-        self.register_buffer("index", offset_index(window, keys), persistent=False)
+        self.register_buffer("index", offset_index(window, table), persistent=False)
 
     def forward(self) -> Tensor:
         return self.weight.T[:, self.index]

@@ -15,15 +15,14 @@ def drop_path(x: torch.Tensor, rate: float, training: bool, batch: tuple[int, ..
     return x * (x.new_empty(shape).bernoulli_(1 - rate) / (1 - rate))
 
 
-def offset_index(queries: Sequence[int], keys: Sequence[int]) -> Tensor:
-    """index[i, j]: the row of the offset from place j to place i, the first axis the slowest. A map of fewer places
-    lies on the other in equal steps.
+def offset_index(window: Sequence[int], table: Sequence[int] | None = None) -> Tensor:
+    """index[i, j]: the row of the offset from place j to place i, the first axis the slowest, in the table of a window
+    as large or larger.
     """
     index = torch.zeros(1, 1, dtype=torch.long)
-    for query, key in zip(queries, keys, strict=True):
-        size = max(query, key)
-        offset = torch.arange(query)[:, None] * (size // query) - torch.arange(key) * (size // key) + size - 1
-        index = index[:, None, :, None] * (2 * size - 1) + offset[:, None]
+    for size, most in zip(window, table or window, strict=True):
+        offset = torch.arange(size)[:, None] - torch.arange(size) + most - 1
+        index = index[:, None, :, None] * (2 * most - 1) + offset[:, None]
         index = index.flatten(0, 1).flatten(1)
     return index
 
@@ -46,7 +45,7 @@ class LogCpb(nn.Module):
         self.fc2 = nn.Linear(hidden, heads, bias=False)
         reach = torch.meshgrid(*(torch.arange(1 - size, size) for size in window), indexing="ij")
         self.register_buffer("offsets", torch.stack(reach, -1).flatten(0, -2), persistent=False)
-        self.register_buffer("index", offset_index(window, window), persistent=False)
+        self.register_buffer("index", offset_index(window), persistent=False)
 
     def forward(self) -> Tensor:
         exact = torch.promote_types(self.fc1.weight.dtype, torch.float32)

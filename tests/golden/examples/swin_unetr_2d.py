@@ -1,0 +1,337 @@
+"""Swin UNETR: Swin Transformers for Semantic Segmentation of Brain Tumors in MRI Images (Hatamizadeh et al., 2022),
+over
+volumes and over images from the same blocks.
+"""
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def offset_index(window: Sequence[int], table: Sequence[int] | None = None) -> Tensor:
+    """index[i, j]: the row of the offset from place j to place i, the first axis the slowest, in the table of a window
+    as large or larger.
+    """
+    index = torch.zeros(1, 1, dtype=torch.long)
+    for size, most in zip(window, table or window, strict=True):
+        offset = torch.arange(size)[:, None] - torch.arange(size) + most - 1
+        index = index[:, None, :, None] * (2 * most - 1) + offset[:, None]
+        index = index.flatten(0, 1).flatten(1)
+    return index
+
+
+class RelativePosition(nn.Module):
+    """bias[head, i, j] = weight[row of the offset from place j to place i, head]"""
+
+    index: Tensor
+
+    def __init__(self, window: Sequence[int], heads: int, table: Sequence[int] | None = None) -> None:
+        super().__init__()
+        rows = prod(2 * size - 1 for size in table or window)
+        self.weight = nn.Parameter(nn.init.trunc_normal_(torch.empty(rows, heads), std=0.02))
+        self.register_buffer("index", offset_index(window, table), persistent=False)
+
+    def forward(self) -> Tensor:
+        return self.weight.T[:, self.index]
+
+
+def shift_bias(
+    space: Sequence[int],
+    window: Sequence[int],
+    shift: Sequence[int],
+    dtype: torch.dtype | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
+    """0 where two places of a shifted window are neighbours on the map, -inf where the shift wrapped one of them:
+    [windows, 1, places, places].
+    """
+    same = torch.ones(1, 1, 1, dtype=torch.bool, device=device)
+    for size, side, step in zip(space, window, shift, strict=True):
+        wrapped = (torch.arange(size, device=device) >= size - step).reshape(-1, side)
+        pairs = wrapped[:, :, None] == wrapped[:, None]
+        same = same[:, None, :, None, :, None] & pairs[None, :, None, :, None]
+        same = same.flatten(0, 1).flatten(1, 2).flatten(2)
+    return torch.zeros((), dtype=dtype, device=device).where(same, float("-inf"))[:, None]
+
+
+def window_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    window: Sequence[int],
+    shift: Sequence[int] | None = None,
+    bias: Tensor | None = None,
+    scale: float | None = None,
+    drop: float = 0.0,
+) -> Tensor:
+    """softmax(scale * q k^T + bias) v inside each window of q, k, v: [batch, *map, heads, c]; `shift` moves the
+    windows.
+    """
+    rank, batch, space, heads = len(window), q.shape[0], q.shape[1:-2], q.shape[-2]
+    counts = [size // side for size, side in zip(space, window, strict=True)]
+    across, inside = range(1, 2 * rank, 2), range(2, 2 * rank + 1, 2)
+    axes = list(range(1, rank + 1))
+
+    def cut(x: Tensor) -> Tensor:
+        """[batch, *map, heads, c] -> [batch, windows, heads, places, c]"""
+        if shift is not None:
+            x = x.roll([-step for step in shift], axes)
+        x = x.reshape(batch, *(n for pair in zip(counts, window, strict=True) for n in pair), heads, x.shape[-1])
+        x = x.permute(0, *across, 2 * rank + 1, *inside, 2 * rank + 2).flatten(-rank - 1, -2)
+        return x.flatten(1, rank)
+
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    q, k, v = cut(q), cut(k), cut(v)
+    weights = q @ k.mT * scale if bias is None else torch.add(bias, q @ k.mT, alpha=scale)
+    weights = weights.softmax(-1)
+    x = (torch.dropout(weights, drop, True) if drop > 0 else weights) @ v
+    x = x.reshape(batch, *counts, heads, *window, x.shape[-1])
+    order = [axis for pair in zip(range(1, rank + 1), range(rank + 2, 2 * rank + 2), strict=True) for axis in pair]
+    x = x.permute(0, *order, rank + 1, 2 * rank + 2).reshape(batch, *space, heads, x.shape[-1])
+    return x if shift is None else x.roll(list(shift), axes)
+
+
+class Attn(nn.Module):
+    """Tokens attend to one another (Vaswani et al., NeurIPS 2017); one map makes q, k and v."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.relative = RelativePosition((3, 3), heads)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, 4))
+        q, k, v = qkv.unbind(3)
+        o = window_attention(q, k, v, (3, 3), bias=self.relative())
+        return self.proj(o.flatten(3))
+
+
+class Mlp(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, 4 * dim)
+        self.fc2 = nn.Linear(4 * dim, dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    def __init__(self, dim: int, height: int, depth: int, heads: int) -> None:
+        super().__init__()
+        self.height = height
+        self.depth = depth
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = Attn(dim, heads=heads)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.attn(F.pad(self.norm1(x), (0, 0, 0, self.depth, 0, self.depth)))[:, :self.height, :self.height]
+        return x + self.mlp(self.norm2(x))
+
+
+class Attn2(nn.Module):
+    """Tokens attend to one another (Vaswani et al., NeurIPS 2017); one map makes q, k and v."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(4, 12)
+        self.relative = RelativePosition((3, 3), 1)
+        self.register_buffer("shift_bias", shift_bias((18, 18), (3, 3), (1, 1)), persistent=False)
+        self.proj = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        qkv = self.qkv(x).unflatten(-1, (3, 1, 4))
+        q, k, v = qkv.unbind(3)
+        o = window_attention(q, k, v, (3, 3), shift=(1, 1), bias=self.relative() + self.shift_bias)
+        return self.proj(o.flatten(3))
+
+
+class Block2(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(4)
+        self.attn = Attn2()
+        self.norm2 = nn.LayerNorm(4)
+        self.mlp = Mlp(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.attn(F.pad(self.norm1(x), (0, 0, 0, 2, 0, 2)))[:, :16, :16]
+        return x + self.mlp(self.norm2(x))
+
+
+class SwinStage(nn.Module):
+    """Attention in windows, every second time moved by half a window, and a map of half the size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([Block(4, height=16, depth=2, heads=1), Block2()])
+        self.norm = nn.LayerNorm(16)
+        self.reduction = nn.Linear(16, 8, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            x = block(x)
+        x = x.unflatten(1, (-1, 2)).unflatten(3, (-1, 2)).permute(0, 1, 3, 4, 2, 5).flatten(3)
+        return self.reduction(self.norm(x))
+
+
+class Stage(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.swin_stage = SwinStage()
+
+    def forward(self, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y = self.swin_stage(y)
+        return y, F.layer_norm(y, (8,))
+
+
+class SwinStage2(nn.Module):
+    """Attention in windows, every second time moved by half a window, and a map of half the size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([Block(8, height=8, depth=1, heads=2)])
+        self.norm = nn.LayerNorm(32)
+        self.reduction = nn.Linear(32, 16, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            x = block(x)
+        x = x.unflatten(1, (-1, 2)).unflatten(3, (-1, 2)).permute(0, 1, 3, 4, 2, 5).flatten(3)
+        return self.reduction(self.norm(x))
+
+
+class Stage2(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.swin_stage = SwinStage2()
+
+    def forward(self, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y = self.swin_stage(y)
+        return y, F.layer_norm(y, (16,))
+
+
+class ConvNorm(nn.Module):
+    def __init__(self, in_dim: int, dim: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_dim, dim, 3, padding=1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.instance_norm(self.conv(x))
+
+
+class ConvNorm2(nn.Module):
+    def __init__(self, in_dim: int, dim: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_dim, dim, 1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.instance_norm(self.conv(x))
+
+
+class ResUnit(nn.Module):
+    def __init__(self, in_dim: int, dim: int) -> None:
+        super().__init__()
+        self.conv1 = ConvNorm(in_dim, dim=dim)
+        self.conv2 = ConvNorm(dim, dim=dim)
+        self.conv3 = ConvNorm2(in_dim, dim=dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv2(F.leaky_relu(self.conv1(x), 0.01))
+        short = self.conv3(x)
+        return F.leaky_relu(y + short, 0.01)
+
+
+class Encoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = ResUnit(1, dim=4)
+
+    def forward(self, tap: torch.Tensor) -> torch.Tensor:
+        return self.encoder(tap)
+
+
+class ResUnit2(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv1 = ConvNorm(dim, dim=dim)
+        self.conv2 = ConvNorm(dim, dim=dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv2(F.leaky_relu(self.conv1(x), 0.01))
+        return F.leaky_relu(y + x, 0.01)
+
+
+class Encoder2(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = ResUnit2(4)
+
+    def forward(self, tap: torch.Tensor) -> torch.Tensor:
+        return self.encoder(tap)
+
+
+class UpMerge(nn.Module):
+    def __init__(self, dim: int, skip_dim: int) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(dim, skip_dim, 2, stride=2, bias=False)
+        self.fuse = ResUnit(2 * skip_dim, dim=skip_dim)
+
+    def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+        return self.fuse(torch.cat((self.up(x), skip), 1))
+
+
+class Decoder(nn.Module):
+    def __init__(self, dim: int, skip_dim: int) -> None:
+        super().__init__()
+        self.up_merge = UpMerge(dim, skip_dim=skip_dim)
+
+    def forward(self, z: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+        return self.up_merge(z, skip)
+
+
+class SwinUnetr(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch_embed = nn.Conv2d(1, 4, 2, stride=2)
+        self.stages = nn.ModuleList([Stage(), Stage2()])
+        self.encoders = nn.ModuleList([Encoder(), Encoder2()])
+        self.bottleneck = ResUnit2(16)
+        self.decoders = nn.ModuleList(Decoder(dim, skip_dim=skip_dim) for dim, skip_dim in zip((16, 8, 4), (8, 4, 4)))
+        self.out = nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.patch_embed(x).permute(0, 2, 3, 1)
+        y2 = y
+        taps = []
+        for stage in self.stages:
+            y2, tap = stage(y2)
+            taps.append(tap)
+        z = F.layer_norm(y, (4,)).permute(0, 3, 1, 2)
+        skips = []
+        for encoder, tap2 in zip(self.encoders, [x, z]):
+            skip = encoder(tap2)
+            skips.append(skip)
+        z = self.bottleneck(tap.permute(0, 3, 1, 2))
+        stages = taps[0].permute(0, 3, 1, 2)
+        for decoder, skip2 in zip(self.decoders, [stages, skip, skips[0]]):
+            z = decoder(z, skip2)
+        return self.out(z)
+
+
+class SwinUnetr2d(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = SwinUnetr()
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        if image.ndim != 4 or image.shape[1:] != (1, 32, 32):
+            raise ValueError(f"image must be [b, c = 1, h = 32, w = 32], and is {list(image.shape)}")
+        return self.net(image)
