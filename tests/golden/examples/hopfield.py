@@ -1,4 +1,4 @@
-"""A bag of instances is positive if one of them is: learned queries retrieve what gives it away."""
+"""A bag of instances is positive if one of them is: a learned query retrieves what gives it away."""
 
 import torch
 import torch.nn.functional as F

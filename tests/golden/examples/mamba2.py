@@ -45,7 +45,7 @@ def linear_recurrence(
     """
     length, dtype = q.shape[-2], torch.promote_types(q.dtype, torch.float32)
 
-    def chunk_span(x: Tensor) -> Tensor:
+    def chunks(x: Tensor) -> Tensor:
         x = x.to(dtype).expand(*x.shape[:-2], length, x.shape[-1])
         return F.pad(x, (0, 0, 0, -length % chunk)).reshape(*x.shape[:-2], -1, chunk, x.shape[-1])
 

@@ -3,7 +3,7 @@ over
 volumes and over images from the same blocks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 
 import torch
@@ -57,40 +57,58 @@ def shift_bias(
     return torch.zeros((), dtype=dtype, device=device).where(same, float("-inf"))[:, None]
 
 
+def short_attention(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, drop: float = 0.0, scale: float | None = None
+) -> Tensor:
+    """softmax(scale * q k^T + bias) v of [.., places, c], written out: with few keys faster than the fused kernel on a
+    CPU.
+    """
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    weights = q @ k.mT * scale if bias is None else torch.add(bias, q @ k.mT, alpha=scale)
+    weights = weights.softmax(-1)
+    return (torch.dropout(weights, drop, True) if drop > 0 else weights) @ v
+
+
 def window_attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
     window: Sequence[int],
     shift: Sequence[int] | None = None,
+    step: Sequence[int] | None = None,
+    spread: bool = False,
     bias: Tensor | None = None,
     scale: float | None = None,
     drop: float = 0.0,
+    mask: Tensor | None = None,
+    core: Callable[..., Tensor] = short_attention,
 ) -> Tensor:
-    """softmax(scale * q k^T + bias) v inside each window of q, k, v: [batch, *map, heads, c]; `shift` moves the
-    windows.
+    """Attention inside each window of q, k, v: [batch, *map, heads, c]; `shift` moves the windows, the places of one
+    are `step` apart, or `spread` over the map. `mask` [batch, *map] says which keys are there.
     """
     rank, batch, space, heads = len(window), q.shape[0], q.shape[1:-2], q.shape[-2]
-    counts = [size // side for size, side in zip(space, window, strict=True)]
-    across, inside = range(1, 2 * rank, 2), range(2, 2 * rank + 1, 2)
+    steps = [size // side for size, side in zip(space, window, strict=True)] if spread else step or [1] * rank
+    counts = [size // (side * gap) for size, side, gap in zip(space, window, steps, strict=True)]
+    sizes = [size for axis in zip(counts, window, steps, strict=True) for size in axis]
     axes = list(range(1, rank + 1))
+    outer = [at for axis in range(rank) for at in (3 * axis + 1, 3 * axis + 3)]
+    inner = [3 * axis + 2 for axis in range(rank)]
 
     def cut(x: Tensor) -> Tensor:
         """[batch, *map, heads, c] -> [batch, windows, heads, places, c]"""
         if shift is not None:
-            x = x.roll([-step for step in shift], axes)
-        x = x.reshape(batch, *(n for pair in zip(counts, window, strict=True) for n in pair), heads, x.shape[-1])
-        x = x.permute(0, *across, 2 * rank + 1, *inside, 2 * rank + 2).flatten(-rank - 1, -2)
-        return x.flatten(1, rank)
+            x = x.roll([-move for move in shift], axes)
+        x = x.reshape(batch, *sizes, *x.shape[-2:])
+        x = x.permute(0, *outer, 3 * rank + 1, *inner, 3 * rank + 2)
+        return x.flatten(2 * rank + 2, -2).flatten(1, 2 * rank)
 
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
-    q, k, v = cut(q), cut(k), cut(v)
-    weights = q @ k.mT * scale if bias is None else torch.add(bias, q @ k.mT, alpha=scale)
-    weights = weights.softmax(-1)
-    x = (torch.dropout(weights, drop, True) if drop > 0 else weights) @ v
-    x = x.reshape(batch, *counts, heads, *window, x.shape[-1])
-    order = [axis for pair in zip(range(1, rank + 1), range(rank + 2, 2 * rank + 2), strict=True) for axis in pair]
-    x = x.permute(0, *order, rank + 1, 2 * rank + 2).reshape(batch, *space, heads, x.shape[-1])
+    if mask is not None:
+        there = cut(mask[..., None, None]).mT
+        bias = torch.where(there, 0.0 if bias is None else bias, float("-inf")).to(q.dtype)
+    x = core(cut(q), cut(k), cut(v), bias, drop, scale=scale)
+    x = x.reshape(batch, *(sizes[at - 1] for at in outer), heads, *window, x.shape[-1])
+    order = [at for axis in range(rank) for at in (2 * axis + 1, 2 * rank + 2 + axis, 2 * axis + 2)]
+    x = x.permute(0, *order, 2 * rank + 1, 3 * rank + 2).reshape(batch, *space, heads, x.shape[-1])
     return x if shift is None else x.roll(list(shift), axes)
 
 

@@ -25,8 +25,7 @@ class LayerScale(nn.Module):
 
 
 class LargeKernelAttention(nn.Module):
-    """y = x * conv1(conv_spatial(conv0(x))): a local filter, one of `wide` taps `dilation` apart and a 1x1
-    convolution
+    """y = x * conv1(conv_spatial(conv0(x))): a local filter, one of `wide` taps `dilation` apart and a 1x1 one
     stand for a kernel of 21 (Guo et al., Visual Attention Network, CVMJ 2023).
     """
 
