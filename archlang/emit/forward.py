@@ -38,6 +38,7 @@ class Forward:
         root: Conditions | None = None,
     ) -> None:
         self.root, self.conditions = root is not None, root or ()
+        self.graph = graph
         self.draft = Draft(graph)
         outside = {node.op.module.partition(".")[0] for _, node in graph.deep() if isinstance(node.op, Foreign)}
         self.scope = Scope({*helpers.known(), *outside})  # a variable of that name would hide it
@@ -46,7 +47,7 @@ class Forward:
         self.orders = {port: value.type.names if self.root else orders[port] for port, value in graph.inputs.items()}
         self.places = self._places(graph)
         self.sizes = LocalSizes(self.places)
-        self.begin(graph, called, [*(value for _, value in graph.outputs), *chain(*graph.losses.values())])
+        self.begin(graph, called, [*self.returned(), *chain(*graph.losses.values())])
 
     def begin(self, graph: Graph, called: Mapping[str, Port], results: Sequence[Value]) -> None:
         """Start with an empty text, of what the results need."""
@@ -344,11 +345,14 @@ class Forward:
         return held.uses > 1 or (node.name is not None and not last)
 
     # ---- the end
+    def returned(self) -> list[Value]:
+        """What `return` gives: a model all its outputs, a block each value once."""
+        values = [value for _, value in self.graph.outputs]
+        return values if self.root else list(dict.fromkeys(values))
+
     def finish(self) -> None:
         """`return`, with the results in the order that callers expect."""
-        values = [value for _, value in self.graph.outputs]
-        if not self.root:
-            values = list(dict.fromkeys(values))
+        values = self.returned()
         if not self.graph.exits:
             training.losses(self)
         node = Node(-1, Input(port="", type=values[0].type), ())

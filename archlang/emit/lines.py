@@ -1,9 +1,11 @@
 """Long statements over several lines, as `ruff format` breaks them."""
 
 import re
+from itertools import pairwise
 
 LIMIT = 120
 _CHAIN = re.compile(r"(return |[\w., ]+ = )(?=[\w.]+\()")
+_TRAILER = re.compile(r"(\.\w+|\(\)|\[\])*")
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
 _POWER = re.compile(
     r"(?<![\w.)\]])((?:[A-Za-z_]\w*)(?:\.\w+)*|\d+(?:\.\d+)?) \*\* (-?(?:[A-Za-z_][\w.]*|\d+(?:\.\d+)?))(?![\w.(\[])"
@@ -16,7 +18,7 @@ def fit(line: str, indent: int) -> list[str]:
     depth = len(line) - len(line.lstrip(" "))
     if depth:
         return [" " * depth + part for part in fit(line.lstrip(" "), indent + depth)]
-    if len(line) + indent <= LIMIT or (parts := _split(line)) is None:
+    if len(line) + indent <= LIMIT or (parts := _split(line, indent)) is None:
         return [line]
     if (target := _CHAIN.match(line)) and len(_dots(chain := line[target.end() :])) >= 2:
         return [f"{target[0]}(", *(f"    {part}" for part in _fluent(chain, indent + 4)), ")"]
@@ -57,10 +59,26 @@ def _apart(body: str, indent: int) -> list[str]:
     return [part for item in _items(body) for part in fit(f"{item},", indent)]
 
 
-def _split(line: str) -> tuple[str, str, str] | None:
-    """The line around its last pair of brackets that has something in it."""
-    stack: list[tuple[str, int]] = []
-    last: tuple[int, int] | None = None
+def _split(line: str, indent: int) -> tuple[str, str, str] | None:
+    """The line around the brackets that break: the parameters of a function, else the last that have something in them
+    or, in a chain of calls, the first without which the line up to the next would be too long.
+    """
+    groups = _groups(line)
+    if not groups:
+        return None
+    start, end = groups[0] if line.startswith("def ") else groups[-1]
+    for (first, last), (following, _) in reversed(list(pairwise(groups))):
+        if not _TRAILER.fullmatch(line[last + 1 : following]) or line.startswith("def "):
+            break
+        if following + 1 + indent > LIMIT:
+            start, end = first, last
+    return line[: start + 1], line[start + 1 : end], line[end:]
+
+
+def _groups(line: str) -> list[tuple[int, int]]:
+    """Where the outermost brackets that have something in them open and close."""
+    stack: list[int] = []
+    found: list[tuple[int, int]] = []
     quote = ""
     for i, char in enumerate(line):
         if quote:
@@ -68,14 +86,12 @@ def _split(line: str) -> tuple[str, str, str] | None:
         elif char in "\"'":
             quote = char
         elif char in _PAIRS:
-            stack.append((char, i))
+            stack.append(i)
         elif char in _PAIRS.values() and stack:
-            _, start = stack.pop()
+            start = stack.pop()
             if not stack and i > start + 1:
-                last = (start, i)
-    if last is None:
-        return None
-    return line[: last[0] + 1], line[last[0] + 1 : last[1]], line[last[1] :]
+                found.append((start, i))
+    return found
 
 
 def _items(body: str, separator: str = ",") -> list[str]:

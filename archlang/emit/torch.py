@@ -15,6 +15,7 @@ from archlang.emit.classes import Class, class_namer, unify
 from archlang.emit.declare import init_lines
 from archlang.emit.draft import Draft
 from archlang.emit.forward import Conditions, Forward
+from archlang.emit.lines import fit
 from archlang.emit.prose import comment, docstring
 from archlang.foreign import foreign_nodes
 from archlang.ir import Call, Foreign, Graph
@@ -49,10 +50,9 @@ class View:
 
     name: str
     doc: str
-    arguments: str
+    arguments: Sequence[str]  # the head of `__init__`
     init: Sequence[str]
-    signature: str
-    result: str
+    signature: Sequence[str]  # the head of `forward`
     forward: Sequence[str]
 
 
@@ -71,7 +71,7 @@ def emit(graph: Graph, *, doc: str = "", header: Header | None = None, condition
     order = {id(draft): i for i, draft in enumerate(emitted.of[g.digest][1] for g in _children_first(graph))}
     classes = sorted(emitted.classes, key=lambda made: min(order.get(id(draft), 0) for draft in made.drafts))
     body = [_view(made, "" if made.draft.doc == doc else made.draft.doc) for made in classes]
-    code = [text for view in body for text in (*view.init, *view.forward, view.signature)]
+    code = [text for view in body for text in (*view.init, *view.forward, *view.signature)]
     pasted = [helpers.helper(file) for file in _pasted(classes, "\n".join(code))]
     outside = [f"import {node.op.module}" for node in foreign_nodes(graph) if isinstance(node.op, Foreign)]
     inherited = [*outside, *(line for helper in pasted for line in helper.imports)]
@@ -182,10 +182,9 @@ def _view(made: Class, doc: str) -> View:
     return View(
         made.name,
         docstring(doc, "    "),
-        arguments,
+        fit(f"def __init__({arguments}) -> None:", 4),
         made.init_lines(),
-        ", ".join(["self", *draft.signature]),
-        result,
+        fit(f"def forward({', '.join(['self', *draft.signature])}) -> {result}:", 4),
         made.forward_lines(),
     )
 

@@ -29,8 +29,7 @@ class FocalLayer(nn.Module):
         self.conv = nn.Conv2d(dim, dim, conv2, padding=conv3, groups=dim, bias=False)
 
     def forward(self, context: torch.Tensor) -> torch.Tensor:
-        context = F.gelu(self.conv(context))
-        return context
+        return F.gelu(self.conv(context))
 
 
 class FocalModulation(nn.Module):

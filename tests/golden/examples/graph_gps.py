@@ -40,9 +40,13 @@ class SelfAttention(nn.Module):
         qkv = self.qkv(x).unflatten(-1, (3, 2, 6))
         q, k, v = qkv.unbind(1)
         o = molecule[..., None] == molecule[..., None, :]
-        o = F.scaled_dot_product_attention(q.transpose(0, 1)[None], k.transpose(0, 1)[None], v.transpose(0, 1)[None], attn_mask=o, dropout_p=0.5 if self.training else 0.0).squeeze(
-            0
-        )
+        o = F.scaled_dot_product_attention(
+            q.transpose(0, 1)[None],
+            k.transpose(0, 1)[None],
+            v.transpose(0, 1)[None],
+            attn_mask=o,
+            dropout_p=0.5 if self.training else 0.0,
+        ).squeeze(0)
         return self.proj(o.transpose(0, 1).flatten(1))
 
 
@@ -68,7 +72,9 @@ class GpsLayer(nn.Module):
         self.mlp = Mlp()
         self.norm2 = nn.BatchNorm1d(12)
 
-    def forward(self, x: torch.Tensor, edge: torch.Tensor, source: torch.Tensor, target: torch.Tensor, molecule: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, edge: torch.Tensor, source: torch.Tensor, target: torch.Tensor, molecule: torch.Tensor
+    ) -> torch.Tensor:
         local = (x + self.local(x, edge, source, target)).transpose(0, 1)
         dense = (x + self.attn(x, molecule)).transpose(0, 1)
         x = self.norm1_local(local.transpose(0, 1)) + self.norm1_attn(dense.transpose(0, 1))
@@ -80,7 +86,9 @@ class Layer(nn.Module):
         super().__init__()
         self.gps_layer = GpsLayer()
 
-    def forward(self, molecule: torch.Tensor, x: torch.Tensor, edge: torch.Tensor, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, molecule: torch.Tensor, x: torch.Tensor, edge: torch.Tensor, source: torch.Tensor, target: torch.Tensor
+    ) -> torch.Tensor:
         return self.gps_layer(x, edge, source, target, molecule)
 
 
@@ -96,7 +104,16 @@ class GraphGps(nn.Module):
         self.head2 = nn.Linear(6, 3)
         self.head3 = nn.Linear(3, 1)
 
-    def forward(self, atom: torch.Tensor, bond: torch.Tensor, source: torch.Tensor, target: torch.Tensor, walks: torch.Tensor, molecule: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        atom: torch.Tensor,
+        bond: torch.Tensor,
+        source: torch.Tensor,
+        target: torch.Tensor,
+        walks: torch.Tensor,
+        molecule: torch.Tensor,
+        present: torch.Tensor,
+    ) -> torch.Tensor:
         if atom.ndim != 1:
             raise ValueError(f"atom must be int[n], and is {list(atom.shape)}")
         if bond.ndim != 1:

@@ -9,7 +9,9 @@ class Lightgcn(nn.Module):
         super().__init__()
         self.embedding = nn.Parameter(torch.randn(8, 6) * 0.1)
 
-    def forward(self, source: torch.Tensor, target: torch.Tensor, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, source: torch.Tensor, target: torch.Tensor, user: torch.Tensor, item: torch.Tensor
+    ) -> torch.Tensor:
         if source.ndim != 1:
             raise ValueError(f"source must be int[e], and is {list(source.shape)}")
         if target.ndim != 1:

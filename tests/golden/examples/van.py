@@ -89,7 +89,9 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-    def __init__(self, in_dim: int, dim: int, proj2: int, proj3: int, proj4: int, stochastic_depths: tuple[float, ...]) -> None:
+    def __init__(
+        self, in_dim: int, dim: int, proj2: int, proj3: int, proj4: int, stochastic_depths: tuple[float, ...]
+    ) -> None:
         super().__init__()
         self.proj = nn.Conv2d(in_dim, dim, proj2, stride=proj3, padding=proj4)
         self.proj_norm = nn.BatchNorm2d(dim)
