@@ -1,6 +1,7 @@
 """Convolutions over all space and time axes at once: 1-D, 2-D and 3-D are one definition."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from archlang.facts import Condition, Facts
@@ -36,7 +37,7 @@ from archlang.primitives.sliding import (
     unstacked,
     windows,
 )
-from archlang.shapes import TensorType
+from archlang.shapes import Axis, TensorType
 from archlang.sizes import Size, divide, product
 
 Mode: TypeAlias = Literal["zeros", "reflect", "replicate", "circular"]
@@ -240,9 +241,13 @@ class Conv(Primitive):
 
 @register
 class Depthwise(Primitive):
-    """`conv` with groups = units = c: every channel has a kernel of its own. Weight: [c, 1, *kernel]."""
+    """`conv` with groups = units = c: every channel has a kernel of its own. Weight: [c, 1, *kernel].
+
+    A given weight has the axis c and a kernel axis for each axis slid over; others pair with those of x, as in `conv`.
+    """
 
     name: ClassVar[str] = "depthwise"
+    inputs: ClassVar[tuple[str, ...]] = ("x", "weight?")
     prefers: ClassVar[str | None] = "first"
 
     kernel: PerAxis = 3
@@ -259,23 +264,43 @@ class Depthwise(Primitive):
         need_axes(x, ("c",))
         return Conv(units=x.size("c"), groups=x.size("c"), **dict(self))
 
-    def infer(self, facts: Facts, x: TensorType) -> TensorType:
-        return self._conv(x).infer(facts, x)
+    def infer(self, facts: Facts, x: TensorType, weight: TensorType | None = None) -> TensorType:
+        need_axes(x, ("c",))
+        if weight is not None and "c" in weight and not facts.equal(weight.size("c"), x.size("c")):
+            title = f"the weight has kernels for c = {weight.size('c')}, and x has c = {x.size('c')}"
+            raise OpError("A204", title, "weight")
+        return self._conv(x).infer(facts, x, self._kernels(weight))
 
-    def params(self, x: TensorType) -> dict[str, Param]:
-        return self._conv(x).params(x)
+    @staticmethod
+    def _kernels(weight: TensorType | None) -> TensorType | None:
+        """A given weight as `conv` takes it: its channels are the units, each of which sees one."""
+        if weight is None:
+            return None
+        need_axes(weight, ("c",), "weight")
+        axes = (Axis("units", axis.size, "free") if axis.name == "c" else axis for axis in weight)
+        return replace(weight, axes=(*axes, Axis("c", 1, "channel")))
 
-    def emit(self, code: Emission, x: Term) -> Term:
-        return self._conv(code.inputs[0]).emit(code, x)
+    def params(self, x: TensorType, weight: TensorType | None = None) -> dict[str, Param]:
+        return self._conv(x).params(x, weight)
 
-    def reference(self, types: Types, x: Named, **weights: Any) -> Named:
-        return self._conv(types.inputs[0]).reference(types, x, **weights)
+    def emit(self, code: Emission, x: Term, weight: Term | None = None) -> Term:
+        conv = self._conv(code.inputs[0])
+        if weight is None:
+            return conv.emit(code, x)
+        order = tuple("units" if name == "c" else name for name in weight.order)
+        return conv.emit(code, x, Term(f"{weight.safe}.unsqueeze(-1)", (*order, "c")))
 
-    def macs(self, x: TensorType) -> Size:
+    def reference(self, types: Types, x: Named, given: Named | None = None, **weights: Any) -> Named:
+        if given is not None:
+            given = given.rename(c="units")
+            given = Named(given.tensor.unsqueeze(-1), (*given.names, "c"))
+        return self._conv(types.inputs[0]).reference(types, x, given, **weights)
+
+    def macs(self, x: TensorType, weight: TensorType | None = None) -> Size:
         return self._conv(x).macs(x)
 
-    def mixes(self, x: TensorType) -> frozenset[str]:
+    def mixes(self, x: TensorType, weight: TensorType | None = None) -> frozenset[str]:
         return self._conv(x).mixes(x) - {"c"}
 
-    def looks_ahead(self, x: TensorType) -> frozenset[str]:
+    def looks_ahead(self, x: TensorType, weight: TensorType | None = None) -> frozenset[str]:
         return self._conv(x).looks_ahead(x) - {"c"}

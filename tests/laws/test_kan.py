@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from archlang.facts import Facts
 from archlang.ir import infer
 from archlang.primitive import OpError, Primitive
+from archlang.primitives.conv import Depthwise
 from archlang.primitives.kan import BSpline, Chebyshev, Fourier, Rbf, Rswaf
 from archlang.primitives.kan_rational import STARTS, Rational
 from archlang.shapes import TensorType
@@ -52,6 +53,16 @@ def test_splines(x: TensorType, size: tuple[int, int]) -> None:
 )
 def test_rational(x: TensorType, groups: int, order: tuple[int, int], denominator: str, shared: bool) -> None:
     check_law(Rational(groups=groups, order=order, denominator=denominator, shared=shared), x.resized(c=4), sizes=FREE)
+
+
+# ---- weights that are made
+@pytest.mark.parametrize("padding", ["same", "valid", 2])
+@pytest.mark.parametrize("paired", [(), ("b",), ("b", "heads")], ids=str)
+def test_a_kernel_for_each_channel_that_is_given(paired: tuple[str, ...], padding: object) -> None:
+    x = tensor(b="b", h="h", w=4, c=3, heads=2)
+    sizes = {"b": "b", "heads": 2}
+    weight = tensor(h=3, c=3, **{name: sizes[name] for name in paired}, w=3)
+    check_law(Depthwise(kernel=3, padding=padding), x, weight, sizes={"b": 2, "h": 5})
 
 
 # ---- splines

@@ -1,10 +1,14 @@
 """Learned functions against the equations of their papers, written out in double precision."""
 
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from archlang.checkpoint import Key, WeightMap
+from archlang.source import BUILTIN
 from tests.peers.parity import agree, load, picture
 
 
@@ -117,3 +121,46 @@ def test_kan_of_gaussians() -> None:
     network = load("kan_mlp.arch", "fast_kan", "digits", dims=[6, 3], size=4)
     peer = Network(GaussianLayer(16, 6), GaussianLayer(6, 3)).double()
     agree(network, peer, network.map("fast_kan"), digits())
+
+
+# ---- weights that are made, sample by sample
+class Hypernetwork(nn.Module):
+    def __init__(self, dim: int, experts: int, code: int, units: int, rank: int = 8) -> None:
+        super().__init__()
+        self.code, self.trunk = nn.Embedding(5, code), nn.Linear(code, 2 * code)
+        self.stem = nn.Conv2d(3, dim, 3, padding=1)
+        self.bank, self.routing = nn.Parameter(torch.zeros(experts, dim, dim, 3, 3)), nn.Linear(dim, experts)
+        self.norm1 = nn.BatchNorm2d(dim)
+        self.reduce, self.span = nn.Linear(dim, dim // 4), nn.Linear(dim // 4, dim * 25)
+        self.norm2 = nn.BatchNorm2d(dim)
+        self.to_u, self.to_v = nn.Linear(2 * code, units * rank), nn.Linear(2 * code, dim * rank)
+        self.to_shift, self.head = nn.Linear(2 * code, units), nn.Linear(units, 5)
+        self.rank = rank
+
+    def mixed(self, x: Tensor) -> Tensor:
+        gates = torch.sigmoid(self.routing(x.mean((2, 3))))
+        kernels = [sum(g * expert for g, expert in zip(gate, self.bank, strict=True)) for gate in gates]
+        return torch.stack([F.conv2d(one[None], k, padding=1)[0] for one, k in zip(x, kernels, strict=True)])
+
+    def depthwise(self, x: Tensor) -> Tensor:
+        kernels = self.span(F.gelu(self.reduce(x.mean((2, 3))))).unflatten(1, (x.shape[1], 1, 5, 5))
+        pairs = zip(x, kernels, strict=True)
+        return torch.stack([F.conv2d(one[None], k, padding=2, groups=len(one))[0] for one, k in pairs])
+
+    def forward(self, image: Tensor, task: Tensor) -> Tensor:
+        about = F.relu(self.trunk(self.code(task)))
+        x = F.relu(self.norm1(self.mixed(F.relu(self.stem(image)))))
+        x = F.avg_pool2d(self.norm2(self.depthwise(x)), 4)
+        made = []
+        for one, told in zip(x, about, strict=True):
+            u, v = self.to_u(told).view(-1, self.rank), self.to_v(told).view(-1, self.rank)
+            made.append(F.relu(one.permute(1, 2, 0) @ v @ u.T + self.to_shift(told)))
+        return self.head(torch.stack(made).mean((1, 2)))
+
+
+def test_hypernetwork() -> None:
+    settings = {"tasks": 5, "code": 4, "dim": 8, "experts": 3, "units": 6, "resolution": 16, "classes": 5}
+    network, peer = load("hypernetwork.arch", variant="small", **settings), Hypernetwork(8, 3, 4, 6).double()
+    blocks = re.compile(r"^(cond_conv|dynamic_depthwise|generated_linear)\.")
+    weights = {path: (Key(blocks.sub("", path)), BUILTIN) for path in network.module().state_dict()}
+    agree(network, peer, WeightMap("without blocks", weights, ()), picture(16).double(), torch.tensor([3, 0]))

@@ -11,6 +11,7 @@ RAFTS = {
     "classes": 5,
     "drop_path": 0,
 }
+HYPER = {"tasks": 5, "code": 4, "dim": 8, "experts": 3, "units": 6, "resolution": 8, "classes": 5}
 TOYS = [
     Toy("kat", "kat", "kat", "tiny", {"dim": 16, "depth": 2, "heads": 2, "groups": 4, "drop_path": 0, **SMALL}),
     Toy("kan_mlp", "kan_mlp", "kan_mlp", "digits", {"dims": [5, 3], "size": 4}),
@@ -19,6 +20,7 @@ TOYS = [
     Toy("gmlp", "gmlp", "gmlp", "small", {"dim": 8, "depth": 2, "ratio": 2, **SMALL}),
     Toy("raft_mlp", "raft_mlp", "raft_mlp", "small", RAFTS),
     Toy("ninformer", "ninformer", "ninformer", "cifar10", {"dim": 8, "hidden": 12, "depth": 2, "drop": 0, **SMALL}),
+    Toy("hypernetwork", "hypernetwork", "hypernetwork", "small", HYPER),
     Toy(
         "tokenformer",
         "tokenformer",
@@ -28,6 +30,7 @@ TOYS = [
         ({"b": 2, "t": 9}, {"b": 3, "t": 17}, {"b": 1, "t": 4}),
     ),
 ]
+MAP = "[b, h = 4, w = 5, c = 8]"
 TOKENS = "[b, n = 6, c = 8]"
 BLOCKS = [
     ("std.kan: kan", TOKENS, "x -> kan(6)"),
@@ -44,5 +47,9 @@ BLOCKS = [
     ("std.mixer: gmlp_layer", TOKENS, "x -> gmlp_layer(2)"),
     ("std.mixer: raft_mixing", "[b, h = 4, w = 3, c = 8]", "x -> raft_mixing(2, drop_path = 0.1)"),
     ("std.mixer: mixer_gating", TOKENS, "x -> mixer_gating(5)"),
+    ("std.dynamic: cond_conv", MAP, "x -> cond_conv(6, experts = 3)"),
+    ("std.dynamic: dynamic_depthwise", MAP, "x -> dynamic_depthwise(3)"),
+    ("std.dynamic: involution", MAP, "x -> involution(3, groups = 2, spread = depthwise(3) as spread)"),
+    ("std.dynamic: generated_linear", TOKENS, "generated_linear(x, x -> mean(on = n), units = 5)"),
     ("std.mixer: pattention", "[b, t, c = 8]", "x -> pattention(6, 5) -> pattention(4) as b_"),
 ]
