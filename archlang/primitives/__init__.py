@@ -36,6 +36,10 @@ FAMILIES = {
     "recurrence": "linear_recurrence",
     "selective_scan": "selective_scan",
     "recurrent": "lstm gru",
+    "complex": "complex real imag",
+    "long_conv": "long_conv",
+    "solve": "solve krylov",
+    "lti": "lti_scan",
     "segments": "same_segment",
     "kan": "rbf rswaf chebyshev fourier bspline",
     "kan_rational": "rational",
@@ -46,7 +50,7 @@ FAMILIES = {
     "position_scaling": "position_interpolation ntk yarn llama3",
     "position_embedding": "sinusoid",
     "init": "zeros ones constant eye normal trunc_normal uniform log_uniform xavier_uniform xavier_normal kaiming"
-    " kaiming_uniform kaiming_normal variance orthogonal softplus_inverse",
+    " kaiming_uniform kaiming_normal variance orthogonal softplus_inverse hippo_legs_a hippo_legs_b",
 }
 
 

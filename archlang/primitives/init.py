@@ -110,6 +110,32 @@ class Eye(Init):
             raise OpError("A319", f"`eye` starts weights of two axes, and this one has {len(names)}", "init")
 
 
+@register
+class HippoLegsA(Init):
+    """The matrix of HiPPO-LegS, whose state holds the past in Legendre polynomials (Gu et al., NeurIPS 2020):
+    -sqrt((2 i + 1) (2 j + 1)) below the diagonal, -(i + 1) on it, 0 above.
+    """
+
+    name: ClassVar[str] = "hippo_legs_a"
+
+    def check(self, names: tuple[str, ...]) -> None:
+        if len(names) != 2:
+            raise OpError("A319", f"`hippo_legs_a` starts weights of two axes, and this one has {len(names)}", "init")
+
+    def code(self, shape: str, names: tuple[str, ...] = (), const: Write = repr) -> str:
+        n = shape.strip("()").partition(",")[0]
+        root = f"torch.arange(1.0, 2 * {n}, 2).sqrt()"
+        return f"-{root}.outer({root}).tril(-1) - torch.arange(1.0, {n} + 1).diag()"
+
+
+@register
+class HippoLegsB(Init):
+    """The vector of HiPPO-LegS: sqrt(2 i + 1) along the last axis."""
+
+    name: ClassVar[str] = "hippo_legs_b"
+    form: ClassVar[str] = "(2 * torch.ones({shape}).cumsum(-1) - 1).sqrt()"
+
+
 # ---- distributions
 @register
 class Normal(Init):

@@ -141,3 +141,87 @@ def test_vmamba():
     peer = VMamba(**settings).double()  # type: ignore[arg-type]
     x = torch.randn(2, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     agree(network, peer, same_names(peer), x)
+
+
+# ---- LSSL and S4D, written out step by step
+class Lssl(nn.Module):
+    """x[t] = (1 - dt A / 2)^-1 ((1 + dt A / 2) x[t - 1] + dt B u[t]), y = C x + D u, for every channel."""
+
+    def __init__(self, dim: int, state: int) -> None:
+        super().__init__()
+        self.a, self.write = nn.Parameter(torch.zeros(state, state)), nn.Parameter(torch.zeros(state))
+        self.read, self.skip = nn.Parameter(torch.zeros(dim, 1, state)), nn.Parameter(torch.zeros(dim, 1))
+        self.log_dt, self.mix = nn.Parameter(torch.zeros(dim)), nn.Linear(dim, dim)
+
+    def forward(self, u: Tensor) -> Tensor:
+        half, eye = self.log_dt.exp()[:, None, None] * self.a / 2, torch.eye(len(self.a)).to(u)
+        inverse = torch.linalg.inv(eye - half)
+        x, y = torch.zeros(len(u), u.shape[2], len(self.a)).to(u), []
+        for t in range(u.shape[1]):
+            kick = self.log_dt.exp()[:, None] * self.write * u[:, t, :, None]
+            x = torch.einsum("cij,bcj->bci", inverse, torch.einsum("cij,bcj->bci", eye + half, x) + kick)
+            y.append((self.read[:, 0] * x).sum(2) + self.skip[:, 0] * u[:, t])
+        return self.mix(F.gelu(torch.stack(y, 1)))
+
+
+class S4d(nn.Module):
+    """x[t] = exp(dt a) x[t - 1] + (exp(dt a) - 1) / a u[t], y = 2 Re(C x) + D u, for every channel."""
+
+    def __init__(self, dim: int, state: int) -> None:
+        super().__init__()
+        self.log_dt, self.log_decay = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.zeros(dim, state // 2))
+        self.frequency, self.read = (
+            nn.Parameter(torch.zeros(dim, state // 2)),
+            nn.Parameter(torch.zeros(2, dim, state // 2)),
+        )
+        self.skip, self.mix = nn.Parameter(torch.zeros(dim)), nn.Linear(dim, 2 * dim)
+
+    def forward(self, u: Tensor) -> Tensor:
+        a = torch.complex(-self.log_decay.exp(), self.frequency)
+        decay = torch.exp(self.log_dt.exp()[:, None] * a)
+        x, y = 0, []
+        for t in range(u.shape[1]):
+            x = decay * x + (decay - 1) / a * u[:, t, :, None]
+            y.append(2 * (torch.complex(*self.read) * x).sum(2).real + self.skip * u[:, t])
+        left, right = self.mix(F.gelu(torch.stack(y, 1))).chunk(2, 2)
+        return left * right.sigmoid()
+
+
+class Layer(nn.Module):
+    def __init__(self, dim: int, mixer: nn.Module) -> None:
+        super().__init__()
+        self.norm, self.mixer = nn.LayerNorm(dim), mixer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.mixer(self.norm(x))
+
+
+class Classifier(nn.Module):
+    def __init__(self, mixer: type[nn.Module], channels: int, dim: int, depth: int, state: int) -> None:
+        super().__init__()
+        self.encoder, self.head = nn.Linear(channels, dim), nn.Linear(dim, 10)
+        self.layers = nn.ModuleList(Layer(dim, mixer(dim, state)) for _ in range(depth))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.encoder(x)
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(x.mean(1))
+
+
+@pytest.mark.parametrize("mode", ["convolution", "recurrence"])
+def test_s4d(mode: str):
+    """Both modes are one function: that of the equations, step by step."""
+    network = load("s4.arch", "s4d_cifar", mode, dim=6, depth=2, state=8, drop=0)
+    peer = Classifier(S4d, 3, 6, 2, 8).double()
+    x = torch.randn(2, 21, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    agree(network, peer, same_names(peer), x)
+
+
+@pytest.mark.parametrize("mode", ["convolution", "recurrence"])
+def test_lssl(mode: str):
+    """At a length where a random matrix, which is not stable, has not outgrown the digits of a transform."""
+    network = load("s4.arch", "lssl_cifar", mode, dim=6, depth=2, state=4, length=8, drop=0)
+    peer = Classifier(Lssl, 1, 6, 2, 4).double()
+    x = torch.randn(2, 8, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    agree(network, peer, same_names(peer), x)

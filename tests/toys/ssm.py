@@ -16,6 +16,9 @@ TOYS = [
         TIMES,
     ),
     Toy("vmamba", "vmamba", "vmamba", "tiny", {"dim": 8, "depths": [1, 1], "state": 2, "resolution": 16, "classes": 5}),
+    Toy("lssl", "s4", "lssl_cifar", "convolution", {"dim": 6, "depth": 1, "state": 4, "length": 8}),
+    Toy("lssl_recurrence", "s4", "lssl_cifar", "recurrence", {"dim": 6, "depth": 1, "state": 4, "length": 8}),
+    Toy("s4d", "s4", "s4d_cifar", "convolution", {"dim": 6, "depth": 1, "state": 4}, TIMES),
 ]
 BLOCKS = [
     ("std.ssm: mamba", SERIES, "x -> mamba(3)"),
@@ -23,5 +26,7 @@ BLOCKS = [
     ("std.ssm: mamba2", SERIES, "x -> mamba2(4, head_dim = 4)"),
     ("std.ssm: mamba2", IMAGE, "x -> mamba2(3, 2, kernel = 3, over = along(w, h))"),
     ("std.ssm: ss2d", IMAGE, "x -> ss2d(2)"),
+    ("std.ssm: s4d", SERIES, "x -> s4d(6)"),
+    ("std.ssm: s4d", SERIES, 'x -> s4d(6, "recurrence")'),
     ("std.ssm: mamba", TOKENS, "x -> mamba(2, expand = 1, kernel = 3, over = full)"),
 ]
