@@ -131,11 +131,14 @@ class Krylov(Primitive):
         return Named(torch.stack([row.to(kept).expand(shape) for row in rows]), (self.axis, *kept))
 
     def macs(self, a: TensorType, b: TensorType, read: TensorType) -> Size:
-        n, lead = a.size(self.on[0]), product(axis.size for axis in self._lead(a, b))
+        lead = self._lead(a, b)
+        names = [*self.on, *(axis.name for axis in lead)]
+        n: Size = a.size(self.on[0])
+        own: Size = product(axis.size for axis in a if axis.name not in self.on)
+        systems: Size = product(axis.size for axis in lead)
+        outer: Size = product(axis.size for axis in read if axis.name not in names)
         squares = (known(self.size) - 1).bit_length()
-        outer = product(axis.size for axis in read if axis.name not in (*self.on, *(x.name for x in self._lead(a, b))))
-        own = product(axis.size for axis in a if axis.name not in self.on)
-        return lead * n * (n * (2**squares - 1) + self.size * outer) + own * squares * n * n * n
+        return systems * n * (n * (2**squares - 1) + outer * self.size) + own * n * n * n * squares
 
     def mixes(self, *inputs: Any) -> frozenset[str]:
         return frozenset(self.on)

@@ -12,7 +12,8 @@ def long_conv(u: Tensor, kernel: Tensor) -> Tensor:
     length, kind = u.shape[-1], torch.promote_types(u.dtype, torch.float32)
     size = length + kernel.shape[-1]
     spectrum = torch.fft.rfft(u.to(kind), size) * torch.fft.rfft(kernel.to(kind), size)
-    return torch.fft.irfft(spectrum, size)[..., :length].to(u.dtype)
+    y: Tensor = torch.fft.irfft(spectrum, size)[..., :length].to(u.dtype)
+    return y
 
 
 def lti_scan(
