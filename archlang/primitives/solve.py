@@ -138,7 +138,8 @@ class Krylov(Primitive):
         systems: Size = product(axis.size for axis in lead)
         outer: Size = product(axis.size for axis in read if axis.name not in names)
         squares = (known(self.size) - 1).bit_length()
-        return systems * n * (n * (2**squares - 1) + outer * self.size) + own * n * n * n * squares
+        size: Size = self.size
+        return systems * n * (n * (2**squares - 1) + outer * size) + own * n * n * n * squares
 
     def mixes(self, *inputs: Any) -> frozenset[str]:
         return frozenset(self.on)
