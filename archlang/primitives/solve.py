@@ -139,7 +139,8 @@ class Krylov(Primitive):
         outer: Size = product(axis.size for axis in read if axis.name not in names)
         squares = (known(self.size) - 1).bit_length()
         size: Size = self.size
-        return systems * n * (n * (2**squares - 1) + outer * size) + own * n * n * n * squares
+        total: Size = systems * n * (n * (2**squares - 1) + outer * size) + own * n * n * n * squares
+        return total
 
     def mixes(self, *inputs: Any) -> frozenset[str]:
         return frozenset(self.on)
