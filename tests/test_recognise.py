@@ -54,6 +54,13 @@ FORMS = {
     yield dot(q, S, on = c), dot(k, S, on = c)
   }}
   o = y * z""",
+    "gated": "o = scan t carry s: [b, heads, c = dk] = 0 {\n s = g * s + (1 - g) * k\n yield q * s\n }",
+    "average": "o = scan t carry s: [b, heads, c = dk] = 0 {\n s = a * s + k - q\n yield s\n }",
+    "from_a_start": """param first: [c = dv] = normal(1)
+  o = scan t carry s: [b, heads, c = dv] = first, z: [b, heads] = 0 {
+    s, z = a * s + v, z + a
+    yield s * z
+  }""",
     "normalised": f"""o = scan t {STATE}, z: [b, heads, c = dk] = 0.5, n: [b] = 1 {{
     S, z, n = S + exp(k) * write, z + exp(k), n + mean(a, on = heads)
     yield dot(exp(q), S, on = c) / (dot(exp(q), z, on = c) * n)
@@ -84,10 +91,6 @@ LOOPS = {
         f"o = scan t {STATE} {{\n S = S + beta * k * (write - dot(S, q, on = c))\n yield dot(q, S, on = c)\n }}",
         "what is taken from `S` is not what is written",
     ),
-    "elementwise": (
-        "o = scan t carry s: [b, heads, c = dk] = 0 {\n s = g * s + k\n yield q * s\n }",
-        "`s` is scaled element by element, for which no form is faster",
-    ),
 }
 
 
@@ -113,7 +116,7 @@ def test_recognised(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """No loop is left, and the recurrence computes what the loop does, with its gradients."""
     made, loop = network(FORMS[name]), as_loop(FORMS[name], monkeypatch)
     assert "scan" not in ops(made)
-    assert {"linear_recurrence", "cumsum"} & set(ops(made))
+    assert {"linear_recurrence", "cumsum", "gated_sum"} & set(ops(made))
     assert [path for path, _, _ in made.graph.weights()] == [path for path, _, _ in loop.graph.weights()]
     check_network(made, {"b": 2, "t": 5})
     weights, inputs = random_weights(made.graph, 0), random_inputs(made, {"b": 2, "t": 70}, 1)

@@ -151,8 +151,12 @@ def _seen(cx: Context, value: Any) -> Any:
     """A value of the surroundings as the body of a scan sees it: tensors at the position at hand."""
     if isinstance(value, tuple):
         return tuple(_seen(cx, item) for item in value)
-    if isinstance(value, Layer) and value.inputs:
-        return replace(value, inputs={n: replace(g, value=_seen(cx, g.value)) for n, g in value.inputs.items()})
+    if isinstance(value, Layer):
+        hypers, inputs = (
+            {name: replace(given, value=_seen(cx, given.value)) for name, given in part.items()}
+            for part in (value.hypers, value.inputs)
+        )
+        return replace(value, hypers=hypers, inputs=inputs, stages=tuple(_seen(cx, stage) for stage in value.stages))
     return seen(cx.frame, value) if isinstance(value, Value) else value
 
 

@@ -203,30 +203,49 @@ class Recurrence:
 
     # ---- sums
     def sums(self, port: str, final: Value, decays: list[Value], added: list[list[Product]]) -> None:
-        """`s = s + x`: what was added so far."""
-        if decays:
-            raise NotLinearError(f"`{port}` is scaled element by element, for which no form is faster")
+        """`s = a s + x`: what was added so far, all of it or with a gate."""
         if any(product.old is not None for products in added for product in products) or not added:
             raise NotLinearError(f"`{port}` is read by what is added to it")
-        if self.op.reverse:
-            raise NotLinearError("it runs from the last position")
-        operands = dict(self.body.operands(self.body.producer(final)))
-        root = self.body.inputs[port]
-        if root not in operands.values() or self.body.producer(final).op.name != "add" or len(added) != 1:
-            raise NotLinearError(f"several values are added to `{port}`")
-        (value,) = [operand for operand in operands.values() if operand != root]
-        item = self.lift(value)
-        lacking = set(root.type.names) - set(item.type.names)
-        if self.op.axis.name not in item.type or lacking:
-            raise NotLinearError(f"what is added to `{port}` has not all of its axes")
-        total = calls.operation(self.cx, "cumsum", [("x", item)], {"on": (self.op.axis.name,)}, self.span)
-        self.remark(total, f"a cumulative sum: a scan only adds to `{port}`")
         start = self.op.starts.get(port)
-        if start is None:
+        item = self.total([self.product([self.lift(f) for f in p.factors]) for ps in added for p in ps], added)
+        gate = self.product([self.lift(decay) for decay in decays]) if decays else None
+        root = self.body.inputs[port]
+        made = {name for value in (item, gate) if value is not None for name in value.type.names}
+        if made != {*root.type.names, self.op.axis.name} or self.op.axis.name not in item.type:
+            raise NotLinearError(f"what is added to `{port}` has not all of its axes")
+        if gate is not None:
+            total = self.gated(port, item, gate)
+        elif self.op.reverse:
+            raise NotLinearError("it runs from the last position")
+        else:
+            total = calls.operation(self.cx, "cumsum", [("x", item)], {"on": (self.op.axis.name,)}, self.span)
+            self.remark(total, f"a cumulative sum: a scan only adds to `{port}`")
+        if gate is None and start is None:
             total = calls.operation(self.cx, "add", [("a", total), ("b", self.given[port])], {}, self.span)
-        elif start != 0:
+        elif gate is None and start != 0:
             total = calls.operation(self.cx, "add", [("a", total)], {"right": start}, self.span)
         self.keep(final, total)
+
+    def gated(self, port: str, item: Value, gate: Value) -> Value:
+        """`s = a s + x`, element by element."""
+        if self.op.starts.get(port, 0) != 0:
+            raise NotLinearError(f"`{port}` does not start from 0")
+        pairs = [("x", item), ("decay", gate)]
+        if port in self.given:
+            pairs.append(("start", self.given[port]))
+        fields = {"on": (self.op.axis.name,), "reverse": self.op.reverse}
+        made: Value = calls.operation(self.cx, "gated_sum", pairs, fields, self.span)
+        self.remark(made, f"a gated sum: a scan only scales and adds to `{port}`")
+        return made
+
+    def total(self, items: list[Value], added: list[list[Product]]) -> Value:
+        """The sum of products with their signs."""
+        signs = [product.sign for products in added for product in products]
+        first = items[0] if signs[0] > 0 else calls.operation(self.cx, "neg", [("x", items[0])], {}, self.span)
+        for item, sign in zip(items[1:], signs[1:], strict=True):
+            name = "add" if sign > 0 else "sub"
+            first = calls.operation(self.cx, name, [("a", first), ("b", item)], {}, self.span)
+        return first
 
     def keep(self, value: Value, made: Value) -> None:
         self.lifted[_key(value)] = made

@@ -33,6 +33,7 @@ FAMILIES = {
     "attention": "attend",
     "order": "along snake hilbert",
     "sequence": "sequence unsequence",
+    "gated_sum": "gated_sum",
     "recurrence": "linear_recurrence",
     "selective_scan": "selective_scan",
     "recurrent": "lstm gru",

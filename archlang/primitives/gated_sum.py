@@ -1,0 +1,125 @@
+"""Sums of what was seen so far that forget, element by element."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from archlang.facts import Facts
+from archlang.named import Named
+from archlang.primitive import (
+    AxisName,
+    Emission,
+    OpError,
+    Primitive,
+    Term,
+    Types,
+    axes_of,
+    need_axes,
+    register,
+)
+from archlang.primitives.broadcast import join
+from archlang.shapes import TensorType, is_float
+
+
+@register
+class GatedSum(Primitive):
+    """y[t] = decay[t] y[t - 1] + x[t] along one axis, element by element, from y = 0, or from `start`.
+
+    x, decay: [.., t, ..] broadcast by name, start: [..] without t; `decay` may lack t. With decay = 1 - z and
+    x = z * candidate this is the minimal gated unit of HGRN (Qin et al., NeurIPS 2023) and of minGRU; with a constant
+    decay an exponential moving average. `on` is the axis (default: the time axis, else the one space axis), `reverse`
+    runs from its end.
+    """
+
+    name: ClassVar[str] = "gated_sum"
+    inputs: ClassVar[tuple[str, ...]] = ("x", "decay", "start?")
+    sequential: ClassVar[bool] = True
+
+    on: AxisName | None = None
+    reverse: bool = False
+
+    def axis(self, x: TensorType) -> str:
+        """The axis that it runs along."""
+        if self.on is not None:
+            need_axes(x, (self.on,), "x")
+            return axes_of((self.on,), x)[0]
+        names = x.of_role("time") or x.of_role("space")
+        if len(names) != 1:
+            raise OpError("A205", f"`x` has {len(names) or 'no'} axes to run along: {x}", "x", "name one: `on = ..`")
+        return names[0]
+
+    def infer(self, facts: Facts, x: TensorType, decay: TensorType, start: TensorType | None = None) -> TensorType:
+        axis = self.axis(x)
+        for name, type_ in (("x", x), ("decay", decay), ("start", start)):
+            if type_ is not None and not is_float(type_.dtype):
+                raise OpError("A214", f"a recurrence takes float tensors, and `{name}` is {type_}", name)
+        made = join(facts, x, decay)
+        if start is not None and axis in start:
+            raise OpError("A206", f"`start` is before all positions, and has their axis: {start}", "start")
+        if start is not None and set(join(facts, made, start).names) != set(made.names):
+            raise OpError("A205", f"`start` is {start}, which has axes that {made} lacks", "start")
+        return made
+
+    def mixes(self, x: TensorType, *others: TensorType | None) -> frozenset[str]:
+        return frozenset({self.axis(x)})
+
+    def looks_ahead(self, x: TensorType, *others: TensorType | None) -> frozenset[str]:
+        return self.mixes(x) if self.reverse else frozenset()
+
+    def algorithm(self, *types: TensorType | None) -> str:
+        return "one position after another, by doubling where a compiler wants few operations: gates have no products"
+
+    def emit(self, code: Emission, x: Term, decay: Term, start: Term | None = None) -> Term:
+        axis = self.axis(code.inputs[0])
+        before = x.order
+        laid = [self._first(code, term, axis) for term in (decay, x)]
+        decay, x = code.align(*laid)
+        arguments = f"{decay.code}, {x.code}"
+        if set(laid[0].order) != set(laid[1].order):
+            arguments = f"*torch.broadcast_tensors({arguments})"
+        if start is not None:
+            _, start = code.align(Term("y", x.order[1:]), start)
+            arguments += f", {start.code}"
+        text = f"{code.helper('linear_scan')}({arguments})"
+        made = Term(f"{text}.flip(0)" if self.reverse else text, x.order)
+        return code.permute(made, before) if set(before) == set(x.order) else made
+
+    def _first(self, code: Emission, term: Term, axis: str) -> Term:
+        """The axis first, in the direction that the sum runs."""
+        if axis not in term.order:
+            return term
+        term = code.permute(term, (axis, *(name for name in term.order if name != axis)))
+        return Term(f"{term.safe}.flip(0)", term.order) if self.reverse else term
+
+    # ---- meaning
+    def reference(self, types: Types, x: Named, decay: Named, start: Named | None = None) -> Named:
+        import torch
+
+        axis = self.axis(types.inputs[0])
+        places = range(x.size(axis))
+        state = {"y": start} if start is not None else {}
+        rows = {}
+        for at in reversed(places) if self.reverse else places:
+            now, state = self._next(state, x.select(axis, at), decay.select(axis, at) if axis in decay.names else decay)
+            rows[at] = now
+        names = rows[0].names
+        return Named(torch.stack([rows[at].to(names) for at in places], -1), (*names, axis))
+
+    def _next(self, state: Mapping[str, Named], x: Named, decay: Named) -> tuple[Named, dict[str, Named]]:
+        before = state.get("y")
+        now = before * decay + x if before is not None else decay * 0 + x
+        return now, {"y": now}
+
+    def state(self, *types: TensorType | None) -> Mapping[str, TensorType]:
+        x, decay = types[:2]
+        assert x is not None
+        assert decay is not None
+        axis = self.axis(x)
+        if x[axis].role != "time" or self.reverse:
+            return {}
+        return {"y": join(Facts(), x, decay).without(axis)}
+
+    def step(
+        self, types: Types, state: Mapping[str, Named], *inputs: Any, **weights: Any
+    ) -> tuple[Named, dict[str, Named]]:
+        x, decay, start = (*inputs, None)[:3]
+        return self._next(state or ({"y": start} if start is not None else {}), x, decay)
