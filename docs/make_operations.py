@@ -77,6 +77,7 @@ TITLES = {
     "sequence": "Maps in sequence",
     "kan": "Bases of univariate functions",
     "kan_rational": "Rational activations",
+    "gated_sum": "Gated sums",
     "selective_scan": "State space models",
     "recurrent": "Recurrent layers",
     "complex": "Complex numbers",
@@ -164,6 +165,7 @@ EXAMPLES = {
     "stochastic_depth": "x -> stochastic_depth(0.1)",
     "attend": "attend(q, q, q, position = relative)",
     "fourier": "x -> fourier(4)",
+    "gated_sum": "gated_sum(text, sigmoid(text))",
     "linear_recurrence": "linear_recurrence(q, l2_norm(q), q, decay = sigmoid(q))",
     "same_segment": "same_segment(ids, on = k)",
     "selective_scan": "selective_scan(text, softplus(text), -expand(exp(index(n = 64)), c = 64),"
