@@ -1,0 +1,219 @@
+"""Transformers of delta rules: DeltaNet (Yang et al., NeurIPS 2024) and Gated DeltaNet (Yang et al., ICLR 2025)."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def in_chunks(
+    inside: Callable[..., tuple[Tensor, ...]],
+    step: Callable[..., tuple[Tensor, Tensor]],
+    inputs: Sequence[Tensor | None],
+    chunk: int,
+    segment: int = 512,
+) -> Tensor:
+    """q, k: [.., t, c], v: [.., t, d] and what else there is, in chunks of t: `inside` makes of several chunks side by
+    side what `step` takes of each, one after another, to lead a state [.., c, d] on and give the output. No more than a
+    segment is at work at once, which bounds the memory.
+    """
+    given = [x for x in inputs if x is not None]
+    k, v, exporting = given[1], given[2], torch.compiler.is_exporting()
+    length, dtype = k.shape[-2], torch.promote_types(k.dtype, torch.float32)
+    count = length // chunk + 2 if exporting else -(-length // chunk)
+    end = count * chunk - length
+
+    def chunks(x: Tensor) -> Tensor:
+        x = x.to(dtype).expand(*x.shape[:-2], length, x.shape[-1])
+        x = F.pad(x, (0, 0, 0, end)) if exporting or end else x
+        if exporting:
+            return x[..., torch.arange(count)[:, None] * chunk + torch.arange(chunk), :]
+        return x.reshape(*x.shape[:-2], count, chunk, x.shape[-1])
+
+    def one(state: Tensor, parts: list[Tensor]) -> tuple[Tensor, Tensor]:
+        return step(state, *(x.squeeze(-3) for x in inside(*(x.unsqueeze(-3) for x in parts))))
+
+    parts = [chunks(x) for x in given]
+    lead = torch.broadcast_shapes(*(x.shape[:-3] for x in parts[1:]))
+    state, outputs = v.new_zeros(*lead, k.shape[-1], v.shape[-1], dtype=dtype), []
+    if exporting:  # a loop of free length
+        from torch._higher_order_ops.scan import scan
+
+        made = scan(one, state, [x.movedim(-3, 0) for x in parts])[1].movedim(0, -3).flatten(-3, -2)
+        return F.pad(made, (0, 0, 0, -end)).to(v.dtype)
+    for start in range(0, count, max(1, segment // chunk)):
+        some = [x[..., start : start + max(1, segment // chunk), :, :] for x in parts]
+        rows = (x.expand(*x.shape[:-3], some[1].shape[-3], *x.shape[-2:]).unbind(-3) for x in inside(*some))
+        for row in zip(*rows, strict=True):
+            state, output = step(state, *row)
+            outputs.append(output)
+    return torch.cat(outputs, -2)[..., :length, :].to(v.dtype)
+
+
+def under_decay(q: Tensor, k: Tensor, decay: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of chunks [.., n, c], n a power of 2, with the decay of every position, [.., n, c] or [.., n, 1]:
+
+    - the sums over c of q_i k_j times the decays after j up to i, 0 where j > i: [.., n, n];
+    - q_i times the decays up to i, k_j times the decays after j, and the product of all decays.
+
+    Blocks of 1, 2, 4 ... positions meet the block before them over the border between the two: all is made of products
+    of decays, so that nothing overflows or cancels, however strong they are.
+    """
+    size, n, one = 1, q.shape[-2], torch.ones_like(decay[..., :1])
+    plain = decay.shape[-1] == 1  # one number a position: the sums over c first
+    queries, keys = (one, one) if plain else (q, k)
+    scores = (queries * keys).sum(-1)[..., None, None]
+    read, left, kept = ((x * y)[..., None, :] for x, y in ((queries, decay), (keys, one), (one, decay)))
+    while size < n:
+        read_0, left_0, kept_0, scores_0 = (x[..., 0::2, :, :] for x in (read, left, kept, scores))
+        read_1, left_1, kept_1, scores_1 = (x[..., 1::2, :, :] for x in (read, left, kept, scores))
+        cross = read_1 * left_0.mT if plain else read_1 @ left_0.mT
+        scores = torch.cat([F.pad(scores_0, (0, size)), torch.cat([cross, scores_1], -1)], -2)
+        read, left = torch.cat([read_0, read_1 * kept_0], -2), torch.cat([left_0 * kept_1, left_1], -2)
+        kept, size = kept_0 * kept_1, 2 * size
+    scores, read, left, kept = (x.squeeze(-3) for x in (scores, read, left, kept))
+    return (scores * (q @ k.mT), q * read, k * left, kept) if plain else (scores, read, left, kept)
+
+
+def delta_rule(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    log_decay: Tensor | None = None,
+    scale: float = 1.0,
+    chunk: int = 64,
+) -> Tensor:
+    """S_t = (I - beta_t k_t k_t^T) exp(log_decay_t) S_{t-1} + beta_t k_t v_t^T, o_t = scale * q_t S_t with
+    q, k: [.., t, c], v: [.., t, d], beta: [.., t, 1] and log_decay: [.., t, c] or [.., t, 1].
+
+    Inside a chunk a triangular system gives what every position writes (the UT transform of Yang et al., NeurIPS 2024);
+    the state passes from one chunk to the next.
+    """
+
+    def inside(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor | None = None) -> tuple[Tensor, ...]:
+        """The weights of what is written and what the queries read the state with; what is kept of it; the keys to
+        write with; what takes back of a state, and what is written besides.
+        """
+        if log_decay is None:
+            scores, overlap, read, left, kept = (q @ k.mT).tril(), k @ k.mT, k, k, k.new_ones(1, 1, 1)
+        else:
+            scores, q, left, kept = under_decay(q, k, log_decay.exp())
+            overlap, read, *_ = under_decay(k, k, log_decay.exp())
+        system, one = (overlap * beta).tril(-1), torch.eye(k.shape[-2], dtype=k.dtype, device=k.device)
+        inverse = torch.linalg.solve_triangular(system, one.expand_as(system), upper=False, unitriangular=True)
+        taken, new = inverse @ (read * beta), inverse @ (v * beta)
+        return scores, q, kept.mT, left.mT, taken, new
+
+    def step(
+        state: Tensor, scores: Tensor, q: Tensor, kept: Tensor, k: Tensor, taken: Tensor, new: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        new = new - taken @ state
+        return state * kept + k @ new, scores @ new + q @ state
+
+    return in_chunks(inside, step, (q * scale, k, v, beta, log_decay), chunk)
+
+
+class ShortConv(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(dim, dim, 4, groups=dim, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.silu(self.conv(F.pad(x, (3, 0))))
+
+
+class SlowDecay(nn.Module):
+    """The logarithm of Mamba-2's decay, -exp(a_log) softplus(W x + dt_bias) (Dao and Gu, ICML 2024)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a_log = nn.Parameter(torch.log(nn.init.uniform_(torch.empty(2), 0, 16)))
+        self.dt_bias = nn.Parameter(torch.log(torch.expm1(0.001 * 100.0 ** torch.rand(2))))
+        self.a_proj = nn.Linear(16, 2, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return -torch.exp(self.a_log) * F.softplus(self.a_proj(x) + self.dt_bias, 1.0)
+
+
+class GatedDeltaNet(nn.Module):
+    """S_t = a_t S_(t-1) (I - b_t k_t k_t^T) + b_t v_t k_t^T with a decay and a strength per head
+    (Yang et al., Gated DeltaNet, ICLR 2025).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q_proj = nn.Linear(16, 8, bias=False)
+        self.q_conv1d = ShortConv(8)
+        self.k_proj = nn.Linear(16, 8, bias=False)
+        self.k_conv1d = ShortConv(8)
+        self.v_proj = nn.Linear(16, 16, bias=False)
+        self.v_conv1d = ShortConv(16)
+        self.b_proj = nn.Linear(16, 2, bias=False)
+        self.decay = SlowDecay()
+        self.g_proj = nn.Linear(16, 16, bias=False)
+        self.o_norm = nn.RMSNorm(8, eps=1e-6)
+        self.o_proj = nn.Linear(16, 16, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q = self.q_conv1d(self.q_proj(x).transpose(1, 2)).unflatten(1, (2, -1)).permute(0, 3, 1, 2)
+        k = self.k_conv1d(self.k_proj(x).transpose(1, 2)).unflatten(1, (2, -1)).permute(0, 3, 1, 2)
+        v = self.v_conv1d(self.v_proj(x).transpose(1, 2)).unflatten(1, (2, -1)).permute(0, 3, 1, 2)
+        beta = torch.sigmoid(self.b_proj(x))
+        decay = self.decay(x)
+        gate = F.silu(self.g_proj(x).unflatten(-1, (2, 8)))
+        q = F.normalize(q, dim=-1)
+        k = F.normalize(k, dim=-1)
+        o = delta_rule(
+            q.transpose(1, 2),
+            k.transpose(1, 2),
+            v.transpose(1, 2),
+            beta=beta.transpose(1, 2)[:, :, :, None],
+            log_decay=decay.transpose(1, 2)[:, :, :, None],
+            scale=0.5,
+        )
+        return self.o_proj((self.o_norm(o) * gate.transpose(1, 2)).transpose(1, 2).flatten(2))
+
+
+class Swiglu(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Linear(16, 24, bias=False)
+        self.up = nn.Linear(16, 24, bias=False)
+        self.down = nn.Linear(24, 16, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        gate = F.silu(self.gate(x))
+        return self.down(gate * self.up(x))
+
+
+class Layer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1 = nn.RMSNorm(16, eps=1e-6)
+        self.attn = GatedDeltaNet()
+        self.norm2 = nn.RMSNorm(16, eps=1e-6)
+        self.mlp = Swiglu()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class GatedDeltaNetLm(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(32, 16)
+        self.layers = nn.ModuleList(Layer() for _ in range(2))
+        self.norm = nn.RMSNorm(16, eps=1e-6)
+        self.head = nn.Linear(16, 32, bias=False)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        if tokens.ndim != 2:
+            raise ValueError(f"tokens must be int[b, t], and is {list(tokens.shape)}")
+        x = self.embed(tokens)
+        for layer in self.layers:
+            x = layer(x)
+        x = self.norm(x)
+        return self.head(x)

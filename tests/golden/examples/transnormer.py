@@ -1,0 +1,168 @@
+"""TransNormerLLM: linear attention with fixed decays, as Lightning Attention computes it (Qin et al.,
+arXiv:2307.14995).
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def in_chunks(
+    inside: Callable[..., tuple[Tensor, ...]],
+    step: Callable[..., tuple[Tensor, Tensor]],
+    inputs: Sequence[Tensor | None],
+    chunk: int,
+    segment: int = 512,
+) -> Tensor:
+    """q, k: [.., t, c], v: [.., t, d] and what else there is, in chunks of t: `inside` makes of several chunks side by
+    side what `step` takes of each, one after another, to lead a state [.., c, d] on and give the output. No more than a
+    segment is at work at once, which bounds the memory.
+    """
+    given = [x for x in inputs if x is not None]
+    k, v, exporting = given[1], given[2], torch.compiler.is_exporting()
+    length, dtype = k.shape[-2], torch.promote_types(k.dtype, torch.float32)
+    count = length // chunk + 2 if exporting else -(-length // chunk)
+    end = count * chunk - length
+
+    def chunks(x: Tensor) -> Tensor:
+        x = x.to(dtype).expand(*x.shape[:-2], length, x.shape[-1])
+        x = F.pad(x, (0, 0, 0, end)) if exporting or end else x
+        if exporting:
+            return x[..., torch.arange(count)[:, None] * chunk + torch.arange(chunk), :]
+        return x.reshape(*x.shape[:-2], count, chunk, x.shape[-1])
+
+    def one(state: Tensor, parts: list[Tensor]) -> tuple[Tensor, Tensor]:
+        return step(state, *(x.squeeze(-3) for x in inside(*(x.unsqueeze(-3) for x in parts))))
+
+    parts = [chunks(x) for x in given]
+    lead = torch.broadcast_shapes(*(x.shape[:-3] for x in parts[1:]))
+    state, outputs = v.new_zeros(*lead, k.shape[-1], v.shape[-1], dtype=dtype), []
+    if exporting:  # a loop of free length
+        from torch._higher_order_ops.scan import scan
+
+        made = scan(one, state, [x.movedim(-3, 0) for x in parts])[1].movedim(0, -3).flatten(-3, -2)
+        return F.pad(made, (0, 0, 0, -end)).to(v.dtype)
+    for start in range(0, count, max(1, segment // chunk)):
+        some = [x[..., start : start + max(1, segment // chunk), :, :] for x in parts]
+        rows = (x.expand(*x.shape[:-3], some[1].shape[-3], *x.shape[-2:]).unbind(-3) for x in inside(*some))
+        for row in zip(*rows, strict=True):
+            state, output = step(state, *row)
+            outputs.append(output)
+    return torch.cat(outputs, -2)[..., :length, :].to(v.dtype)
+
+
+def under_decay(q: Tensor, k: Tensor, decay: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of chunks [.., n, c], n a power of 2, with the decay of every position, [.., n, c] or [.., n, 1]:
+
+    - the sums over c of q_i k_j times the decays after j up to i, 0 where j > i: [.., n, n];
+    - q_i times the decays up to i, k_j times the decays after j, and the product of all decays.
+
+    Blocks of 1, 2, 4 ... positions meet the block before them over the border between the two: all is made of products
+    of decays, so that nothing overflows or cancels, however strong they are.
+    """
+    size, n, one = 1, q.shape[-2], torch.ones_like(decay[..., :1])
+    plain = decay.shape[-1] == 1  # one number a position: the sums over c first
+    queries, keys = (one, one) if plain else (q, k)
+    scores = (queries * keys).sum(-1)[..., None, None]
+    read, left, kept = ((x * y)[..., None, :] for x, y in ((queries, decay), (keys, one), (one, decay)))
+    while size < n:
+        read_0, left_0, kept_0, scores_0 = (x[..., 0::2, :, :] for x in (read, left, kept, scores))
+        read_1, left_1, kept_1, scores_1 = (x[..., 1::2, :, :] for x in (read, left, kept, scores))
+        cross = read_1 * left_0.mT if plain else read_1 @ left_0.mT
+        scores = torch.cat([F.pad(scores_0, (0, size)), torch.cat([cross, scores_1], -1)], -2)
+        read, left = torch.cat([read_0, read_1 * kept_0], -2), torch.cat([left_0 * kept_1, left_1], -2)
+        kept, size = kept_0 * kept_1, 2 * size
+    scores, read, left, kept = (x.squeeze(-3) for x in (scores, read, left, kept))
+    return (scores * (q @ k.mT), q * read, k * left, kept) if plain else (scores, read, left, kept)
+
+
+def linear_recurrence(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None = None, scale: float = 1.0, chunk: int = 64
+) -> Tensor:
+    """S_t = exp(log_decay_t) S_{t-1} + k_t v_t^T, o_t = scale * q_t S_t with q, k: [.., t, c], v: [.., t, d] and
+    log_decay: [.., t, c] or [.., t, 1].
+
+    Inside a chunk every query meets the keys before it; the state passes from one chunk to the next.
+    """
+
+    def inside(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None = None) -> tuple[Tensor, ...]:
+        """What the queries read of their own chunk and what they read the state with; what is kept of it and added."""
+        if log_decay is None:
+            return (q @ k.mT).tril() @ v, q, k.new_ones(1, 1, 1), k.mT @ v
+        scores, q, k, kept = under_decay(q, k, log_decay.exp())
+        return scores @ v, q, kept.mT, k.mT @ v
+
+    def step(state: Tensor, own: Tensor, q: Tensor, kept: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
+        return state * kept + new, own + q @ state
+
+    return in_chunks(inside, step, (q * scale, k, v, log_decay), chunk)
+
+
+class Lightning(nn.Module):
+    """Gated linear attention over silu(q) and silu(k) with a fixed decay per head, exp(-slope * 8 (head + 1) /
+    heads)
+    (Qin et al., TransNormerLLM and Lightning Attention-2, arXiv:2307.14995 and 2401.04658).
+    """
+
+    def __init__(self, log_decay2: int) -> None:
+        super().__init__()
+        self.register_buffer("log_decay", (torch.arange(2, dtype=torch.get_default_dtype()) + 1) * log_decay2)
+        self.q = nn.Linear(16, 16, bias=False)
+        self.k = nn.Linear(16, 16, bias=False)
+        self.v = nn.Linear(16, 16, bias=False)
+        self.gate = nn.Linear(16, 16, bias=False)
+        self.out = nn.Linear(16, 16, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q = F.silu(self.q(x).unflatten(-1, (2, 8)))
+        k = F.silu(self.k(x).unflatten(-1, (2, 8)))
+        v = self.v(x).unflatten(-1, (2, 8))
+        gate = self.gate(x).unflatten(-1, (2, 8))
+        o = linear_recurrence(
+            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), log_decay=self.log_decay[None, :, None, None]
+        )
+        gate = gate * (o * torch.rsqrt(torch.square(o).mean(-1) + 1e-5)[..., None]).transpose(1, 2)
+        return self.out(gate.flatten(2))
+
+
+class GatedUnits(nn.Module):
+    """A product of two linear maps, without an activation (SGLU)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Linear(16, 24, bias=False)
+        self.up = nn.Linear(16, 24, bias=False)
+        self.down = nn.Linear(24, 16, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.down(self.gate(x) * self.up(x))
+
+
+class Layer(nn.Module):
+    def __init__(self, log_decay2: int) -> None:
+        super().__init__()
+        self.attn = Lightning(log_decay2)
+        self.mlp = GatedUnits()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.attn(x * torch.rsqrt(torch.square(x).mean(-1) + 1e-5)[..., None])
+        return x + self.mlp(x * torch.rsqrt(torch.square(x).mean(-1) + 1e-5)[..., None])
+
+
+class Transnormer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(32, 16)
+        self.layers = nn.ModuleList(Layer(log_decay2) for log_decay2 in (-4, -2))
+        self.head = nn.Linear(16, 32, bias=False)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        if tokens.ndim != 2:
+            raise ValueError(f"tokens must be int[b, t], and is {list(tokens.shape)}")
+        x = self.embed(tokens)
+        for layer in self.layers:
+            x = layer(x)
+        x = x * torch.rsqrt(torch.square(x).mean(-1) + 1e-5)[..., None]
+        return self.head(x)
