@@ -104,6 +104,96 @@ def test_van():
     agree(network, Van((8, 16), (1, 2), (4, 2), 6).double(), network.map("official"), noise(2, 3, 48, 48))
 
 
+# ---- LSNet
+def normed(a: int, b: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(a, b, kernel, stride, kernel // 2, 1, groups, bias=False), nn.BatchNorm2d(b))
+
+
+class Focus(nn.Module):
+    """At each position a 3 x 3 kernel for every eighth of the channels, from a wide view; channels take turns."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        half = dim // 2
+        self.cv1, self.cv2, self.cv3 = normed(dim, half), normed(half, half, 7, groups=half), normed(half, half)
+        self.cv4, self.norm = nn.Conv2d(half, 9 * dim // 8, 1), nn.GroupNorm(dim // 8, 9 * dim // 8)
+        self.bn = nn.BatchNorm2d(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.norm(self.cv4(torch.relu(self.cv3(self.cv2(torch.relu(self.cv1(x)))))))
+        weight = weight.unflatten(1, (-1, 3, 3)).repeat(1, 8, 1, 1, 1, 1)  # channel c has kernel c mod groups
+        h, w = x.shape[2:]
+        padded, total = F.pad(x, (1, 1, 1, 1)), torch.zeros_like(x)
+        for i in range(3):
+            for j in range(3):
+                total = total + weight[:, :, i, j] * padded[:, :, i : i + h, j : j + w]
+        return x + self.bn(total)
+
+
+class Small(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv, self.conv1 = normed(dim, dim, 3, groups=dim), normed(dim, dim, groups=dim)
+        self.fc1, self.fc2 = nn.Linear(dim, dim // 4), nn.Linear(dim // 4, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x) + self.conv1(x) + x
+        return x * torch.sigmoid(self.fc2(torch.relu(self.fc1(x.mean((2, 3))))))[..., None, None]
+
+
+class Near(nn.Module):
+    """Attention whose bias knows |dy| and |dx|."""
+
+    def __init__(self, dim: int, heads: int, key: int, side: int) -> None:
+        super().__init__()
+        self.heads, self.key = heads, key
+        self.qkv, self.dw = normed(dim, 2 * heads * key + dim), normed(heads * key, heads * key, 3, groups=heads * key)
+        self.bias, self.proj = nn.Embedding(side * side, heads), normed(dim, dim)
+        place = torch.arange(side)
+        away = (place[:, None] - place).abs()
+        self.index = (away[:, None, :, None] * side + away[None, :, None, :]).flatten(2).flatten(0, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = self.heads * self.key
+        q, k, v = self.qkv(x).split((wide, wide, x.shape[1]), 1)
+        q, k, v = (part.flatten(2).unflatten(1, (self.heads, -1)) for part in (self.dw(q), k, v))
+        weights = (q.mT @ k / math.sqrt(self.key) + self.bias(self.index).movedim(-1, 0)).softmax(-1)
+        return x + self.proj(torch.relu((v @ weights.mT).flatten(1, 2).view_as(x)))
+
+
+class LsBlock(nn.Module):
+    def __init__(self, dim: int, mixer: nn.Module) -> None:
+        super().__init__()
+        self.mixer, self.pw1, self.pw2 = mixer, normed(dim, 2 * dim), normed(2 * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.mixer(x)
+        return x + self.pw2(torch.relu(self.pw1(x)))
+
+
+class LsNet(nn.Module):
+    def __init__(self, dim: int, depths: tuple[int, ...], heads: int, key: int, side: int, classes: int) -> None:
+        super().__init__()
+        stem = [normed(3, dim // 4, 3, 2), nn.ReLU(), normed(dim // 4, dim // 2, 3, 2), nn.ReLU()]
+        layers = [*stem, normed(dim // 2, dim, 3, 2)]
+        for s, depth in enumerate(depths):
+            layers += [] if s == 0 else [normed(dim, dim, 3, 2, dim), normed(dim, dim)]
+            for i in range(depth):
+                mixed = Focus(dim) if s < 3 else Near(dim, heads, key, side)
+                layers.append(LsBlock(dim, mixed if i % 2 else Small(dim)))
+        self.layers = nn.Sequential(*layers)
+        self.norm, self.head = nn.BatchNorm1d(dim), nn.Linear(dim, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.layers(x).mean((2, 3))))
+
+
+def test_lsnet():
+    toy = {"dims": [16] * 4, "depths": [0, 2, 0, 2], "heads": 2, "key": 4, "resolution": 96, "classes": 5}
+    network, peer = load("lsnet.arch", variant="tiny", **toy), LsNet(16, (0, 2, 0, 2), 2, 4, 2, 5).double()
+    agree(network, peer, in_order(network, peer), noise(3, 3, 96, 96))
+
+
 # ---- DiT
 def waves(position: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """The sine and the cosine of the angles of positions."""

@@ -14,6 +14,20 @@ TOYS = [
         {"dims": [6, 8], "depths": [1, 2], "ratios": [2, 2], "resolution": 32, "classes": 5},
     ),
     Toy("xcit", "xcit", "xcit", "nano_12", {"dim": 16, "depth": 1, "heads": 2, "resolution": 32, "classes": 5}),
+    Toy(
+        "lsnet",
+        "lsnet",
+        "lsnet",
+        "tiny",
+        {
+            "dims": [16, 16, 16, 16],
+            "depths": [0, 2, 0, 2],
+            "heads": 2,
+            "key": 4,
+            "resolution": 96,
+            "classes": 5,
+        },
+    ),
     Toy("dit", "dit", "dit", "S_2", {"dim": 16, "depth": 2, "heads": 2, "side": 8, "channels": 2, "classes": 5}),
     Toy(
         "hopfield",
