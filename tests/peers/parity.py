@@ -127,5 +127,10 @@ def picture(size: int, batch: int = 2) -> Tensor:
     return torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(2))
 
 
+def noise(*shape: int, seed: int = 5) -> Tensor:
+    """An input for equations, in double precision."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
 def timm(name: str, **settings: Any) -> nn.Module:
     return pytest.importorskip("timm").create_model(name, **settings)

@@ -9,11 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tests.peers.parity import agree, load
-
-
-def noise(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+from tests.peers.parity import agree, load, noise
 
 
 def filter_(dim: int, kernel: int = 3, bias: bool = True) -> nn.Conv2d:
