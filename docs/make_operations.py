@@ -250,6 +250,8 @@ EXAMPLES = {
     "double_conv": "image -> double_conv(16)",
     "unet_down": "image -> unet_down(16)",
     "unet_up": "unet_up(image -> max_pool(2), image, dim = 16)",
+    "conditional_position": "image -> conditional_position",
+    "lepe_attention": "image -> conv(8) -> lepe_attention(heads = 2, over = windows(4))",
     "patch_embed": "image -> patch_embed(96)",
     "patchify": "image -> patchify(64, patch = 8)",
     "patch_merge": "image -> patch_merge",

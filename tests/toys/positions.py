@@ -29,3 +29,11 @@ TOYS = [
         {"dim": 2, "depths": [2, 1], "heads": [1, 2], "window": 3, "side": 16},
     ),
 ]  # fmt: skip
+
+IMAGE, MAP = "[b, c = 4, h = 4, w = 4]", "[b, c = 8, h = 4, w = 6]"
+BLOCKS = [
+    ("std.position: conditional_position", IMAGE, "x -> conditional_position"),
+    ("std.position: conditional_position", "[b, c = 4, n = 6]", "x -> conditional_position(5)"),
+    ("std.position: lepe_attention", MAP, "x -> lepe_attention(2)"),
+    ("std.position: lepe_attention", MAP, "x -> lepe_attention(4, windows(2), kernel = 5, bias = false)"),
+]

@@ -1,8 +1,42 @@
 """DiT: Scalable Diffusion Models with Transformers (Peebles and Xie, ICCV 2023), with adaLN-zero."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
+
+
+def sinusoid(
+    size: int,
+    channels: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    base: float = 10000.0,
+    interleaved: bool = True,
+) -> Tensor:
+    """table[p, 2 i] = sin(p / base^(2 i / channels)), table[p, 2 i + 1] = cos of it; or all sines, then all cosines"""
+    exact = torch.promote_types(dtype, torch.float32)
+    speed = base ** -(torch.arange(0, channels, 2, dtype=exact, device=device) / channels)
+    angle = torch.arange(size, dtype=exact, device=device)[:, None] * speed
+    return torch.stack((angle.sin(), angle.cos()), -1 if interleaved else 1).flatten(1).to(dtype)
+
+
+def axial_sinusoid(
+    sizes: Sequence[int],
+    channels: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    base: float = 10000.0,
+    interleaved: bool = True,
+) -> Tensor:
+    """[*sizes, channels]: the sinusoids of each axis in an equal share of the channels."""
+    tables = []
+    for axis, size in enumerate(sizes):
+        table = sinusoid(size, channels // len(sizes), dtype, device, base, interleaved)
+        others = [1] * len(sizes)
+        tables.append(table.view(*others[:axis], size, *others[axis + 1 :], -1).expand(*sizes, -1))
+    return torch.cat(tables, -1)
 
 
 def label_dropout(label: torch.Tensor, rate: float, null: int, training: bool) -> torch.Tensor:
@@ -86,7 +120,6 @@ class Dit(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.x_embedder = nn.Conv2d(2, 16, 2, stride=2)
-        self.register_buffer("w", torch.arange(4), persistent=False)
         self.register_buffer("c", torch.arange(128), persistent=False)
         self.t_fc1 = nn.Linear(256, 16)
         self.t_fc2 = nn.Linear(16, 16)
@@ -110,12 +143,8 @@ class Dit(nn.Module):
         if label.shape[0] != b:
             raise ValueError(f"axis b of label must be b = {b}, and is {label.shape[0]}")
         x = self.x_embedder(latent)
-        angle = self.w.to(dtype) * torch.exp(self.w.to(dtype) * -2.302585092994046)[:, None]
-        column = torch.cat((torch.sin(angle), torch.cos(angle)), 0)
-        angle = self.w.to(dtype) * torch.exp(self.w.to(dtype) * -2.302585092994046)[:, None]
-        row = torch.cat((torch.sin(angle), torch.cos(angle)), 0)
-        column = torch.cat((column.expand(4, -1, -1), row.transpose(0, 1)[..., None].expand(-1, -1, 4)), 1)
-        x = (x + column.transpose(0, 1)).flatten(2).transpose(1, 2)
+        sinusoid2 = axial_sinusoid((4, 4), 16, dtype=x.dtype, device=x.device, interleaved=False)
+        x = (x + sinusoid2.transpose(0, 2)).flatten(2).transpose(1, 2)
         angle = (timestep * torch.exp(self.c.to(dtype) * -0.07195578415606393)[:, None]).transpose(0, 1)
         t = self.t_fc2(F.silu(self.t_fc1(torch.cat((torch.cos(angle), torch.sin(angle)), -1))))
         cond = t + self.y_embedder(label_dropout(label, 0.1, 5, self.training))
