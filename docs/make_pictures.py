@@ -18,12 +18,21 @@ MAPS = {  # by the name of the picture: the domain on a map of h x w
     "full": "full",
     "windows": "windows(4)",
     "windows_shift": "windows(4, shift = 2)",
+    "windows_dilation": "windows(3, dilation = 2)",
     "grid": "grid(4)",
+    "stripes": "stripes(h = 2)",
+    "axial": "axial(h)",
     "sliding_space": "sliding(3)",
+    "neighborhood": "neighborhood(5)",
+    "neighborhood_dilation": "neighborhood(3, dilation = 2)",
+    "radius": "radius(4)",
+    "meet": "radius(5) & sliding([h = 6, w = 2])",
 }
 LINES = {  # and on time
     "causal": "causal",
     "sliding": "sliding(5)",
+    "chunks": "chunks(6)",
+    "neighborhood_time": "neighborhood(5)",
 }
 GREY, SEEN, QUERY = "#e8e8ec", "#7aa6da", "#1f3b63"
 
