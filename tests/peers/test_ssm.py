@@ -37,6 +37,18 @@ def test_mamba2():
     agree(network, transformers.Mamba2ForCausalLM(config), network.map("transformers"), tokens(64))
 
 
+def test_jamba():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.JambaConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=2, attn_layer_period=4, attn_layer_offset=2, num_experts=1, mamba_d_state=8, mamba_dt_rank=2,
+        use_mamba_kernels=False, use_cache=False, tie_word_embeddings=True, pad_token_id=None,
+    )  # fmt: skip
+    settings = {"vocab": 64, "dim": 32, "depth": 4, "heads": 4, "kv_heads": 2, "hidden": 48, "state": 8}
+    network = load("jamba.arch", variant="jamba_3b", every=4, offset=2, **settings)
+    agree(network, transformers.JambaForCausalLM(config), network.map("transformers"), tokens(64))
+
+
 # ---- VMamba, written out
 class Direction(nn.Module):
     """x' = A x + B u, y = C x + D u with steps dt, held constant over each: A = exp(dt a), B = dt b."""

@@ -1,0 +1,284 @@
+"""Jamba: A Hybrid Transformer-Mamba Language Model (Lieber et al., arXiv:2403.19887), with dense MLPs; attention in
+one layer of
+many, and by a setting in sliding windows as in Samba (Ren et al., arXiv:2406.07522).
+"""
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class AxisTiles:
+    """An axis in tiles of `tile` queries that are `step` apart, each beside the `width` keys from the first that one
+    of them sees. `span` holds the first and the last key of every position.
+    """
+
+    def __init__(self, span: tuple[Tensor, Tensor], tile: int, width: int, step: int = 1) -> None:
+        first, last = span
+        self.size, self.tile, self.step = first.shape[0], tile, step
+        block = torch.arange(-(-self.size // (tile * step)) * step, device=first.device)[:, None]
+        i = (block // step * tile + torch.arange(tile, device=first.device)) * step + block % step
+        self.queries = torch.where(i < self.size, i, i - step * ((i - self.size) // step + 1))  # [tiles, tile]
+        first, last = first[self.queries], last[self.queries]
+        start = self.queries[:, :1] - (self.queries[:, :1] - first.amin(1, keepdim=True)) // step * step
+        keys = start + step * torch.arange(width, device=first.device)
+        self.seen = (keys[:, None] >= first[..., None]) & (keys[:, None] <= last[..., None])  # [tiles, tile, width]
+        self.keys = keys.clamp(max=self.size - 1)
+
+    def cut(self, x: Tensor, axis: int) -> Tensor:
+        """Queries: the axis becomes [tiles, tile]."""
+        return x.index_select(axis, self.queries.flatten()).view(
+            *x.shape[:axis], *self.queries.shape, *x.shape[axis + 1 :]
+        )
+
+    def near(self, x: Tensor, axis: int) -> Tensor:
+        """Keys and values: the axis becomes [tiles, width]."""
+        return x.index_select(axis, self.keys.flatten()).view(*x.shape[:axis], *self.keys.shape, *x.shape[axis + 1 :])
+
+    def join(self, x: Tensor, axis: int) -> Tensor:
+        """The axes [tiles, tile] back as one."""
+        i = torch.arange(self.size, device=x.device)
+        tiles = i // (self.tile * self.step) * self.step + i % self.step
+        return x.flatten(axis, axis + 1).index_select(axis, tiles * self.tile + i // self.step % self.tile)
+
+
+def band_span(size: int, before: int, after: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+    """The first and the last position that each of an axis sees: `before` back, `after` ahead."""
+    i = torch.arange(size, device=device)
+    return (i - before).clamp(min=0), (i + after).clamp(max=size - 1)
+
+
+def fused_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, drop: float = 0.0, scale: float | None = None
+) -> Tensor:
+    """Attention of q, k, v: [cells, batch, heads, places, c]; a mask may lack batch and heads, with size 1."""
+    cells, batch, heads = q.shape[:3]
+    if mask is not None:
+        shared = mask.shape[1] == mask.shape[2] == 1
+        mask = mask[:, 0] if shared else mask.expand(cells, batch, heads, *mask.shape[3:]).flatten(1, 2)
+    q, k, v = q.flatten(1, 2), k.flatten(1, 2), v.flatten(1, 2)
+    x = F.scaled_dot_product_attention(q, k, v, mask, drop, scale=scale)
+    return x.view(cells, batch, heads, *x.shape[2:])
+
+
+def local_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    near: Sequence[AxisTiles],
+    mask: Tensor,
+    scale: float | None = None,
+    drop: float = 0.0,
+    core: Callable[..., Tensor] = fused_attention,
+) -> Tensor:
+    """Attention of q, k, v: [batch, *map, heads, c] in tiles of the map: queries beside the keys near them. `mask` says
+    what is seen or is a bias, [tiles, batch, heads, query, key].
+    """
+    rank = len(near)
+    across, inside = range(1, 2 * rank, 2), range(2, 2 * rank + 1, 2)
+    for axis, tiles in enumerate(near):
+        q, k, v = tiles.cut(q, 2 * axis + 1), tiles.near(k, 2 * axis + 1), tiles.near(v, 2 * axis + 1)
+
+    def laid(x: Tensor) -> Tensor:
+        """[batch, (tiles, places) of each axis, heads, c] -> [tiles, batch, heads, places, c]"""
+        x = x.permute(*across, 0, 2 * rank + 1, *inside, 2 * rank + 2)
+        return x.flatten(rank + 2, -2).flatten(0, rank - 1)
+
+    x = core(laid(q), laid(k), laid(v), mask, drop, scale=scale)
+    x = x.reshape(*(tiles.keys.shape[0] for tiles in near), *x.shape[1:3], *(tiles.tile for tiles in near), x.shape[-1])
+    x = x.permute(rank, *(at for axis in range(rank) for at in (axis, rank + 2 + axis)), rank + 1, 2 * rank + 2)
+    for axis, tiles in enumerate(near):
+        x = tiles.join(x, axis + 1)
+    return x
+
+
+def over_tiles(parts: Sequence[Tensor], join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """[tiles, query, key] of each axis joined to that of all axes."""
+
+    def both(a: Tensor, b: Tensor) -> Tensor:
+        joined = join(a[:, None, :, None, :, None], b[None, :, None, :, None, :])
+        return joined.flatten(0, 1).flatten(1, 2).flatten(2)
+
+    return reduce(both, parts)
+
+
+def seen_in_tiles(near: Sequence[AxisTiles], radius: int | None = None) -> Tensor:
+    """Which keys the queries of a tile see, all closer than `radius`: bool [tiles, 1, 1, query, key]."""
+    mask = over_tiles([tiles.seen for tiles in near], lambda a, b: a & b)
+    if radius is not None:
+        offsets = [tiles.queries[..., None] - tiles.keys[:, None] for tiles in near]
+        mask = mask & (over_tiles([offset.square() for offset in offsets], lambda a, b: a + b) < radius**2)
+    return mask[:, None, None]
+
+
+def linear_scan(decay: Tensor, x: Tensor, state: Tensor | None = None) -> Tensor:
+    """h[t] = decay[t] * h[t - 1] + x[t] along the first axis, from h = `state`, which is 0 by default.
+
+    In eager mode a loop, whose step is one fused operation. A compiler wants few operations: there, what each position
+    knows of those before it is doubled until it knows all. An exported program does so up to 2 ** 20 positions.
+    """
+    if state is not None:
+        x = torch.cat([torch.addcmul(x[:1], decay[:1], state), x[1:]])
+    length = x.shape[0]
+    if not torch.compiler.is_compiling():
+        states = [x[0]]
+        for factor, value in zip(decay.unbind()[1:], x.unbind()[1:], strict=True):
+            states.append(torch.addcmul(value, factor, states[-1]))
+        return torch.stack(states)
+    reach = 2**20 if torch.compiler.is_exporting() else length
+    for step in (2**i for i in range((reach - 1).bit_length())):
+        ahead = [0, 0] * (x.ndim - 1) + [step, 0]
+        x = torch.addcmul(x, decay, F.pad(x, ahead)[:length])
+        decay = decay * F.pad(decay, ahead)[:length]
+    return x
+
+
+def selective_scan(
+    u: Tensor,
+    dt: Tensor,
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+    skip: Tensor | None = None,
+    starts: Tensor | None = None,
+    reverse: bool = False,
+) -> Tensor:
+    """y[t] = c[t] h[t] + skip u[t] for h[t] = exp(dt[t] a) h[t - 1] + dt[t] b[t] u[t], in float32 at least.
+
+    u, dt: [.., t, channels]; a: [n, channels]; b, c: [.., t, n]; where `starts`, bool [.., t, 1], h is 0 before.
+    The states of 16 positions are in memory at a time, n before the channels; those of all where a compiler decides.
+    """
+    kind = torch.promote_types(u.dtype, torch.float32)
+    given = [x.to(kind) for x in (u, dt, b, c)] + ([] if starts is None else [starts])
+    if reverse:
+        given = [x.flip(-2) for x in given]
+    parts = [given] if torch.compiler.is_compiling() else zip(*(torch.split(x, 16, -2) for x in given), strict=True)
+    a, state, outputs = a.to(kind), None, []
+    for now, step, write, read, *start in parts:
+        decay = torch.exp(step[..., None, :] * a)
+        if start:
+            decay = decay.masked_fill(start[0][..., None], 0.0)
+        x = (step * now)[..., None, :] * write[..., None]
+        states = linear_scan(decay.movedim(-3, 0), x.movedim(-3, 0), state)
+        state = states[-1]
+        outputs.append((read[..., None, :] @ states.movedim(0, -3)).squeeze(-2))
+    y = torch.cat(outputs, -2)
+    y = (y.flip(-2) if reverse else y).to(u.dtype)
+    return y if skip is None else y + skip * u
+
+
+class Mamba(nn.Module):
+    """A selective state space model between a causal convolution and a gate (Gu and Dao, 2023)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a_log = nn.Parameter(
+            torch.log(1 + torch.arange(3, dtype=torch.get_default_dtype()).expand((32, 3)).contiguous())
+        )
+        self.skip = nn.Parameter(torch.ones(32))
+        self.in_proj = nn.Linear(16, 64, bias=False)
+        self.conv = nn.Conv1d(32, 32, 4, groups=32)
+        self.x_proj = nn.Linear(32, 7, bias=False)
+        self.dt_norm = nn.RMSNorm(1, eps=1e-6)
+        self.write_norm = nn.RMSNorm(3, eps=1e-6)
+        self.read_norm = nn.RMSNorm(3, eps=1e-6)
+        self.dt_proj = nn.Linear(1, 32)
+        self.dt_proj.bias = nn.Parameter(torch.log(torch.expm1(0.001 * 100.0 ** torch.rand(32))))
+        self.out_proj = nn.Linear(32, 16, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        u, gate = self.in_proj(x).chunk(2, -1)
+        u = F.silu(self.conv(F.pad(u.transpose(1, 2), (3, 0)))).transpose(1, 2)
+        dt, write, read = self.x_proj(u).split((1, 3, 3), -1)
+        dt = self.dt_norm(dt)
+        write = self.write_norm(write)
+        read = self.read_norm(read)
+        dt = F.softplus(self.dt_proj(dt), 1.0)
+        y = selective_scan(u, dt, (-torch.exp(self.a_log)).transpose(0, 1), write, read, self.skip)
+        return self.out_proj(y * F.silu(gate))
+
+
+class Swiglu(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Linear(16, 24, bias=False)
+        self.up = nn.Linear(16, 24, bias=False)
+        self.down = nn.Linear(24, 16, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        gate = F.silu(self.gate(x))
+        return self.down(gate * self.up(x))
+
+
+class Layer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1 = nn.RMSNorm(16, eps=1e-6)
+        self.mamba = Mamba()
+        self.norm2 = nn.RMSNorm(16, eps=1e-6)
+        self.mlp = Swiglu()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.mamba(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class CausalAttention(nn.Module):
+    """Grouped-query attention to the past with rotary positions, as in Llama (Touvron et al., 2023; Ainslie et al.,
+    EMNLP 2023).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q_proj = nn.Linear(16, 16, bias=False)
+        self.k_proj = nn.Linear(16, 8, bias=False)
+        self.v_proj = nn.Linear(16, 8, bias=False)
+        self.o_proj = nn.Linear(16, 16, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        t = x.shape[1]
+        q = self.q_proj(x).unflatten(-1, (2, 2, 4))
+        k = self.k_proj(x).unflatten(-1, (2, 4))
+        v = self.v_proj(x).unflatten(-1, (2, 4))
+        near = [AxisTiles(band_span(t, 3, 0, device=q.device), 2, 5)]
+        o = local_attention(
+            q.flatten(2, 3),
+            k[..., None].expand(-1, -1, -1, -1, 2).transpose(3, 4).flatten(2, 3),
+            v[..., None].expand(-1, -1, -1, -1, 2).transpose(3, 4).flatten(2, 3),
+            near,
+            seen_in_tiles(near),
+        )
+        o = o.unflatten(2, (2, 2))
+        return self.o_proj(o.flatten(2))
+
+
+class Layer2(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1 = nn.RMSNorm(16, eps=1e-6)
+        self.attn = CausalAttention()
+        self.norm2 = nn.RMSNorm(16, eps=1e-6)
+        self.mlp = Swiglu()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class Jamba(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(32, 16)
+        self.layers = nn.ModuleList([Layer(), Layer2(), Layer()])
+        self.norm = nn.RMSNorm(16, eps=1e-6)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        if tokens.ndim != 2:
+            raise ValueError(f"tokens must be int[b, t], and is {list(tokens.shape)}")
+        x = self.embed(tokens)
+        for layer in self.layers:
+            x = layer(x)
+        return torch.einsum("abc,dc->abd", self.norm(x), self.embed.weight)
