@@ -13,15 +13,14 @@ class DistanceBias(nn.Module):
 
     index: Tensor
 
-    def __init__(self, window: Sequence[int], heads: int, keys: Sequence[int] | None = None) -> None:
+    def __init__(self, window: Sequence[int], heads: int) -> None:
         super().__init__()
         index = torch.zeros(1, 1, dtype=torch.long)
-        sizes = [(query, key, max(query, key)) for query, key in zip(window, keys or window, strict=True)]
-        for query, key, size in sizes:
-            apart = (torch.arange(query)[:, None] * (size // query) - torch.arange(key) * (size // key)).abs()
+        for size in window:
+            apart = (torch.arange(size)[:, None] - torch.arange(size)).abs()
             index = index[:, None, :, None] * size + apart[:, None]
             index = index.flatten(0, 1).flatten(1)
-        self.weight = nn.Parameter(torch.zeros(prod(size for _, _, size in sizes), heads))
+        self.weight = nn.Parameter(torch.zeros(prod(window), heads))
         self.register_buffer("index", index, persistent=False)
 
     def forward(self) -> Tensor:

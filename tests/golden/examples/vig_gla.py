@@ -1,5 +1,7 @@
 """ViG: Linear-complexity Visual Sequence Learning with Gated Linear Attention (Liao et al., AAAI 2025)."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,34 +15,73 @@ def drop_path(x: torch.Tensor, rate: float, training: bool, batch: tuple[int, ..
     return x * (x.new_empty(shape).bernoulli_(1 - rate) / (1 - rate))
 
 
-def decayed_scores(q: Tensor, k: Tensor, log_decay: Tensor) -> Tensor:
-    """[.., n, c] -> [.., n, n]: sum over c of q_i k_j exp(log_decay after j up to i) for j <= i, else 0. n is a power
-    of 2.
-
-    Blocks of 1, 2, 4 ... positions: the queries of every second block meet the keys of the block before it over the
-    border between them, so that no exponent is positive, however strong the decay.
+def in_chunks(
+    inside: Callable[..., tuple[Tensor, ...]],
+    step: Callable[..., tuple[Tensor, Tensor]],
+    inputs: Sequence[Tensor | None],
+    chunk: int,
+    segment: int = 512,
+) -> Tensor:
+    """q, k: [.., t, c], v: [.., t, d] and what else there is, in chunks of t: `inside` makes of several chunks side by
+    side what `step` takes of each, one after another, to lead a state [.., c, d] on and give the output. No more than a
+    segment is at work at once, which bounds the memory.
     """
+    given = [x for x in inputs if x is not None]
+    k, v, exporting = given[1], given[2], torch.compiler.is_exporting()
+    length, dtype = k.shape[-2], torch.promote_types(k.dtype, torch.float32)
+    count = length // chunk + 2 if exporting else -(-length // chunk)
+    end = count * chunk - length
 
-    def pairs(x: Tensor, size: int) -> tuple[Tensor, ...]:
-        return x.reshape(*x.shape[:-2], -1, 2, size, x.shape[-1]).unbind(-3)
+    def chunks(x: Tensor) -> Tensor:
+        x = x.to(dtype).expand(*x.shape[:-2], length, x.shape[-1])
+        x = F.pad(x, (0, 0, 0, end)) if exporting or end else x
+        if exporting:
+            return x[..., torch.arange(count)[:, None] * chunk + torch.arange(chunk), :]
+        return x.reshape(*x.shape[:-2], count, chunk, x.shape[-1])
 
-    n, size = q.shape[-2], 1
-    scores = (q * k).sum(-1)[..., None, None]
+    def one(state: Tensor, parts: list[Tensor]) -> tuple[Tensor, Tensor]:
+        return step(state, *(x.squeeze(-3) for x in inside(*(x.unsqueeze(-3) for x in parts))))
+
+    parts = [chunks(x) for x in given]
+    lead = torch.broadcast_shapes(*(x.shape[:-3] for x in parts[1:]))
+    state, outputs = v.new_zeros(*lead, k.shape[-1], v.shape[-1], dtype=dtype), []
+    if exporting:  # a loop of free length
+        from torch._higher_order_ops.scan import scan
+
+        made = scan(one, state, [x.movedim(-3, 0) for x in parts])[1].movedim(0, -3).flatten(-3, -2)
+        return F.pad(made, (0, 0, 0, -end)).to(v.dtype)
+    for start in range(0, count, max(1, segment // chunk)):
+        some = [x[..., start : start + max(1, segment // chunk), :, :] for x in parts]
+        rows = (x.expand(*x.shape[:-3], some[1].shape[-3], *x.shape[-2:]).unbind(-3) for x in inside(*some))
+        for row in zip(*rows, strict=True):
+            state, output = step(state, *row)
+            outputs.append(output)
+    return torch.cat(outputs, -2)[..., :length, :].to(v.dtype)
+
+
+def under_decay(q: Tensor, k: Tensor, decay: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of chunks [.., n, c], n a power of 2, with the decay of every position, [.., n, c] or [.., n, 1]:
+
+    - the sums over c of q_i k_j times the decays after j up to i, 0 where j > i: [.., n, n];
+    - q_i times the decays up to i, k_j times the decays after j, and the product of all decays.
+
+    Blocks of 1, 2, 4 ... positions meet the block before them over the border between the two: all is made of products
+    of decays, so that nothing overflows or cancels, however strong they are.
+    """
+    size, n, one = 1, q.shape[-2], torch.ones_like(decay[..., :1])
+    plain = decay.shape[-1] == 1  # one number a position: the sums over c first
+    queries, keys = (one, one) if plain else (q, k)
+    scores = (queries * keys).sum(-1)[..., None, None]
+    read, left, kept = ((x * y)[..., None, :] for x, y in ((queries, decay), (keys, one), (one, decay)))
     while size < n:
-        (_, q_next), (k_last, _), (before, after) = (pairs(x, size) for x in (q, k, log_decay))
-        rest = F.pad(before[..., 1:, :].flip(-2).cumsum(-2).flip(-2), (0, 0, 0, 1))  # after j up to the border
-        cross = (q_next * after.cumsum(-2).exp()) @ (k_last * rest.exp()).mT
-        first, second = scores[..., 0::2, :, :], scores[..., 1::2, :, :]
-        scores = torch.cat([F.pad(first, (0, size)), torch.cat([cross, second], -1)], -2)
-        size *= 2
-    return scores.squeeze(-3)
-
-
-def segment_sums(x: Tensor) -> Tensor:
-    """[.., n] -> [.., n, n]: at (i, j) the sum of x after j up to i, -inf where j is after i."""
-    n, total = x.shape[-1], x.cumsum(-1)
-    ahead = torch.ones(n, n, dtype=torch.bool, device=x.device).triu(1)
-    return (total[..., :, None] - total[..., None, :]).masked_fill(ahead, float("-inf"))
+        read_0, left_0, kept_0, scores_0 = (x[..., 0::2, :, :] for x in (read, left, kept, scores))
+        read_1, left_1, kept_1, scores_1 = (x[..., 1::2, :, :] for x in (read, left, kept, scores))
+        cross = read_1 * left_0.mT if plain else read_1 @ left_0.mT
+        scores = torch.cat([F.pad(scores_0, (0, size)), torch.cat([cross, scores_1], -1)], -2)
+        read, left = torch.cat([read_0, read_1 * kept_0], -2), torch.cat([left_0 * kept_1, left_1], -2)
+        kept, size = kept_0 * kept_1, 2 * size
+    scores, read, left, kept = (x.squeeze(-3) for x in (scores, read, left, kept))
+    return (scores * (q @ k.mT), q * read, k * left, kept) if plain else (scores, read, left, kept)
 
 
 def linear_recurrence(
@@ -51,29 +92,18 @@ def linear_recurrence(
 
     Inside a chunk every query meets the keys before it; the state passes from one chunk to the next.
     """
-    length, dtype = q.shape[-2], torch.promote_types(q.dtype, torch.float32)
 
-    def chunks(x: Tensor) -> Tensor:
-        x = x.to(dtype).expand(*x.shape[:-2], length, x.shape[-1])
-        return F.pad(x, (0, 0, 0, -length % chunk)).reshape(*x.shape[:-2], -1, chunk, x.shape[-1])
+    def inside(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None = None) -> tuple[Tensor, ...]:
+        """What the queries read of their own chunk and what they read the state with; what is kept of it and added."""
+        if log_decay is None:
+            return (q @ k.mT).tril() @ v, q, k.new_ones(1, 1, 1), k.mT @ v
+        scores, q, k, kept = under_decay(q, k, log_decay.exp())
+        return scores @ v, q, kept.mT, k.mT @ v
 
-    q, k, v = chunks(q) * scale, chunks(k), chunks(v)
-    decay = k.new_ones(1, 1, 1)
-    if log_decay is None:
-        scores = (q @ k.mT).tril()
-    else:
-        steps = chunks(log_decay)
-        one = steps.shape[-1] == 1
-        scores = (q @ k.mT) * segment_sums(steps[..., 0]).exp() if one else decayed_scores(q, k, steps)
-        since = steps.cumsum(-2)
-        q, k, decay = q * since.exp(), k * (since[..., -1:, :] - since).exp(), since[..., -1:, :].mT.exp()
-    added = k.mT @ v
-    decay = decay.expand(*decay.shape[:-3], added.shape[-3], *decay.shape[-2:])
-    state, states = torch.zeros_like(added[..., 0, :, :] * decay[..., 0, :, :]), []
-    for kept, more in zip(decay.unbind(-3), added.unbind(-3), strict=True):
-        states.append(state)
-        state = state * kept + more
-    return (scores @ v + q @ torch.stack(states, -3)).flatten(-3, -2)[..., :length, :].to(v.dtype)
+    def step(state: Tensor, own: Tensor, q: Tensor, kept: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
+        return state * kept + new, own + q @ state
+
+    return in_chunks(inside, step, (q * scale, k, v, log_decay), chunk)
 
 
 class GatedLinearScan(nn.Module):
@@ -104,9 +134,13 @@ class GatedLinearScan(nn.Module):
         there = linear_recurrence(
             q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), log_decay=there.transpose(1, 2), chunk=16
         )
-        back = linear_recurrence(q.flip(1).transpose(1, 2), k.flip(1).transpose(1, 2), v.flip(1).transpose(1, 2), log_decay=back.flip(1).transpose(1, 2), chunk=16).flip(
-            -2
-        )
+        back = linear_recurrence(
+            q.flip(1).transpose(1, 2),
+            k.flip(1).transpose(1, 2),
+            v.flip(1).transpose(1, 2),
+            log_decay=back.flip(1).transpose(1, 2),
+            chunk=16,
+        ).flip(-2)
         far = (there + back) * 0.3535533905932738
         mix = torch.sigmoid(self.mix(near)).unflatten(-1, (3, -1))
         near = self.local_norm(near.unflatten(-1, (3, -1)))
