@@ -5,7 +5,7 @@ A subclass of `Primitive` is everything there is to know about one operation: it
 (`macs`). Adding one edits one file.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -107,8 +107,8 @@ Units: TypeAlias = Annotated[
 
 
 def axes_of(on: Iterable[str], type_: TensorType) -> tuple[str, ...]:
-    """The axes that `on` means in a type: a role stands for all axes that have it, whatever the rank."""
-    names = [axis.name for axis in type_ for word in on if axis.name == word or (word in ROLES and axis.role == word)]
+    """The axes that `on` means in a type: a role stands for all axes that have it, whatever the rank, `all` for all."""
+    names = [axis.name for axis in type_ for word in on if word in (axis.name, "all") or word == axis.role]
     return tuple(dict.fromkeys(names))
 
 
@@ -264,6 +264,12 @@ class Emission(Protocol):
     def unpack(self, code: str, *orders: tuple[str, ...]) -> tuple[Term, ...]:
         """The outputs of an expression for a tuple of tensors, one per order: `value, index = scores.topk(2)`."""
 
+    def unpack_list(self, code: str, items: Sequence[tuple[str, ...]], *orders: tuple[str, ...]) -> tuple[Term, ...]:
+        """The outputs of an expression for a list (of so many tensors with these orders) and further tensors."""
+
+    def sequence(self, terms: Iterable[Term]) -> str:
+        """The terms as a list: its name, where they are all items of one."""
+
     def working(self) -> str:
         """The dtype that the working type `float` has at run time: that of a float input or weight of the module
         (`x.dtype`), else torch's default.
@@ -291,6 +297,8 @@ class Primitive(Construct):
 
     kind: ClassVar[str] = "layer"
     inputs: ClassVar[tuple[str, ...]] = ("x",)
+    lowered: ClassVar[bool] = False  # made of several operations by the elaborator; it is no operation of a graph
+    listed: ClassVar[bool] = False  # takes its variadic input as one list: what a loop over modules makes stays one
     random: ClassVar[bool] = False  # draws random numbers in training: never merged with its equal
     sequential: ClassVar[bool] = False  # runs along `on`, maybe in `reverse`: takes `over = ORDER` too
     logarithms: ClassVar[Mapping[str, str]] = {}  # inputs that are better taken as logarithms, and the inputs for these

@@ -64,6 +64,8 @@ TITLES = {
     "unfold": "Windows as an axis",
     "embedding": "Embeddings",
     "noise": "Noise of training, and scale",
+    "mixture": "Layers side by side",
+    "routing": "Routing",
     "attention": "Attention",
     "segments": "Documents",
     "position": "Positions: tables",
@@ -163,6 +165,10 @@ EXAMPLES = {
     "dropout": "x -> dropout(0.1)",
     "drop_path": "x -> drop_path(0.1)",
     "stochastic_depth": "x -> stochastic_depth(0.1)",
+    "mixture": "mixture(x, ids, cast(ids, float), layers = [mlp(2), mlp(4)], on = k)",
+    "each": "q -> each(heads, linear(8))",
+    "load_balance": "load_balance(softmax(x, on = c), argsort(x, on = c), on = c)",
+    "limit_load": "limit_load(ids, experts = 4, capacity = 1.25, on = k)",
     "attend": "attend(q, q, q, position = relative)",
     "fourier": "x -> fourier(4)",
     "gated_sum": "gated_sum(text, sigmoid(text))",
@@ -269,6 +275,11 @@ EXAMPLES = {
     "raft_mixing": "image -> linear(16) -> raft_mixing(2)",
     "mixer_gating": "x -> mixer_gating(128)",
     "pattention": "x -> pattention(64)",
+    "moe": "x -> moe(mlp(4), experts = 8, top = 2)",
+    "top_softmax": "x -> top_softmax(8)",
+    "top_sigmoid": "x -> top_sigmoid(8)",
+    "expert_choice": "x -> expert_choice(mlp(4))",
+    "soft_moe": "x -> soft_moe(mlp(4))",
     "residual": "x -> residual(layer_norm -> linear(64))",
 }
 KINDS = {
@@ -325,7 +336,7 @@ def examples(used: dict[str, str]) -> dict[str, Graph]:
 
 
 def outputs(name: str) -> str:
-    if name in ("split", "top_k"):
+    if name in ("split", "top_k", "top_softmax", "top_sigmoid"):
         return f"first, second = {example(name)}\noutput made = first\noutput more = second"
     return f"output made = {example(name)}"
 

@@ -29,7 +29,7 @@ def test_the_index_knows_the_family_of_every_name() -> None:
 def test_a_primitive_states_its_meaning(name: str) -> None:
     cls = CONSTRUCTS[name]
     assert cls.__doc__ and cls.name == name
-    if issubclass(cls, Primitive):
+    if issubclass(cls, Primitive) and not cls.lowered:
         for facet in ("infer", "emit", "reference"):
             assert getattr(cls, facet) is not getattr(Primitive, facet), facet
 

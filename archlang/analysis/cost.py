@@ -2,28 +2,36 @@
 its free sizes.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from fractions import Fraction
 
 from archlang.ir import Call, Graph, Input, Node, Parameter, Scan, WeightOf
-from archlang.sizes import Size, product, total
+from archlang.primitives.mixture import Dispatch
+from archlang.sizes import Size, product, substitute, total
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
     """Of a graph or one node. Shared weights count once, buffers not at all; `macs` and `activation_bytes` are of one
-    forward pass, `state_bytes` what one position of time leaves to the next.
+    forward pass, `state_bytes` what one position of time leaves to the next; `active_params` are those that a
+    token meets, where experts are chosen for it.
     """
 
     params: Size = 0
     macs: Size = 0
     activation_bytes: Size = 0
     state_bytes: Size = 0
+    active_params: Size = 0
 
     @property
     def flops(self) -> Size:
         """As torch's FlopCounterMode counts: two per multiply-accumulate."""
         return self.macs * 2
+
+    def at(self, sizes: Mapping[str, Size]) -> "Cost":
+        """With these values of free sizes."""
+        return Cost(*(substitute(getattr(self, field.name), sizes) for field in fields(Cost)))
 
     def __add__(self, other: "Cost") -> "Cost":
         return Cost.sum((self, other))
@@ -89,25 +97,33 @@ class _Costs:
         call that borrows it.
         """
         made = {label: self.params(owner, maker) for label, owner, maker in graph.makers()}
+        means: dict[str, Size] = {}  # of sizes that data makes
         for node in graph:
             own = self.work(graph, node)
+            if isinstance(node.op, Dispatch):
+                means |= node.op.means(*graph.input_types(node))
+            own = own.at(means) if means else own
+            share = _share(graph, node)
             if not isinstance(node.op, WeightOf):
                 borrowed = [label for _, label in node.op.layers] if isinstance(node.op, Call) else []
                 labels = [label for label, _, _ in node.op.graph.makers()] if isinstance(node.op, Scan) else []
                 for label in (node.label, *borrowed, *labels):
-                    own += Cost(made.pop(label, 0) if label else 0)
+                    found = made.pop(label, None) if label else None
+                    own += replace(found, active_params=found.active_params * share) if found else Cost()
             yield node, own
 
-    def params(self, graph: Graph, node: Node) -> Size:
+    def params(self, graph: Graph, node: Node) -> Cost:
         """The parameters that a node makes."""
         if isinstance(node.op, Call):
-            return self.graph(node.op.graph).params
-        return total(product(p.shape) for p in graph.params(node).values() if not p.buffer)
+            inner = self.graph(node.op.graph)
+            return Cost(params=inner.params, active_params=inner.active_params)
+        count = total(product(p.shape) for p in graph.params(node).values() if not p.buffer)
+        return Cost(params=count, active_params=count)
 
     def work(self, graph: Graph, node: Node) -> Cost:
         """What a node costs in each forward pass."""
         if isinstance(node.op, Call):
-            return replace(self.graph(node.op.graph), params=0)
+            return replace(self.graph(node.op.graph), params=0, active_params=0)
         if isinstance(node.op, Scan):
             return self.scan(graph, node, node.op)
         if isinstance(node.op, Input | Parameter | WeightOf):
@@ -122,3 +138,12 @@ class _Costs:
         kept = body.activation_bytes * steps + total(type_.bytes for type_ in node.types)
         state = total(type_.bytes for type_ in op.state().values())
         return Cost(0, body.macs * steps, kept, body.state_bytes + state)
+
+
+def _share(graph: Graph, node: Node) -> Fraction:
+    """The part of the tokens that a node is for: less than all where they were given out among experts."""
+    for _, value in graph.operands(node):
+        giver = graph.producer(value)
+        if isinstance(giver.op, Dispatch) and value.output < giver.op.experts:
+            return giver.op.shares(*graph.input_types(giver))
+    return Fraction(1)

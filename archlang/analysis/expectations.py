@@ -35,6 +35,7 @@ class Network(Protocol):
 
 FACTS: dict[str, Callable[[Network], Size]] = {
     "params": lambda network: network.cost.params,
+    "active_params": lambda network: network.cost.active_params,
     "macs": lambda network: network.cost.macs,
     "flops": lambda network: network.cost.macs * 2,
     "activation_bytes": lambda network: network.cost.activation_bytes,
@@ -48,7 +49,6 @@ RELATIONS: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
     ">": operator.gt,
 }
-LATER = ("active_params",)
 
 
 def expectations(network: Network, again: Callable[..., Network]) -> list[Diagnostic]:
@@ -119,8 +119,6 @@ def _causal(network: Network, condition: syntax.Call, cx: Context) -> None:
 def _compare(network: Network, condition: syntax.Binary, sizes: Mapping[str, Size], cx: Context) -> None:
     assert isinstance(condition.left, syntax.Name)
     name = condition.left.id
-    if name in LATER:
-        raise error("A713", f"`expect {name}` is not available in this version", condition.span)
     if name not in FACTS:
         raise error(
             "A509",

@@ -251,7 +251,7 @@ def _makes(cx: Context, target: BlockDef, name: str, recipes: set[str]) -> bool:
     if known is not None:
         return makes_weights(cx, known)
     cls = CONSTRUCTS.get(name)
-    return cls is not None and issubclass(cls, Primitive) and cls.params is not Primitive.params
+    return cls is not None and issubclass(cls, Primitive) and (cls.lowered or cls.params is not Primitive.params)
 
 
 def mentioned(node: Any) -> set[str]:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from archlang import syntax
 from archlang.diagnostics import ArchError, Label, error
-from archlang.elaborate import blocks, expressions, orders, weights
+from archlang.elaborate import blocks, expressions, mixtures, orders, weights
 from archlang.elaborate.arguments import NUMBERS, PER_NAME, bind, missing, slots
 from archlang.elaborate.context import Context
 from archlang.elaborate.limits import MAX_LAYER, MAX_SIZE
@@ -248,13 +248,15 @@ def apply(cx: Context, layer: Layer, more: dict[str, Given], span: Span) -> Any:
         return blocks.apply_block(cx, layer, inputs, span)
     assert layer.target is not None
     inputs = dict(_logarithm(layer.target, name, item) for name, item in inputs.items())
+    if layer.target.lowered:
+        return mixtures.lower(cx, layer, inputs, span)
     if layer.target.sequential and "over" in layer.hypers:
         return orders.lower(cx, layer, inputs, span)
     hypers = dict(layer.hypers)
     if "position" in layer.target.kinds():
         inputs = _positioned(cx, layer.target, hypers, inputs, span)
     op = construct(layer.target, hypers, layer.span)
-    pairs = [pair for name, given in inputs.items() for pair in _operands(name, given, layer.target)]
+    pairs = [pair for name, given in inputs.items() for pair in operands(name, given, layer.target)]
     places = {name: given.span for name, given in {**hypers, **inputs}.items()}
     places |= {name: places[other] for name, other in op.logarithms.items() if other in places}
     values = add(cx, op, pairs, span, places, made=span if layer.span in span else layer.span)
@@ -264,7 +266,7 @@ def apply(cx: Context, layer: Layer, more: dict[str, Given], span: Span) -> Any:
     return values if len(values) > 1 else values[0]
 
 
-def _operands(name: str, given: Given, target: Any) -> list[tuple[str, Value]]:
+def operands(name: str, given: Given, target: Any) -> list[tuple[str, Value]]:
     items = list(given.value) if isinstance(given.value, tuple) else [given.value]
     for item in items:
         if not isinstance(item, Value):

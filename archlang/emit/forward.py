@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any, TypeAlias
 
 from archlang import helpers
-from archlang.emit import calls, checks, hints, layout, loops, names, training, witness
+from archlang.emit import calls, checks, hints, layout, loops, names, selects, training, witness
 from archlang.emit.calls import Port
 from archlang.emit.draft import Declaration, Draft
 from archlang.emit.scope import SLOT, Held, Scope, is_atom, place
@@ -124,7 +124,7 @@ class Forward:
 
             Loop(self, node, node.op).write()
         elif isinstance(node.op, Select) and alive:
-            self._select(node, node.op)
+            selects.write(self, node, node.op)
         elif alive:
             self.write(node)
         elif node.label is not None:
@@ -157,33 +157,7 @@ class Forward:
         results = [Term(code, term.order, term.tight) for code, term in zip(codes, results, strict=True)]
         self.keep(node, self._returned(node, node.op, results[0].code) if isinstance(node.op, Call) else results)
 
-    def _select(self, node: Node, op: Select) -> None:
-        """One part of an axis; where every part is read, all of them at once: `q, k, v = qkv.unbind(2)`."""
-        if (node.id, 0) in self.held:
-            return
-        ((_, value),) = self.operands(node)
-        parts = self._parts(value, op.axis)
-        if not parts:
-            self.write(node)
-            return
-        whole = self.held[value.node, value.output].term
-        order = tuple(name for name in whole.order if name != op.axis)
-        targets = [self._temporarily(*self.hints(Value(self.graph, part.id, 0, part.types[0]))) for part in parts]
-        self.lines.append(f"{', '.join(targets)} = {whole.safe}.unbind({whole.at(op.axis)})")
-        for part, target in zip(parts, targets, strict=True):
-            self.hold((part.id, 0), Term(target, order), pending=False)
-            self.use(value)
-        self.settle()
-
-    def _parts(self, value: Value, axis: str) -> list[Node]:
-        """The selections of every part of an axis in order, if these are all that reads a value."""
-        readers = [node for node, _ in self.graph.users(value)]
-        parts = {node.op.index: node for node in readers if isinstance(node.op, Select) and node.op.axis == axis}
-        found = [node for index in range(len(parts)) if (node := parts.get(index)) and self.uses[node.id, 0]]
-        whole = len(found) == len(readers) == self.uses[value.node, value.output] == value.type.size(axis)
-        return found if whole and len(found) > 1 else []
-
-    def _temporarily(self, *hints: str) -> str:
+    def temporarily(self, *hints: str) -> str:
         """A new variable, held until the node at hand is written."""
         name = self.scope.pick(*hints)
         self.scope.hold([name])
@@ -229,13 +203,23 @@ class Forward:
         self.lines.append(f"{', '.join(targets)} = {code}")
         return tuple(Term(target, tuple(order)) for target, order in zip(targets, orders, strict=True))
 
+    def unpack_list(
+        self, node: Node, code: str, items: Sequence[tuple[str, ...]], orders: Sequence[tuple[str, ...]]
+    ) -> tuple[Term, ...]:
+        name = self.temporarily("parts")
+        self.lists[name] = len(items)
+        rest = [self._target(node, i) if self.uses[node.id, i] else "_" for i in range(len(items), len(node.types))]
+        self.lines.append(f"{', '.join([name, *rest])} = {code}")
+        parts = [Term(f"{name}[{i}]", tuple(order)) for i, order in enumerate(items)]
+        return (*parts, *(Term(target, tuple(order)) for target, order in zip(rest, orders, strict=True)))
+
     def _target(self, node: Node, output: int) -> str:
         """A variable for one of several results."""
         outputs = node.op.graph.outputs if isinstance(node.op, Call) else []
         default = (
             outputs[output][0] if outputs else None
         ) or f"{(node.label or node.op.name).split('.')[0].lstrip('@')}_{output}"
-        return self._temporarily(self.graph.name_of(Value(self.graph, node.id, output, node.types[output])) or default)
+        return self.temporarily(self.graph.name_of(Value(self.graph, node.id, output, node.types[output])) or default)
 
     def witness(self, node: Node, attribute: str, floating: bool) -> str | None:
         """`x.dtype` or `x.device`: of a named operand, else of what the class has."""
@@ -253,7 +237,7 @@ class Forward:
     def bind(self, term: Term, *hints: str) -> Term:
         if is_atom(term.code):
             return term
-        name = self._temporarily(*hints)
+        name = self.temporarily(*hints)
         self.lines.append(f"{name} = {term.code}")
         return Term(name, term.order)
 

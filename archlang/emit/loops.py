@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from archlang.emit import calls, names
 from archlang.emit.calls import Port
-from archlang.emit.scope import is_atom
+from archlang.emit.scope import is_atom, sequence
 from archlang.emit.writer import Writer
 from archlang.ir import Call, Graph, Node, Value
 from archlang.primitive import Term
@@ -127,9 +127,13 @@ def write(body: "Forward", loop: Loop) -> None:
         head = f"for {', '.join([module, *loop_names])} in zip({body.draft.reach(loop.base)}, {', '.join(sources)}):"
     assert isinstance(loop.calls[0].op, Call)
     lent = [body.draft.reach(label) for _, label in loop.calls[0].op.layers]
-    body.lines += [*before, *(f"{name} = []" for name in lists.values()), head]
-    body.lines.append(f"    {', '.join(results)} = {module}({', '.join([*given, *lent])})")
-    body.lines += [f"    {name}.append({results[tensor]})" for tensor, name in lists.items()]
+    called = f"{module}({', '.join([*given, *lent])})"
+    if _is_comprehension(body.graph, loop, lists):
+        body.lines += [*before, f"{lists[0]} = [{called} {head.removesuffix(':')}]"]
+    else:
+        body.lines += [*before, *(f"{name} = []" for name in lists.values()), head]
+        body.lines.append(f"    {', '.join(results)} = {called}")
+        body.lines += [f"    {name}.append({results[tensor]})" for tensor, name in lists.items()]
     body.scope.release([*loop_names, *(name for p, name in enumerate(given) if p in loop.carried)])
     _hold(body, loop, results, lists)
     body.settle()
@@ -156,10 +160,11 @@ def _inputs(body: "Forward", loop: Loop) -> tuple[list[str], list[str], list[str
     for p in loop.fixed:
         given[p] = terms[loop.operands[0][p]]
     for p in loop.each:
-        given[p] = body.scope.pick(orders[p][0])
+        source = sequence([terms[row[p]] for row in loop.operands], body.lists)
+        given[p] = body.scope.pick(names.singular(source) if source in body.lists else orders[p][0])
         body.scope.hold([given[p]])
         variables.append(given[p])
-        sources.append(sequence([terms[row[p]] for row in loop.operands], body.lists))
+        sources.append(source)
     for p, code in initial.items():
         if code.isidentifier() and body.scope.free(code):
             given[p] = code
@@ -225,7 +230,7 @@ def _hold(body: "Forward", loop: Loop, results: list[str], lists: dict[int, str]
         (value.node, value.output) for row in loop.operands[1:] for p, value in enumerate(row) if p in loop.carried
     )
     of = loop.ports[0].of
-    lost = {(value.node, value.output) for values in body.graph.losses.values() for value in values}
+    listed = _listed(body.graph, loop)
     for i, node in enumerate(loop.calls):
         for output, tensor in enumerate(of):
             uses = body.uses[node.id, output] - inner[node.id, output]
@@ -235,18 +240,23 @@ def _hold(body: "Forward", loop: Loop, results: list[str], lists: dict[int, str]
             last = i == len(loop.calls) - 1
             code = (
                 results[tensor]
-                if last and (tensor not in lists or (of.index(tensor) == output and (node.id, output) not in lost))
+                if last and (tensor not in lists or (of.index(tensor) == output and (node.id, output) not in listed))
                 else f"{lists[tensor]}[{i}]"
             )
             body.hold((node.id, output), Term(code, order), pending=not code.isidentifier(), uses=uses)
     body.scope.release(lists.values())
 
 
-def sequence(codes: list[str], lists: Mapping[str, int]) -> str:
-    """A list of values; the items of one list in order, or in reverse, are that list."""
-    for name, length in lists.items():
-        if codes == [f"{name}[{i}]" for i in range(length)]:
-            return name
-        if codes == [f"{name}[{i}]" for i in reversed(range(length))]:
-            return f"reversed({name})"
-    return f"[{', '.join(codes)}]"
+def _is_comprehension(graph: Graph, loop: Loop, lists: dict[int, str]) -> bool:
+    """Whether a loop does nothing but make one list."""
+    alone = not loop.carried and len(loop.ports[0].outputs) == len(lists) == 1
+    return alone and len(_listed(graph, loop)) == len(loop.calls)
+
+
+def _listed(graph: Graph, loop: Loop) -> set[Key]:
+    """The values of the loop that are written as one list where they are read."""
+    found = {(value.node, value.output) for values in graph.losses.values() for value in values}
+    for node in loop.calls:
+        values = [Value(graph, node.id, i, type_) for i, type_ in enumerate(node.types)]
+        found |= {(v.node, v.output) for v in values if any(user.op.listed for user, _ in graph.users(v))}
+    return found

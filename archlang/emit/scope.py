@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from archlang.emit import names
@@ -88,3 +88,13 @@ class Scope:
 
     def release(self, reads: Iterable[str]) -> None:
         self._readers.subtract(reads)
+
+
+def sequence(codes: list[str], lists: Mapping[str, int]) -> str:
+    """A list of values; the items of one list in order, or in reverse, are that list."""
+    for name, length in lists.items():
+        if codes == [f"{name}[{i}]" for i in range(length)]:
+            return name
+        if codes == [f"{name}[{i}]" for i in reversed(range(length))]:
+            return f"reversed({name})"
+    return f"[{', '.join(codes)}]"

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from archlang.emit import marks
 from archlang.emit.draft import Declaration, Draft
 from archlang.emit.hints import becoming
+from archlang.emit.scope import sequence
 from archlang.emit.switches import width
 from archlang.ir import Graph, Node
 from archlang.primitive import Term
@@ -22,6 +23,7 @@ class Body(Protocol):
     graph: Graph
     draft: Draft
     called: Mapping[str, Any]  # Port by digest
+    lists: dict[str, int]  # the variables that are lists, with their lengths
 
     def size(self, size: Poly, hint: str) -> str:
         """A symbolic size as code."""
@@ -31,6 +33,11 @@ class Body(Protocol):
 
     def unpack(self, node: Node, code: str, orders: Sequence[tuple[str, ...]]) -> tuple[Term, ...]:
         """Variables for the results of a node that come as a tuple."""
+
+    def unpack_list(
+        self, node: Node, code: str, items: Sequence[tuple[str, ...]], orders: Sequence[tuple[str, ...]]
+    ) -> tuple[Term, ...]:
+        """Variables for a list of results and those after it."""
 
     def witness(self, node: Node, attribute: str, floating: bool) -> str | None:
         """`x.dtype` or `x.device` of some tensor at hand."""
@@ -177,6 +184,12 @@ class Writer:
 
     def unpack(self, code: str, *orders: tuple[str, ...]) -> tuple[Term, ...]:
         return self._body.unpack(self._node, code, orders)
+
+    def unpack_list(self, code: str, items: Sequence[tuple[str, ...]], *orders: tuple[str, ...]) -> tuple[Term, ...]:
+        return self._body.unpack_list(self._node, code, items, orders)
+
+    def sequence(self, terms: Iterable[Term]) -> str:
+        return sequence([term.code for term in terms], self._body.lists)
 
     def working(self) -> str:
         return self._body.witness(self._node, "dtype", True) or "torch.get_default_dtype()"

@@ -27,6 +27,8 @@ FAMILIES = {
     "resample": "resize space_to_depth depth_to_space pixel_unshuffle pixel_shuffle",
     "unfold": "unfold fold",
     "embedding": "embedding",
+    "mixture": "mixture each",
+    "routing": "load_balance limit_load",
     "noise": "dropout drop_path stochastic_depth label_dropout layer_scale",
     "domain": "full causal windows grid stripes axial",
     "near": "sliding neighborhood radius chunks",

@@ -8,7 +8,7 @@ from archlang.ir import Call, Graph, Input, Node, Parameter, Scan, Value, Weight
 from archlang.named import Named
 from archlang.primitive import AxisMap, Construct, Types
 from archlang.shapes import Axis, TensorType, is_float
-from archlang.sizes import Poly, Size, substitute
+from archlang.sizes import Poly, Size, substitute, symbols
 
 
 def run(graph: Graph, inputs: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,15 +127,25 @@ class _Run:
             return self.call(node, op, dict(operands))
         if isinstance(op, Scan):
             return self.scan(op, dict(operands))
-        types = Types(concrete(tuple(self.graph.input_types(node)), self.sizes), concrete(node.types, self.sizes))
+        sizes = self.sizes_at(node)
+        types = Types(concrete(tuple(self.graph.input_types(node)), sizes), concrete(node.types, sizes))
         weights = {leaf: self.weights[f"{self.path(node.label or '')}.{leaf}"] for leaf in self.graph.params(node)}
-        results = concrete(op, self.sizes).reference(types, *Graph.arguments(op, operands), **weights)
+        results = concrete(op, sizes).reference(types, *Graph.arguments(op, operands), **weights)
         return [results] if isinstance(results, Named) else list(results)
 
     def call(self, node: Node, op: Call, given: Mapping[str, Named]) -> list[Named]:
         layers = {port: self.path(label) for port, label in op.layers}
         prefix = f"{self.path(node.label)}." if node.label else self.prefix
-        return _Run(op.graph, given, self.weights, self.sizes, prefix, layers).outputs()
+        return _Run(op.graph, given, self.weights, self.sizes_at(node), prefix, layers).outputs()
+
+    def sizes_at(self, node: Node) -> Mapping[str, int]:
+        """The free sizes at a node, with those that data has made of what it reads."""
+        values = {str(i): value for i, (_, value) in enumerate(self.graph.operands(node))}
+        types = {i: value.type for i, value in values.items()}
+        if node.op.listed or all(symbols(axis.size) <= self.sizes.keys() for type_ in types.values() for axis in type_):
+            return self.sizes
+        shapes = {i: tuple(self.value(value).to(types[i].names).shape) for i, value in values.items()}
+        return {**self.sizes, **bind_sizes(types, shapes)}
 
     # ---- one position after another
     def scan(self, op: Scan, given: Mapping[str, Named]) -> list[Named]:

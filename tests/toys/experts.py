@@ -11,3 +11,13 @@ TOYS = [
         {"dims": [4, 4, 8], "depth": 1, "classes": 5, "threshold": 1.5, "resolution": 16},
     ),
 ]
+
+TOKENS, MAP, SERIES = "[b, n = 6, c = 8]", "[b, c = 4, h = 2, w = 3]", "[b, t, c = 8]"
+BLOCKS = [
+    ("std.moe: moe", SERIES, "x -> moe(linear(c) -> relu, experts = 4, top = 2, capacity = 1)"),
+    ("std.moe: moe", MAP, "x -> moe(linear(4), 3, 1, shared = linear(4))"),
+    ("std.moe: top_softmax", TOKENS, "sum((x -> top_softmax(4))[1], on = route)"),
+    ("std.moe: top_sigmoid", TOKENS, "sum((x -> top_sigmoid(4))[1], on = route)"),
+    ("std.moe: expert_choice", TOKENS, "x -> expert_choice(linear(c), 3, 1)"),
+    ("std.moe: soft_moe", TOKENS, "x -> soft_moe(linear(c), 3, 2)"),
+]
