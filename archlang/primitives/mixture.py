@@ -116,9 +116,7 @@ class Combine(Primitive):
 
     on: str
 
-    def infer(
-        self, facts: Facts, weight: TensorType, order: TensorType, parts: Sequence[TensorType]
-    ) -> TensorType:
+    def infer(self, facts: Facts, weight: TensorType, order: TensorType, parts: Sequence[TensorType]) -> TensorType:
         need_named(weight, [self.on], "weight")
         rest = tuple(axis for axis in parts[0] if axis.name != "b")
         return replace(parts[0], axes=(*weight.without(self.on), *rest))
