@@ -216,9 +216,9 @@ class Forward:
     def _target(self, node: Node, output: int) -> str:
         """A variable for one of several results."""
         outputs = node.op.graph.outputs if isinstance(node.op, Call) else []
-        default = (
-            outputs[output][0] if outputs else None
-        ) or f"{(node.label or node.op.name).split('.')[0].lstrip('@')}_{output}"
+        label = (node.label or node.op.name).split(".")[0].lstrip("@")
+        alone = [name for name, _ in outputs].count("") == 1  # all others have names
+        default = (outputs[output][0] if outputs else None) or (label if alone else f"{label}_{output}")
         return self.temporarily(self.graph.name_of(Value(self.graph, node.id, output, node.types[output])) or default)
 
     def witness(self, node: Node, attribute: str, floating: bool) -> str | None:

@@ -10,6 +10,7 @@ TOYS = [
         None,
         {"dims": [4, 4, 8], "depth": 1, "classes": 5, "threshold": 1.5, "resolution": 16},
     ),
+    Toy("mixtral", "mixtral", "mixtral", "toy", {}, ({"b": 2, "t": 9}, {"b": 3, "t": 17}, {"b": 1, "t": 4})),
 ]
 
 TOKENS, MAP, SERIES = "[b, n = 6, c = 8]", "[b, c = 4, h = 2, w = 3]", "[b, t, c = 8]"
