@@ -17,7 +17,7 @@ from archlang.sizes import Size, product, symbol, symbols
 
 @register
 class Mixture(Primitive):
-    """y[token] = sum over i along `on` of weight[token, i] * layers[index[token, i]](x[token])
+    """y[token] = sum over i along `on` of weight[token, i] * f(x[token]) with f = layers[index[token, i]]
     (Shazeer et al., ICLR 2017).
 
     index is int[.., on], weight [.., on]: its other axes are the tokens, as a rule b and the axes of space or time. A
