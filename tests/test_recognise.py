@@ -7,7 +7,7 @@ import torch
 
 import archlang
 from archlang.elaborate import scans
-from archlang.elaborate.recognise import NotLinearError
+from archlang.elaborate.chains import NotLinearError
 from archlang.ir import Scan
 from archlang.testing.laws import random_weights
 from archlang.testing.networks import check_network, module_of, random_inputs
@@ -55,6 +55,11 @@ FORMS = {
   }}
   o = y * z""",
     "gated": "o = scan t carry s: [b, heads, c = dk] = 0 {\n s = g * s + (1 - g) * k\n yield q * s\n }",
+    "moving_average": "o = scan t carry s: [b, heads, c = dk] = 0 {\n s = 0.75 * s + 0.25 * k\n yield s + a\n }",
+    "forgetful_norm": f"""o = scan t {STATE}, z: [b, heads, c = dk] = 0 {{
+    S, z = S * a + exp(k) * write, z * a + exp(k)
+    yield dot(exp(q), S, on = c) / dot(exp(q), z, on = c)
+  }}""",
     "average": "o = scan t carry s: [b, heads, c = dk] = 0 {\n s = a * s + k - q\n yield s\n }",
     "from_a_start": """param first: [c = dv] = normal(1)
   o = scan t carry s: [b, heads, c = dv] = first, z: [b, heads] = 0 {
@@ -86,6 +91,10 @@ LOOPS = {
     "written_first": (
         f"o = scan t {STATE} {{\n S = S + k * write\n S = a * S\n yield dot(q, S, on = c)\n }}",
         "`S` is scaled after it is written to",
+    ),
+    "by_a_number": (
+        f"o = scan t {STATE} {{\n S = 0.5 * S + k * write\n yield dot(q, S, on = c)\n }}",
+        "it decays by a number, and a recurrence by a tensor",
     ),
     "other_key": (
         f"o = scan t {STATE} {{\n S = S + beta * k * (write - dot(S, q, on = c))\n yield dot(q, S, on = c)\n }}",

@@ -131,7 +131,21 @@ model net(dim: int = 4) {
   output out: [b, t, c = dim] = total
 }
 """
+STATE_SPACE = """
+model net(state: int = 4, dim: int = 3) {
+  input u: [b, t, c = dim]
+  param a_bar: [c = dim, row = state, col = state] = normal(0.3)
+  param b_bar: [c = dim, row = state] = normal(1)
+  param read: [c = dim, m = 2, row = state] = normal(1)
+  y = scan t carry x: [b, c = dim, row = state] = 0 {
+    x = dot(a_bar, rename(x, row = col), on = col) + b_bar * u
+    yield dot(read, x, on = row)
+  }
+  output out: [b, t, c = dim, m = 2] = y
+}
+"""
 TEXTS = {
+    "state_space": (STATE_SPACE, SIZES),
     "gated": (GATED, SIZES),
     "exclusive": (EXCLUSIVE, SIZES),
     "blocks": (BLOCKS, {**SIZES, "m": 3}),

@@ -6,11 +6,12 @@ from typing import Any
 from archlang import syntax
 from archlang.diagnostics import ArchError, Label, error
 from archlang.elaborate import blocks, calls, expressions, signatures, statements
+from archlang.elaborate.chains import NotLinearError
 from archlang.elaborate.context import Context, Yields
 from archlang.elaborate.files import refuse_taken
 from archlang.elaborate.frame import ScanFrame
 from archlang.elaborate.limits import check_network
-from archlang.elaborate.recognise import NotLinearError, recognise
+from archlang.elaborate.recognise import recognise
 from archlang.elaborate.scope import Binding, Scope
 from archlang.elaborate.values import UNKNOWN, is_number, kind_of
 from archlang.ir import Graph, Scan, Value

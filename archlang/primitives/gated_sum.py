@@ -8,6 +8,7 @@ from archlang.named import Named
 from archlang.primitive import (
     AxisName,
     Emission,
+    Number,
     OpError,
     Primitive,
     Term,
@@ -24,16 +25,17 @@ from archlang.shapes import TensorType, is_float
 class GatedSum(Primitive):
     """y[t] = decay[t] y[t - 1] + x[t] along one axis, element by element, from y = 0, or from `start`.
 
-    x, decay: [.., t, ..] broadcast by name, start: [..] without t; `decay` may lack t. With decay = 1 - z and
-    x = z * candidate this is the minimal gated unit of HGRN (Qin et al., NeurIPS 2023) and of minGRU; with a constant
-    decay an exponential moving average. `on` is the axis (default: the time axis, else the one space axis), `reverse`
-    runs from its end.
+    x, decay: [.., t, ..] broadcast by name, start: [..] without t; `decay` may lack t, or be a number `factor`.
+    With decay = 1 - z and x = z * candidate this is the minimal gated unit of HGRN (Qin et al., NeurIPS 2023) and of
+    minGRU; with a constant decay an exponential moving average. `on` is the axis (default: the time axis, else the one
+    space axis), `reverse` runs from its end.
     """
 
     name: ClassVar[str] = "gated_sum"
-    inputs: ClassVar[tuple[str, ...]] = ("x", "decay", "start?")
+    inputs: ClassVar[tuple[str, ...]] = ("x", "decay?", "start?")
     sequential: ClassVar[bool] = True
 
+    factor: Number | None = None
     on: AxisName | None = None
     reverse: bool = False
 
@@ -47,12 +49,16 @@ class GatedSum(Primitive):
             raise OpError("A205", f"`x` has {len(names) or 'no'} axes to run along: {x}", "x", "name one: `on = ..`")
         return names[0]
 
-    def infer(self, facts: Facts, x: TensorType, decay: TensorType, start: TensorType | None = None) -> TensorType:
+    def infer(
+        self, facts: Facts, x: TensorType, decay: TensorType | None = None, start: TensorType | None = None
+    ) -> TensorType:
         axis = self.axis(x)
+        if (decay is None) == (self.factor is None):
+            raise OpError("A301", "`gated_sum` takes either `decay` or a number `factor`")
         for name, type_ in (("x", x), ("decay", decay), ("start", start)):
             if type_ is not None and not is_float(type_.dtype):
                 raise OpError("A214", f"a recurrence takes float tensors, and `{name}` is {type_}", name)
-        made = join(facts, x, decay)
+        made = x if decay is None else join(facts, x, decay)
         if start is not None and axis in start:
             raise OpError("A206", f"`start` is before all positions, and has their axis: {start}", "start")
         if start is not None and set(join(facts, made, start).names) != set(made.names):
@@ -68,9 +74,12 @@ class GatedSum(Primitive):
     def algorithm(self, *types: TensorType | None) -> str:
         return "one position after another, by doubling where a compiler wants few operations: gates have no products"
 
-    def emit(self, code: Emission, x: Term, decay: Term, start: Term | None = None) -> Term:
+    def emit(self, code: Emission, x: Term, decay: Term | None = None, start: Term | None = None) -> Term:
         axis = self.axis(code.inputs[0])
         before = x.order
+        if decay is None:
+            x = code.bind(x, "x")
+            decay = Term(f"torch.full_like({x.code}, {code.const(self.factor)})", x.order)
         laid = [self._first(code, term, axis) for term in (decay, x)]
         decay, x = code.align(*laid)
         arguments = f"{decay.code}, {x.code}"
@@ -91,9 +100,10 @@ class GatedSum(Primitive):
         return Term(f"{term.safe}.flip(0)", term.order) if self.reverse else term
 
     # ---- meaning
-    def reference(self, types: Types, x: Named, decay: Named, start: Named | None = None) -> Named:
+    def reference(self, types: Types, x: Named, decay: Named | None = None, start: Named | None = None) -> Named:
         import torch
 
+        decay = decay if decay is not None else self._constant(x)
         axis = self.axis(types.inputs[0])
         places = range(x.size(axis))
         state = {"y": start} if start is not None else {}
@@ -104,6 +114,9 @@ class GatedSum(Primitive):
         names = rows[0].names
         return Named(torch.stack([rows[at].to(names) for at in places], -1), (*names, axis))
 
+    def _constant(self, x: Named) -> Named:
+        return Named(x.tensor.new_full((), self.factor), ())
+
     def _next(self, state: Mapping[str, Named], x: Named, decay: Named) -> tuple[Named, dict[str, Named]]:
         before = state.get("y")
         now = before * decay + x if before is not None else decay * 0 + x
@@ -112,14 +125,14 @@ class GatedSum(Primitive):
     def state(self, *types: TensorType | None) -> Mapping[str, TensorType]:
         x, decay = types[:2]
         assert x is not None
-        assert decay is not None
         axis = self.axis(x)
         if x[axis].role != "time" or self.reverse:
             return {}
-        return {"y": join(Facts(), x, decay).without(axis)}
+        return {"y": (join(Facts(), x, decay) if decay is not None else x).without(axis)}
 
     def step(
         self, types: Types, state: Mapping[str, Named], *inputs: Any, **weights: Any
     ) -> tuple[Named, dict[str, Named]]:
         x, decay, start = (*inputs, None)[:3]
+        decay = decay if decay is not None else self._constant(x)
         return self._next(state or ({"y": start} if start is not None else {}), x, decay)

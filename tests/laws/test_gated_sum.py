@@ -23,6 +23,8 @@ def type_(*axes: object, dtype: str = "float") -> TensorType:
         (GatedSum(), (type_(B, T, C), type_(C))),
         (GatedSum(), (type_(B, T, H, C), type_(B, T, H), type_(B, H, C))),
         (GatedSum(), (type_(B, T), type_(B, T, C), type_(C))),
+        (GatedSum(factor=0.5), (type_(B, T, C),)),
+        (GatedSum(factor=0.5), (type_(B, T, C), None, type_(B, C))),
         (GatedSum(reverse=True), (type_(B, N, C), type_(B, N, C))),
         (GatedSum(on="h", reverse=True), (type_(B, N, H, C), type_(H))),
     ],
@@ -35,6 +37,7 @@ def test_law(op: GatedSum, inputs: tuple[TensorType, ...]) -> None:
     ("op", "inputs", "said"),
     [
         (GatedSum(), (type_(B, C), type_(C)), "no axes to run along"),
+        (GatedSum(), (type_(B, T, C),), "either `decay` or a number"),
         (GatedSum(), (type_(B, T, C), type_(C, dtype="int")), "takes float tensors"),
         (GatedSum(), (type_(B, T, C), type_(C), type_(B, T, C)), "before all positions"),
         (GatedSum(), (type_(B, T), type_(T), type_(B, C)), "has axes that"),
