@@ -18,6 +18,7 @@ FAMILIES = {
     "shape": "identity rename expand concat stack split slice select",
     "rearrange": "rearrange",
     "padding": "pad roll flip",
+    "shift": "shift",
     "fitting": "pad_to_fit crop",
     "indexing": "gather scatter count top_k sort argsort one_hot index",
     "conv": "conv depthwise",

@@ -46,6 +46,8 @@ BLOCKS = [
     ("std.mixer: spatial_gating", TOKENS, "x -> spatial_gating"),
     ("std.mixer: gmlp_layer", TOKENS, "x -> gmlp_layer(2)"),
     ("std.mixer: raft_mixing", "[b, h = 4, w = 3, c = 8]", "x -> raft_mixing(2, drop_path = 0.1)"),
+    ("std.mixer: axial_shift", MAP, "x -> axial_shift([1, 0, -1])"),
+    ("std.mixer: mix_shift", MAP, "x -> mix_shift([1, -1], [3, 1])"),
     ("std.mixer: mixer_gating", TOKENS, "x -> mixer_gating(5)"),
     ("std.dynamic: cond_conv", MAP, "x -> cond_conv(6, experts = 3)"),
     ("std.dynamic: dynamic_depthwise", MAP, "x -> dynamic_depthwise(3)"),
