@@ -137,7 +137,7 @@ EXAMPLES = {
     "crop": "crop(image -> pad_to_fit(windows(7)), image)",
     "roll": "image -> roll([h = 3, w = 3])",
     "shift": "image -> shift([-1, 0, 1], on = w)",
-    "axial_shift": "image -> linear(16) -> axial_shift",
+    "axial_shift": "image -> linear(20) -> axial_shift",
     "mix_shift": "image -> linear(20) -> mix_shift",
     "flip": "image -> flip(on = w)",
     "gather": "x[n = ids]",
