@@ -187,7 +187,7 @@ def _refused(cls: type[Construct], item: dict[str, Any], hypers: dict[str, Given
     if item["type"] == "literal_error":
         allowed = item["ctx"]["expected"].replace("'", "`")
         return error("A303", f"`{field}` must be {allowed}, and is {show(item['input'])}", place)
-    if cls.kinds().get(field) == "axes" and not isinstance(value, str | tuple):
+    if cls.kinds().get(field) in ("axes", "names") and not isinstance(value, str | tuple):
         help = f"`{LARGER[cls.name]}(a, b)` compares two values" if cls.name in LARGER else None
         wanted = "the name of an axis" if item["type"] == "string_type" else "names of axes"
         return error("A303", f"`{field}` must be {wanted}, and is {show(item['input'])}", place, help=help)

@@ -20,7 +20,7 @@ from archlang.primitives import CONSTRUCTS
 from archlang.source import Span
 
 ENDED = "what a loop binds first ends with it: bind the name before the loop"
-BY_NAME = ("axes", "axis", "dtype", "word")  # kinds of arguments where a bare name is no variable
+BY_NAME = ("axes", "axis", "names", "dtype", "word")  # kinds of arguments where a bare name is no variable
 
 
 def check_names(module: Module) -> Iterator[ArchError]:

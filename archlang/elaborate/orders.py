@@ -32,7 +32,7 @@ def lower(cx: Context, layer: Layer, inputs: dict[str, Given], span: Span) -> An
     path = order.model_copy(update={"reverse": False})
     axis = path.axes[0] if len(path.axes) == 1 else _spare(inputs)
     if len(path.axes) > 1:
-        inputs = {name: _in_sequence(cx, path, axis, item) for name, item in inputs.items()}
+        inputs = {name: _in_sequence(cx, path, axis, item, given.span) for name, item in inputs.items()}
     directions = (False, True) if isinstance(given.value, Full) else (order.reverse,)
     made = list(_run(cx, layer, inputs, given.span, span, axis, directions))
     total = made[0] if len(made) == 1 else calls.operation(cx, "add", [("a", made[0]), ("b", made[1])], {}, span)
@@ -75,7 +75,7 @@ def _spare(inputs: dict[str, Given]) -> str:
     )
 
 
-def _in_sequence(cx: Context, path: Order, axis: str, item: Given) -> Given:
+def _in_sequence(cx: Context, path: Order, axis: str, item: Given, over: Span) -> Given:
     """An input along the path; one that has none of its axes as it is."""
     here = [name for name in path.axes if name in item.value.type]
     if not here:
@@ -85,5 +85,5 @@ def _in_sequence(cx: Context, path: Order, axis: str, item: Given) -> Given:
         title = f"an input of `{path}` has all of its axes or none, and this one lacks {lacks}: {item.value.type}"
         raise error("A205", title, item.span, help="`expand(x, NAME = SIZE)` repeats it")
     fields = {"over": path, "on": (axis,)}
-    made = calls.operation(cx, "sequence", [("x", item.value)], fields, item.span, {"over": item.span})
+    made = calls.operation(cx, "sequence", [("x", item.value)], fields, item.span, {"over": over})
     return Given(made, item.span)

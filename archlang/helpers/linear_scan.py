@@ -11,14 +11,14 @@ def linear_scan(decay: Tensor, x: Tensor, state: Tensor | None = None) -> Tensor
     In eager mode a loop, whose step is one fused operation. A compiler wants few operations: there, what each position
     knows of those before it is doubled until it knows all. An exported program does so up to 2 ** 20 positions.
     """
-    if state is not None:
-        x = torch.cat([torch.addcmul(x[:1], decay[:1], state), x[1:]])
     length = x.shape[0]
     if not torch.compiler.is_compiling():
-        states = [x[0]]
+        states = [x[0] if state is None else torch.addcmul(x[0], decay[0], state)]
         for factor, value in zip(decay.unbind()[1:], x.unbind()[1:], strict=True):
             states.append(torch.addcmul(value, factor, states[-1]))
         return torch.stack(states)
+    if state is not None:
+        x = torch.cat([torch.addcmul(x[:1], decay[:1], state), x[1:]])
     reach = 2**20 if torch.compiler.is_exporting() else length
     for step in (2**i for i in range((reach - 1).bit_length())):
         ahead = [0, 0] * (x.ndim - 1) + [step, 0]

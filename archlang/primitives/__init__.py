@@ -42,6 +42,7 @@ FAMILIES = {
     "recurrent": "lstm gru",
     "complex": "complex real imag",
     "long_conv": "long_conv",
+    "spectral": "stft istft",
     "solve": "solve krylov",
     "lti": "lti_scan",
     "segments": "same_segment",
