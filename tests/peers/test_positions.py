@@ -88,3 +88,9 @@ def test_swin_unetr(rank: int, side: int, window: int):
         module._non_persistent_buffers_set.add("relative_position_index")
     generator = torch.Generator().manual_seed(2)
     agree(network, peer, network.map("monai"), torch.randn(1, 2, *[side] * rank, generator=generator))
+
+
+def test_rope_vit():
+    network = load("rope_vit.arch", dim=48, depth=2, heads=3, resolution=64, classes=10)
+    peer = timm("vit_small_patch16_rope_224", embed_dim=48, depth=2, num_heads=3, img_size=64, num_classes=10)
+    agree(network, peer, network.map("timm"), picture(64))

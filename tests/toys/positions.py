@@ -28,6 +28,10 @@ TOYS = [
         "swin_unetr_3d", "swin_unetr", "swin_unetr_3d", None,
         {"dim": 2, "depths": [2, 1], "heads": [1, 2], "window": 3, "side": 16},
     ),
+    Toy(
+        "rope_vit", "rope_vit", "rope_vit", "small",
+        {"dim": 16, "depth": 2, "heads": 2, "patch": 8, "resolution": 32, "classes": 5},
+    ),
 ]  # fmt: skip
 
 IMAGE, MAP = "[b, c = 4, h = 4, w = 4]", "[b, c = 8, h = 4, w = 6]"
