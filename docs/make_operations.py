@@ -301,7 +301,7 @@ KINDS = {
     "bool": "bool",
     "str": "str",
     "Domain": "domain",
-    "Scaling": "scaling",
+    "_scaling": "scaling",
 }  # by the validator, or the type, of a field
 BY_NAME = {
     "position": "position",

@@ -18,7 +18,7 @@ from archlang.primitive import (
 )
 from archlang.primitives.attention_code import whole
 from archlang.primitives.position import Position
-from archlang.primitives.position_scaling import Scaling
+from archlang.primitives.position_scaling import Reach
 from archlang.shapes import TensorType, is_float
 from archlang.sizes import Size
 
@@ -47,7 +47,7 @@ class Rope(Position):
     dim: Whole | None = None
     interleaved: bool = False
     on: Axes | None = None
-    scaling: Scaling | None = None
+    scaling: Reach = None
 
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
         need_axes(x, ("c", *(self.on or ())))

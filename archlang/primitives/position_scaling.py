@@ -4,9 +4,11 @@ Pair i of `pairs` turns by base^(-i / pairs) a position. A scaling slows pairs d
 """
 
 from math import ceil, floor, log, pi
-from typing import ClassVar
+from typing import Annotated, Any, ClassVar, TypeAlias
 
-from archlang.primitive import Construct, Emission, Number, OpError, register
+from pydantic import BeforeValidator
+
+from archlang.primitive import Construct, Emission, Number, OpError, describe, register
 
 
 class Scaling(Construct):
@@ -32,6 +34,15 @@ class Scaling(Construct):
     def keywords(self, code: Emission, pairs: int, base: float) -> dict[str, str]:
         """The arguments of the helper `rotary` that say the same."""
         raise NotImplementedError
+
+
+def _scaling(value: Any) -> Any:
+    if value is not None and not isinstance(value, Scaling):
+        raise ValueError(f"must be a scaling, as `ntk(2)`, and is {describe(value)}")
+    return value
+
+
+Reach: TypeAlias = Annotated[Any, BeforeValidator(_scaling)]  # a Scaling
 
 
 @register
@@ -111,7 +122,7 @@ class Llama3(ByTurns):
     def check(self) -> None:
         super().check()
         if not 0 < self.low < self.high:
-            raise OpError("A319", f"`low` must be above 0 and below `high`: {self.low}, {self.high}", "scaling")
+            raise OpError("A319", f"`low` must be above 0 and below `high` = {self.high}, and is {self.low}", "scaling")
 
     def bounds(self) -> tuple[float, float]:
         return self.low, self.high
@@ -136,7 +147,7 @@ class Yarn(ByTurns):
     def check(self) -> None:
         super().check()
         if not 0 < self.slow < self.fast:
-            raise OpError("A319", f"`slow` must be above 0 and below `fast`: {self.slow}, {self.fast}", "scaling")
+            raise OpError("A319", f"`slow` must be above 0 and below `fast` = {self.fast}, and is {self.slow}", "scaling")
 
     def bounds(self) -> tuple[float, float]:
         return self.fast, self.slow

@@ -65,12 +65,11 @@ class RotaryAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         qkv = self.qkv(x).unflatten(-1, (3, 2, 8))
-        select, select2, v = qkv.unbind(2)
-        patches = axial_rotary(select[:, 1:].unflatten(1, (4, 4)), (2, 1), base=100.0, interleaved=True)
-        rearrange = select2[:, 1:].unflatten(1, (4, 4))
-        patches2 = axial_rotary(rearrange, (2, 1), base=100.0, interleaved=True)
-        k = torch.cat((select2[:, :1], patches2.flatten(1, 2)), 1)
-        q = torch.cat((select[:, :1], patches.flatten(1, 2)), 1)
+        q, k, v = qkv.unbind(2)
+        patches = axial_rotary(q[:, 1:].unflatten(1, (4, 4)), (2, 1), base=100.0, interleaved=True)
+        patches2 = axial_rotary(k[:, 1:].unflatten(1, (4, 4)), (2, 1), base=100.0, interleaved=True)
+        k = torch.cat((k[:, :1], patches2.flatten(1, 2)), 1)
+        q = torch.cat((q[:, :1], patches.flatten(1, 2)), 1)
         o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
         return self.proj(o.transpose(1, 2).flatten(2))
 
