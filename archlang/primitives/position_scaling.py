@@ -147,7 +147,9 @@ class Yarn(ByTurns):
     def check(self) -> None:
         super().check()
         if not 0 < self.slow < self.fast:
-            raise OpError("A319", f"`slow` must be above 0 and below `fast` = {self.fast}, and is {self.slow}", "scaling")
+            raise OpError(
+                "A319", f"`slow` must be above 0 and below `fast` = {self.fast}, and is {self.slow}", "scaling"
+            )
 
     def bounds(self) -> tuple[float, float]:
         return self.fast, self.slow
