@@ -183,3 +183,15 @@ def test_explain_says_what_was_taken() -> None:
         "o: scan  (<string>:5)\n    one position after another: `tanh` stands between `S` and what it becomes"
     )
     assert network("o = q").explain() == "every operation has one algorithm"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gated", "forgetful_norm", "gated_delta"])
+def test_exports_at_any_length(name: str) -> None:
+    made = network(FORMS[name])
+    module = made.module(seed=0).eval()
+    short, long = (
+        tuple(x.float() for x in random_inputs(made, {"b": b, "t": t}, 1).values()) for b, t in ((2, 5), (3, 11))
+    )
+    exported = torch.export.export(module, short, dynamic_shapes=made.dynamic_shapes()).module()
+    torch.testing.assert_close(exported(*long), module(*long))

@@ -65,6 +65,8 @@ def _start(cx: Context, inner: Context, carry: syntax.Carry) -> Any:
     refuse_taken(cx.module, name, span)
     if (known := cx.scope.find(name) or inner.scope.names.get(name)) is not None:
         raise error("A102", f"`{name}` is defined twice", span, Label(known.span, f"{known.word} here"))
+    if carry.port.type.optional:
+        raise error("A303", f"the carry `{name}` is there at every position: its type has no `?`", carry.port.type.span)
     type_ = signatures.declare(cx, carry.port.type, "carry")
     assert isinstance(inner.frame, ScanFrame)
     if scanned := [axis for axis in inner.frame.axes if axis in type_]:
