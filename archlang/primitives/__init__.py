@@ -21,6 +21,7 @@ FAMILIES = {
     "shift": "shift",
     "fitting": "pad_to_fit crop",
     "indexing": "gather scatter count top_k sort argsort one_hot index",
+    "values": "values",
     "conv": "conv depthwise",
     "conv_transpose": "conv_transpose",
     "pool": "max_pool avg_pool adaptive_avg_pool adaptive_max_pool",

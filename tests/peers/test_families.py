@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import archlang
 from tests.peers.parity import agree, in_order, load, noise, picture, timm
 
 
@@ -292,3 +293,11 @@ def test_itransformer():
     network = load("itransformer.arch", variant="solar", **toy)
     peer = ITransformer(12, 6, 16, 24, 4, 2).double()
     agree(network, peer, network.map("official"), noise(3, 12, 5), noise(3, 12, 2, seed=6))
+
+
+# ---- filters
+def test_blur_pool_of_timm():
+    layers = pytest.importorskip("timm.layers")
+    text = "use std.conv: blur_pool\nmodel net { input x: [b, c = 3, h = 9, w = 8]\noutput y = x -> blur_pool }"
+    module, x = archlang.loads(text).architecture().module(), picture(9)[..., :8]
+    torch.testing.assert_close(module(x), layers.BlurPool2d(3)(x))
