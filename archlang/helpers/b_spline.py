@@ -27,7 +27,7 @@ class BSpline(nn.Module):
     @torch.no_grad()
     def move_grid(self, x: Tensor, weight: Tensor, uniform: float = 0.02, margin: float = 0.01) -> Tensor:
         """Lay the grid around the data x [.., dim], in equal parts but for a `uniform` share of even intervals, and
-        return the weight [units, dim * splines] that by least squares keeps the curves of `weight` at the data.
+        return the weight [units, dim, splines] that by least squares keeps the curves of `weight` at the data.
         """
         x = x.flatten(0, -2)
         splines = self(x).transpose(0, 1)
@@ -41,4 +41,4 @@ class BSpline(nn.Module):
         outside = step * torch.arange(1, self.order + 1, device=x.device)
         self.grid.copy_(torch.cat((knots[:, :1] - outside.flip(1), knots, knots[:, -1:] + outside), 1))
         fitted: Tensor = torch.linalg.pinv(self(x).transpose(0, 1)) @ curves
-        return fitted.permute(2, 0, 1).flatten(1)
+        return fitted.permute(2, 0, 1).reshape(weight.shape)

@@ -115,6 +115,30 @@ def test_a_moved_grid_covers_the_data_and_keeps_the_curves() -> None:
     torch.testing.assert_close(module(x).sum(-1), torch.ones_like(x))
 
 
+@pytest.mark.parametrize("scaled", ["true", "false"])
+def test_an_emitted_network_moves_its_grids(scaled: str) -> None:
+    """Layer after layer, as the data reach it; grids as fine as these keep smooth curves."""
+    import archlang
+
+    layers = [f"kan({units}, bspline(20, low = -4, high = 4), scaled = {scaled}) as k{units}" for units in (5, 3)]
+    text = f"use std.kan: kan\nmodel net {{\n  input x: [b, c = 2]\n  output y = x -> {' -> '.join(layers)}\n}}"
+    module, x = archlang.loads(text).architecture().module(seed=0).double(), torch.randn(2000, 2)
+    with torch.no_grad():
+        for layer in (module.k5, module.k3):
+            weight = layer.weight if scaled == "true" else layer.spline.weight
+            curve = layer.basis.grid[:, :-4].sin() if weight.shape[0] == 5 else layer.basis.grid[:, :-4].cos()
+            weight.copy_(curve.expand(len(weight), *curve.shape).reshape(weight.shape))
+        before, value = module(x), x
+        for layer in (module.k5, module.k3):
+            weight = layer.weight if scaled == "true" else layer.spline.weight
+            grid = layer.basis.grid.clone()
+            weight.copy_(layer.basis.move_grid(value, weight))
+            assert not torch.equal(grid, layer.basis.grid)
+            value = layer(value)
+        torch.testing.assert_close(value, module(x))
+        assert (value - before).abs().max() < 0.01 * before.abs().max()
+
+
 def test_a_grid_around_equal_data_is_a_grid() -> None:
     from archlang.helpers.b_spline import BSpline as Module
 
