@@ -1,6 +1,6 @@
 """Convolutions over all space and time axes at once: 1-D, 2-D and 3-D are one definition."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -219,6 +219,32 @@ class Conv(Primitive):
         y = sum(parts[1:], parts[0])
         return y if bias is None else y + Named(bias, ("c",))
 
+    # ---- one position of time after another
+    def state(self, x: TensorType, weight: TensorType | None = None) -> Mapping[str, TensorType]:
+        """The tail: the inputs that later windows still see."""
+        found = windows(self, x)
+        reach = found[0].reach if len(found) == 1 else 0
+        if not reach or found[0].axis.role != "time" or weight is not None or self.mode != "zeros":
+            return {}
+        moves_by_one = (found[0].stride, found[0].left, found[0].right) == (1, reach, 0)
+        return {"tail": x.resized(**{found[0].name: reach})} if moves_by_one else {}
+
+    def step(
+        self, types: Types, state: Mapping[str, Named], x: Named, *others: Any, **weights: Any
+    ) -> tuple[Named, dict[str, Named]]:
+        import torch
+
+        type_ = types.inputs[0]
+        (window,), before = windows(self, type_), state.get("tail")
+        values = x.to(type_.names)
+        at = type_.names.index(window.name)
+        blank = values.expand([window.reach if i == at else -1 for i in range(values.ndim)]) * 0
+        seen = torch.cat([blank if before is None else before.to(type_.names), values], at)
+        now = Types((type_.resized(**{window.name: window.reach + 1}),), types.outputs)
+        op = self.model_copy(update={"padding": "valid"})
+        y = op.reference(now, Named(seen, type_.names), **weights)
+        return y, {"tail": Named(seen.narrow(at, 1, window.reach), type_.names)}
+
     def macs(self, x: TensorType, weight: TensorType | None = None) -> Size:
         found = windows(self, x)
         rest = product(axis.size for axis in x.without("c", *(window.name for window in found)))
@@ -295,6 +321,14 @@ class Depthwise(Primitive):
             given = given.rename(c="units")
             given = Named(given.tensor.unsqueeze(-1), (*given.names, "c"))
         return self._conv(types.inputs[0]).reference(types, x, given, **weights)
+
+    def state(self, x: TensorType, weight: TensorType | None = None) -> Mapping[str, TensorType]:
+        return {} if weight is not None else self._conv(x).state(x)
+
+    def step(
+        self, types: Types, state: Mapping[str, Named], x: Named, *others: Any, **weights: Any
+    ) -> tuple[Named, dict[str, Named]]:
+        return self._conv(types.inputs[0]).step(types, state, x, **weights)
 
     def macs(self, x: TensorType, weight: TensorType | None = None) -> Size:
         return self._conv(x).macs(x)

@@ -3,7 +3,7 @@
 A reduction over a time axis sees the future, so its result may not meet that axis again. Cumulative forms are causal.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from archlang.facts import Facts
@@ -274,10 +274,20 @@ class Cumsum(Primitive):
         axis = one_axis(self.on, types.inputs[0])
         rows = list(x.tensor.unbind(x.at(axis)))
         for i in range(1, len(rows)):
-            rows[i] = self.step(rows[i - 1], rows[i])
+            rows[i] = self.joined(rows[i - 1], rows[i])
         return Named(_stack(rows, x.at(axis)), x.names)
 
-    def step(self, before: Any, here: Any) -> Any:
+    def state(self, x: TensorType) -> Mapping[str, TensorType]:
+        axis = one_axis(self.on, x)
+        return {"total": x.without(axis)} if x[axis].role == "time" else {}
+
+    def step(
+        self, types: Types, state: Mapping[str, Named], x: Named, *others: Any, **weights: Any
+    ) -> tuple[Named, dict[str, Named]]:
+        y = state["total"].combine(x, self.joined) if state else x
+        return y, {"total": y.select(one_axis(self.on, types.inputs[0]), 0)}
+
+    def joined(self, before: Any, here: Any) -> Any:
         """One more position."""
         return before + here
 
@@ -294,7 +304,7 @@ class Cumprod(Cumsum):
 
     name: ClassVar[str] = "cumprod"
 
-    def step(self, before: Any, here: Any) -> Any:
+    def joined(self, before: Any, here: Any) -> Any:
         return before * here
 
 

@@ -268,3 +268,15 @@ def test_exports_and_compiles_whole(op: Primitive, types: list[TensorType]) -> N
     for arguments in (inputs, others):
         torch.testing.assert_close(exported(*arguments), module(*arguments))
         torch.testing.assert_close(compiled(*arguments), module(*arguments))
+
+
+@pytest.mark.parametrize("dilation", [1, 3])
+def test_steps_over_time_keep_the_tail_of_the_signal(dilation: int) -> None:
+    """What `step` sees of the past is what later windows still see of it."""
+    series = tensor(b="b", t="t", c=4)
+    given = {"kernel": 4, "dilation": dilation}
+    for op in (Conv(units=6, **given), Conv(units=4, groups=2, bias=False, **given), Depthwise(**given)):
+        assert op.state(series)["tail"].size("t") == 3 * dilation
+        check_law(op, series, sizes={"t": 9})
+    assert Conv(units=6, stride=2).state(series) == {}
+    assert Conv(units=6, kernel=1).state(series) == {}
