@@ -81,3 +81,25 @@ def test_sinusoids_of_a_map():
         " output y: [h, w, c] = x -> sincos_2d }"
     )
     assert difference(net(torch.zeros(1, 5, 7, 32)), meant) <= TOLERANCE
+
+
+def test_distances_between_maps_of_two_sizes():
+    """LeViT's attention that halves the map: a query stands at every second place of the keys."""
+    levit = pytest.importorskip("timm.models.levit")
+    peer = levit.AttentionDownsample(8, 8, key_dim=4, num_heads=2, stride=2, resolution=6)
+    peer.eval()
+    net = built("""
+        model net {
+          input q: [b, h = 3, w = 3, heads = 2, c = 4]
+          input k: [b, h = 6, w = 6, heads = 2, c = 4]
+          places = distance(k, k) as table -> rearrange("query -> h w, key -> h_key w_key", h = 6, w = 6, h_key = 6, w_key = 6)
+          output o: [b, h, w, heads, c] = attend(q, k, k, over = full, position = places[h = 0::2, w = 0::2])
+        }""")
+    biases = torch.randn(2, 36, generator=torch.Generator().manual_seed(0))
+    peer.attention_biases.data.copy_(biases)
+    net.table.weight.data.copy_(biases.T)
+    q, k = (torch.randn(2, n, n, 2, 4, generator=torch.Generator().manual_seed(n)) for n in (3, 6))
+    scores = torch.einsum("bqhc,bkhc->bhqk", q.flatten(1, 2), k.flatten(1, 2)) / 2
+    weights = (scores + peer.get_attention_biases(q.device)).softmax(-1)
+    meant = torch.einsum("bhqk,bkhc->bqhc", weights, k.flatten(1, 2)).unflatten(1, (3, 3))
+    assert difference(net(q, k), meant) <= TOLERANCE

@@ -36,6 +36,7 @@ TOYS = [
 
 IMAGE, MAP = "[b, c = 4, h = 4, w = 4]", "[b, c = 8, h = 4, w = 6]"
 BLOCKS = [
+    ("std.attention: causal_attention", "[b, t, c = 8]", "x -> causal_attention(2, position = rope(scaling = ntk(2)))"),
     ("std.position: conditional_position", IMAGE, "x -> conditional_position"),
     ("std.position: conditional_position", "[b, c = 4, n = 6]", "x -> conditional_position(5)"),
     ("std.position: lepe_attention", MAP, "x -> lepe_attention(2)"),
