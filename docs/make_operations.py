@@ -232,6 +232,7 @@ EXAMPLES = {
     "conv_bn": "image -> conv_bn(8)",
     "conv_stem": "image -> conv_stem(64)",
     "blur_pool": "image -> blur_pool",
+    "standard_conv": "image -> standard_conv(8)",
     "squeeze_excite": "x -> squeeze_excite(16)",
     "channel_attention": "x -> channel_attention(heads = 8)",
     "efficient_channel_gate": "image -> efficient_channel_gate",

@@ -301,3 +301,13 @@ def test_blur_pool_of_timm():
     text = "use std.conv: blur_pool\nmodel net { input x: [b, c = 3, h = 9, w = 8]\noutput y = x -> blur_pool }"
     module, x = archlang.loads(text).architecture().module(), picture(9)[..., :8]
     torch.testing.assert_close(module(x), layers.BlurPool2d(3)(x))
+
+
+def test_standard_conv_of_timm():
+    layers = pytest.importorskip("timm.layers")
+    text = (
+        "use std.conv: standard_conv\nmodel net { input x: [b, c = 3, h = 9, w = 8]\noutput y = x -> standard_conv(6) }"
+    )
+    module, peer, x = archlang.loads(text).architecture().module(), layers.StdConv2d(3, 6, 3, padding=1), picture(9)
+    peer.load_state_dict({"weight": module.state_dict()["standard_conv.weight"]})
+    torch.testing.assert_close(module(x[..., :8]), peer(x[..., :8]))

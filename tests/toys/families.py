@@ -124,6 +124,7 @@ BLOCKS = [
     ("std.linear_attention: rank_augmented_attention", MAP, "x -> rank_augmented_attention(2, kernel = 3)"),
     ("std.linear_attention: gated_linear_scan", IMAGE, "x -> gated_linear_scan(2, rank = 3, act = identity)"),
     ("std.conv: blur_pool", IMAGE, "x -> blur_pool"),
+    ("std.conv: standard_conv", IMAGE, "x -> standard_conv(6, stride = 2)"),
     ("std.norm: rep_batch_norm", MAP, "x -> rep_batch_norm"),
     ("std.norm: progressive_norm", MAP, "x -> progressive_norm(start = 0.5)"),
     ("std.graph: normalised_sum", GRAPH, f"x -> normalised_sum({EDGES})"),
