@@ -127,7 +127,7 @@ def test_kan_of_gaussians() -> None:
 class Hypernetwork(nn.Module):
     def __init__(self, dim: int, experts: int, code: int, units: int, rank: int = 8) -> None:
         super().__init__()
-        self.code, self.trunk = nn.Embedding(5, code), nn.Linear(code, 2 * code)
+        self.table, self.trunk = nn.Embedding(5, code), nn.Linear(code, 2 * code)
         self.stem = nn.Conv2d(3, dim, 3, padding=1)
         self.bank, self.routing = nn.Parameter(torch.zeros(experts, dim, dim, 3, 3)), nn.Linear(dim, experts)
         self.norm1 = nn.BatchNorm2d(dim)
@@ -148,7 +148,7 @@ class Hypernetwork(nn.Module):
         return torch.stack([F.conv2d(one[None], k, padding=2, groups=len(one))[0] for one, k in pairs])
 
     def forward(self, image: Tensor, task: Tensor) -> Tensor:
-        about = F.relu(self.trunk(self.code(task)))
+        about = F.relu(self.trunk(self.table(task)))
         x = F.relu(self.norm1(self.mixed(F.relu(self.stem(image)))))
         x = F.avg_pool2d(self.norm2(self.depthwise(x)), 4)
         made = []

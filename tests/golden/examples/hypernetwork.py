@@ -74,7 +74,7 @@ class GeneratedLinear(nn.Module):
 class Hypernetwork(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.code = nn.Embedding(5, 4)
+        self.table = nn.Embedding(5, 4)
         self.trunk = nn.Linear(4, 8)
         self.stem = nn.Conv2d(3, 8, 3, padding=1)
         self.cond_conv = CondConv()
@@ -92,7 +92,7 @@ class Hypernetwork(nn.Module):
         b = image.shape[0]
         if task.shape[0] != b:
             raise ValueError(f"axis b of task must be b = {b}, and is {task.shape[0]}")
-        about = F.relu(self.trunk(self.code(task)))
+        about = F.relu(self.trunk(self.table(task)))
         x = self.dynamic_depthwise(F.relu(self.norm1(self.cond_conv(F.relu(self.stem(image))))))
         x = F.avg_pool2d(self.norm2(x), 4)
         y = F.relu(self.generated_linear(x, about))
