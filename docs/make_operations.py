@@ -286,6 +286,8 @@ EXAMPLES = {
     "raft_mixing": "image -> linear(16) -> raft_mixing(2)",
     "mixer_gating": "x -> mixer_gating(128)",
     "pattention": "x -> pattention(64)",
+    "ranked_attention": "x -> ranked_attention(8)",
+    "top_tokens": "top_tokens(x, mean(x, on = c), keep = 8)",
     "moe": "x -> moe(mlp(4), experts = 8, top = 2)",
     "top_softmax": "x -> top_softmax(8)",
     "top_sigmoid": "x -> top_sigmoid(8)",
@@ -349,7 +351,7 @@ def examples(used: dict[str, str]) -> dict[str, Graph]:
 
 
 def outputs(name: str) -> str:
-    if name in ("split", "top_k", "top_softmax", "top_sigmoid"):
+    if name in ("split", "top_k", "top_softmax", "top_sigmoid", "ranked_attention"):
         return f"first, second = {example(name)}\noutput made = first\noutput more = second"
     return f"output made = {example(name)}"
 

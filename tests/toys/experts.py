@@ -11,6 +11,13 @@ TOYS = [
         {"dims": [4, 4, 8], "depth": 1, "classes": 5, "threshold": 1.5, "resolution": 16},
     ),
     Toy("mixtral", "mixtral", "mixtral", "toy", {}, ({"b": 2, "t": 9}, {"b": 3, "t": 17}, {"b": 1, "t": 4})),
+    Toy(
+        "evit",
+        "evit",
+        "evit",
+        None,
+        {"dim": 12, "depth": 3, "heads": 2, "reduce": [1], "patch": 8, "resolution": 32, "classes": 5},
+    ),
 ]
 
 TOKENS, MAP, SERIES = "[b, n = 6, c = 8]", "[b, c = 4, h = 2, w = 3]", "[b, t, c = 8]"
@@ -21,4 +28,6 @@ BLOCKS = [
     ("std.moe: top_sigmoid", TOKENS, "sum((x -> top_sigmoid(4))[1], on = route)"),
     ("std.moe: expert_choice", TOKENS, "x -> expert_choice(linear(c), 3, 1)"),
     ("std.moe: soft_moe", TOKENS, "x -> soft_moe(linear(c), 3, 2)"),
+    ("std.tokens: ranked_attention", TOKENS, "(x -> ranked_attention(2))[1]"),
+    ("std.tokens: top_tokens", TOKENS, "top_tokens(x, sum(x, on = c), keep = 3)"),
 ]
