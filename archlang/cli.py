@@ -286,7 +286,9 @@ def _facts(network: "Architecture") -> dict[str, Any]:
 
 
 def _costs(network: "Architecture") -> list[tuple[str, str]]:
-    return [("params", console.count(network.params)), ("MACs", console.count(network.macs))]
+    few = network.cost.active_params != network.params
+    active = [("active", console.count(network.cost.active_params))] if few else []  # where experts are chosen
+    return [("params", console.count(network.params)), *active, ("MACs", console.count(network.macs))]
 
 
 def _places(output: str, networks: Sequence["Architecture"], force: bool) -> list[Path | None]:

@@ -17,8 +17,11 @@ def tree(graph: Graph, title: str, conditions: Mapping[Condition, str]) -> str:
     rows += [(name, "input", str(value.type), "", "") for name, value in graph.inputs.items()]
     rows += [_row(run) for run in list(_runs(parts(graph)))]  # a run is whole when all have been read
     rows += [(name, "output", str(value.type), "", "") for name, value in graph.outputs]
-    rows.append((title, "", "", *_amounts(cost(graph))))
-    return "\n".join([*_columns(rows), *(_stated(condition, why) for condition, why in conditions.items())])
+    whole = cost(graph)
+    rows.append((title, "", "", *_amounts(whole)))
+    few = whole.active_params != whole.params
+    active = [f"active: {amount(whole.active_params)} of the parameters, those that one token meets"] if few else []
+    return "\n".join([*_columns(rows), *active, *(_stated(condition, why) for condition, why in conditions.items())])
 
 
 def _runs(found: Iterable[Part]) -> Iterator[list[Part]]:
