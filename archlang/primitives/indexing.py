@@ -21,7 +21,7 @@ from archlang.primitive import (
     need_named,
     register,
 )
-from archlang.primitives.broadcast import dims, index, join, known, need_new, one_axis, placed, refuse
+from archlang.primitives.broadcast import dims, index, join, known, need_new, one_axis, refuse, spread
 from archlang.shapes import SCALAR, Axis, TensorType, default_role
 
 
@@ -60,8 +60,9 @@ class Gather(Primitive):
         if not paired:
             at = x.order.index(self.axis)
             return Term(index(x, {self.axis: index_.code}), (*x.order[:at], *index_.order, *x.order[at + 1 :]))
-        flat = code.flat(index_, [axis.name for axis in own], self.axis) if own else index_
-        text = f"torch.take_along_dim({x.code}, {placed(code, flat, x.order).code}, {dims(x, [self.axis])})"
+        flat = code.flat(index_, [axis.name for axis in own], self.axis)
+        # torch.take_along_dim would fix the free sizes of an exported network
+        text = f"{x.safe}.gather({dims(x, [self.axis])}, {spread(code, flat, x.order, code.inputs[0]).code})"
         return code.split(Term(text, x.order), self.axis, own)
 
     def reference(self, types: Types, x: Named, index: Named) -> Named:

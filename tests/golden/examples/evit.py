@@ -83,7 +83,7 @@ class Block2(nn.Module):
         x = x + y
         patches = x[:, 1:]
         index, best = score.topk(12, -1)[::-1]
-        kept = torch.take_along_dim(patches, index[..., None], 1)
+        kept = patches.gather(1, index[..., None].expand(-1, -1, 12))
         fused = torch.einsum("ab,abc->ac", score, patches) - torch.einsum("ab,abc->ac", best, kept)
         x = torch.cat((x[:, 0:1], torch.cat((kept, fused[:, None]), 1)), 1)
         return x + self.mlp(self.norm2(x))
