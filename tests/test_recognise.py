@@ -44,6 +44,22 @@ FORMS = {
     S = S + k * ((write - old) * beta)
     yield dot(q, S, on = c)
   }}""",
+    "two_factors": f"""other = l2_norm(q)
+  o = scan t {STATE} {{
+    S = a * S
+    for key in [k, other] {{ S = S + beta * key * (write - dot(S, key, on = c)) }}
+    yield dot(q, S, on = c)
+  }}""",
+    "selected_factors": f"""keys, values = stack([k, l2_norm(q)], factor), stack([write, 2 * write], factor)
+  rates = stack([beta, a], factor)
+  o = scan t {STATE} {{
+    S = a * S
+    for j in range(2) {{
+      old = dot(S, keys[factor = j], on = c)
+      S = S + rates[factor = j] * keys[factor = j] * (values[factor = j] - old)
+    }}
+    yield dot(q, S, on = c)
+  }}""",
     "gates_inside": f"""o = scan t {STATE} {{
     gate = sigmoid(g -> linear(1) as gate)
     S = mean(gate, on = c) * S + silu(k -> layer_norm as norm) * write
