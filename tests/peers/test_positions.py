@@ -94,3 +94,19 @@ def test_rope_vit():
     network = load("rope_vit.arch", dim=48, depth=2, heads=3, resolution=64, classes=10)
     peer = timm("vit_small_patch16_rope_224", embed_dim=48, depth=2, num_heads=3, img_size=64, num_classes=10)
     agree(network, peer, network.map("timm"), picture(64))
+
+
+def test_llama_3_1():
+    """Turns that are slowed down for inputs longer than 8,192 tokens: speeds differ at any length."""
+    transformers = pytest.importorskip("transformers")
+    network = load("llama.arch", variant="toy", heads=2, kv_heads=1, dim=64, rope_base=500000, stretch=8)
+    config = transformers.LlamaConfig(
+        vocab_size=128, hidden_size=64, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, rms_norm_eps=1e-5, tie_word_embeddings=False, max_position_embeddings=131072,
+        rope_parameters={
+            "rope_theta": 500000.0, "rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192,
+            "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        },
+    )  # fmt: skip
+    tokens = torch.randint(0, 128, (1, 300), generator=torch.Generator().manual_seed(2))
+    agree(network, transformers.LlamaForCausalLM(config), network.map("transformers"), tokens)

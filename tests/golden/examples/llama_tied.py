@@ -1,4 +1,4 @@
-"""Llama 3 (Grattafiori et al., arXiv:2407.21783): RMSNorm, rotary positions, grouped queries, SwiGLU."""
+"""Llama 3 and 3.1 (Grattafiori et al., arXiv:2407.21783): RMSNorm, rotary positions, grouped queries, SwiGLU."""
 
 import torch
 import torch.nn.functional as F
