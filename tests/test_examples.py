@@ -166,6 +166,8 @@ def test_trains(toy: Toy):
         assert bool(parameter.grad.isfinite().all()), name
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # the exporter's own, of loops
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 @core
 def test_exports(toy: Toy):
     """With the conditions as bounds; the program runs at other sizes."""

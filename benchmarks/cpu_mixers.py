@@ -1,0 +1,194 @@
+"""Token mixers on this CPU: what archlang emits against one step after another and against what others run, in one run.
+
+    python benchmarks/cpu_mixers.py [--mixers gla delta] [--lengths 2048 8192] [--train] [--write FILE]
+
+A case is a function and its rivals, all on the same tensors. Rounds visit them in random order after one call that is
+not counted; a ratio is the median over rounds of (rival / archlang): above 1, archlang is faster. Growth is time and
+peak memory per position at 65,536 positions over those at 8,192: 1.0 is linear.
+"""
+
+import argparse
+import os
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from report import machine, publish, table
+from torch import Tensor
+from torch.nn import functional as F
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from archlang.helpers.delta_rule import delta_rule  # noqa: E402
+from archlang.helpers.linear_recurrence import linear_recurrence  # noqa: E402
+
+Run = Callable[[], Tensor]
+# Without these, glibc gives large blocks back at every free, and page faults are measured along with the mixer.
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
+ROUNDS, LONG = 5, (8192, 65536)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A mixer at one length: what archlang runs, what others run, and the leaves that have gradients."""
+
+    ours: Run
+    rivals: dict[str, Run]
+    leaves: list[Tensor]
+
+
+def steps(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, beta: Tensor | None = None) -> Tensor:
+    """One position after another, without indexing in the loop (whose backward would be quadratic)."""
+    state, outputs = q.new_zeros(*q.shape[:-2], q.shape[-1], v.shape[-1]), []
+    decays = [None] * q.shape[-2] if log_decay is None else log_decay.exp()[..., None].unbind(-3)
+    strengths = [None] * q.shape[-2] if beta is None else beta[..., None].unbind(-3)
+    columns = (x.unbind(-3) for x in (q[..., None, :], k[..., None], v[..., None, :]))
+    for query, key, value, decay, strength in zip(*columns, decays, strengths, strict=True):
+        state = state if decay is None else state * decay
+        value = value if strength is None else (value - key.mT @ state) * strength
+        state = torch.addcmul(state, key, value)
+        outputs.append(query @ state)
+    return torch.cat(outputs, -2)
+
+
+def recurrence(heads: int, keys: int, values: int, gate: int, delta: bool, peer: str = "") -> Callable[[int], Case]:
+    """`linear_recurrence` with a decay of so many channels, and fla's function for chunks if there is one."""
+
+    def case(length: int) -> Case:
+        generator = torch.Generator().manual_seed(0)
+        q, k, v = (torch.randn(1, heads, length, n, generator=generator) for n in (keys, keys, values))
+        k = F.normalize(k, dim=-1)
+        log_decay = F.logsigmoid(torch.randn(1, heads, length, gate, generator=generator)) / 16 if gate else None
+        beta = torch.rand(1, heads, length, 1, generator=generator) if delta else None
+        leaves = [x.requires_grad_() for x in (q, k, v, log_decay, beta) if x is not None]
+        rivals: dict[str, Run] = {"steps": lambda: steps(q, k, v, log_decay, beta)}
+        if peer:
+            rivals["fla"] = lambda: FLA[peer](q, k, v, log_decay, beta)
+        if beta is not None:
+            return Case(lambda: delta_rule(q, k, v, beta, log_decay), rivals, leaves)
+        return Case(lambda: linear_recurrence(q, k, v, log_decay), rivals, leaves)
+
+    return case
+
+
+def _simple_gla(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: None) -> Tensor:
+    from fla.ops.simple_gla.naive import naive_chunk_simple_gla as peer
+
+    return peer(*(x.transpose(1, 2) for x in (q, k, v, log_decay[..., 0])), scale=1.0)[0]
+
+
+def _delta(q: Tensor, k: Tensor, v: Tensor, log_decay: None, beta: Tensor) -> Tensor:
+    from fla.ops.delta_rule.naive import delta_rule_chunkwise as peer
+
+    return peer(q, k, v, beta[..., 0])[0]
+
+
+def _gated_delta(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor) -> Tensor:
+    from fla.ops.gated_delta_rule.naive import naive_chunk_gated_delta_rule as peer
+
+    return peer(*(x.transpose(1, 2) for x in (q, k, v, log_decay[..., 0], beta[..., 0])))[0]
+
+
+FLA: dict[str, Callable[..., Tensor]] = {"simple_gla": _simple_gla, "delta": _delta, "gated_delta": _gated_delta}
+MIXERS: dict[str, Callable[[int], Case]] = {
+    "linear attention": recurrence(4, 128, 256, 0, False),
+    "simple gla": recurrence(4, 128, 256, 1, False, "simple_gla"),
+    "gla": recurrence(4, 128, 256, 128, False),
+    "delta": recurrence(8, 128, 128, 0, True, "delta"),
+    "gated delta": recurrence(8, 128, 128, 1, True, "gated_delta"),
+    "kda": recurrence(8, 128, 128, 128, True),
+}
+
+
+# ---- measuring
+def seconds(run: Run, leaves: list[Tensor], train: bool) -> float:
+    start = time.perf_counter()
+    with torch.set_grad_enabled(train):
+        result = run()
+        if train:
+            torch.autograd.grad(result.sum(), leaves)
+    return time.perf_counter() - start
+
+
+def measure(case: Case, train: bool) -> dict[str, list[float]]:
+    """Seconds of every runner in every round."""
+    runners = {"archlang": case.ours, **case.rivals}
+    found: dict[str, list[float]] = {name: [] for name in runners}
+    for run in runners.values():
+        seconds(run, case.leaves, train)
+    for _ in range(ROUNDS):
+        for name in random.sample(list(runners), len(runners)):
+            found[name].append(seconds(runners[name], case.leaves, train))
+    return found
+
+
+def rows(names: list[str], lengths: list[int], train: bool) -> Iterator[list[object]]:
+    for name in names:
+        for length in lengths:
+            found = measure(MIXERS[name](length), train)
+            mine = found["archlang"]
+            yield [
+                name,
+                length,
+                f"{statistics.median(mine) * 1e3:.1f}",
+                *(_ratio(found, r, mine) for r in ("steps", "fla")),
+            ]
+
+
+def _ratio(found: dict[str, list[float]], rival: str, mine: list[float]) -> str:
+    if rival not in found:
+        return ""
+    return f"x{statistics.median(a / b for a, b in zip(found[rival], mine, strict=True)):.1f}"
+
+
+def growth(name: str) -> list[object]:
+    """Time and peak memory a position at the longer length over the shorter, each in a process of its own."""
+    spent = []
+    for length in LONG:
+        command = [sys.executable, __file__, "--serve", name, str(length)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | ALLOCATOR)
+        spent.append([float(x) / length for x in done.stdout.split()])
+    return [name, *(f"{long / short:.2f}" for short, long in zip(*spent, strict=True))]
+
+
+def serve(name: str, length: int) -> None:
+    """Seconds and bytes of one call."""
+    case, before = MIXERS[name](length), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    took = seconds(case.ours, case.leaves, False)
+    print(took, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mixers", nargs="+", default=list(MIXERS), choices=list(MIXERS))
+    parser.add_argument("--lengths", nargs="+", type=int, default=[2048, 8192])
+    parser.add_argument("--train", action="store_true", help="forward and backward")
+    parser.add_argument("--growth", action="store_true", help="also grow the sequence to 65,536")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--write", type=Path)
+    parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    if given.serve:
+        serve(given.serve[0], int(given.serve[1]))
+        return
+    found = list(rows(given.mixers, given.lengths, given.train))
+    text = table(["mixer", "positions", "ms", "steps / archlang", "fla / archlang"], found)
+    if given.growth:
+        grown = [growth(name) for name in given.mixers]
+        text += "\n\n" + table(["mixer", "time a position, 64k / 8k", "memory a position, 64k / 8k"], grown)
+    publish(f"{machine('torch')}, {'training' if given.train else 'forward'}\n\n{text}", given.write)
+
+
+if __name__ == "__main__":
+    if "MALLOC_MMAP_THRESHOLD_" not in os.environ:
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | ALLOCATOR)
+    main()
