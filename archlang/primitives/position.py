@@ -24,6 +24,7 @@ from archlang.primitive import (
 from archlang.primitives.attention_code import Layout, layout, whole
 from archlang.primitives.domain import Domain, default_domain, extents, per_axis
 from archlang.primitives.init import Start
+from archlang.primitives.near import reaches
 from archlang.shapes import Axis, TensorType
 from archlang.sizes import Size, product
 
@@ -129,6 +130,10 @@ class Relative(Table):
     For a cell of w_1 x w_2 the offset (d_1, d_2) has row (d_1 + w_1 - 1) * (2 w_2 - 1) + d_2 + w_2 - 1, as Swin
     Transformer's table (Liu et al., ICCV 2021), and so for 1 and 3 axes. Weight: [(2 w_1 - 1)(2 w_2 - 1), heads],
     started at a truncated normal of 0.02. With `window`, the table is that of a larger cell, which leaves rows unused.
+
+    Over a domain that moves with the query (`neighborhood`, `sliding`, `radius`, `chunks`) it is bias[heads, j - i] in
+    steps of the domain, as of Neighborhood Attention (Hassani et al., CVPR 2023): the table itself, [heads, 2 k_1 - 1,
+    2 k_2 - 1] with the offset 0 in its middle.
     """
 
     name: ClassVar[str] = "relative"
@@ -137,6 +142,8 @@ class Relative(Table):
     init: Start = None
 
     def infer(self, facts: Facts, q: TensorType, k: TensorType) -> TensorType:
+        if (near := self.near(q, k)) is not None:
+            return self.by_offset(facts, q, k, near)
         made = super().infer(facts, q, k)
         for axis, size, cell in zip(layout(self.on, q, k).keys, self.table(q, k), self.sizes(q, k), strict=True):
             if not isinstance(size, int) or size < cell:
@@ -149,18 +156,42 @@ class Relative(Table):
         given = [per_axis(self.window, axis, 0) for axis in layout(self.on, q, k).keys]
         return tuple(size or cell for size, cell in zip(given, self.extents(q, k), strict=True))
 
+    def near(self, q: TensorType, k: TensorType) -> tuple[Size, ...] | None:
+        """The sizes of the table over a domain that moves with the query."""
+        parts = layout(self.on, q, k)
+        found = reaches(self.domain(parts), parts.keys)
+        return None if found is None else tuple(2 * reach - 1 for reach, _ in found)
+
+    def by_offset(self, facts: Facts, q: TensorType, k: TensorType, near: Sequence[Size]) -> TensorType:
+        if any(not isinstance(size, int) for size in (*near, self.head_count(q))):
+            raise OpError("A319", f"`{self.name}` needs sizes known at compile time", "over")
+        Bias.infer(self, facts, q, k)
+        axes = zip(layout(self.on, q, k).offsets, near, strict=True)
+        return TensorType((*self.heads(q), *(Axis(name, size, "free") for name, size in axes)))
+
     def params(self, q: TensorType, k: TensorType) -> dict[str, Param]:
+        if (near := self.near(q, k)) is not None:
+            return {"weight": Param((self.head_count(q), *near), ("heads", *layout(self.on, q, k).offsets))}
         rows = product(2 * size - 1 for size in self.table(q, k))
         return {"weight": Param((rows, self.head_count(q)), ("offset", "heads"))}
 
     def emit(self, code: Emission, q: Term, k: Term) -> Term:
-        heads, table = code.size(self.head_count(code.inputs[0])), self.table(*code.inputs)
+        heads = code.size(self.head_count(code.inputs[0]))
+        if (near := self.near(*code.inputs)) is not None:
+            code.module("OffsetTable", heads, tuple_of(code, near))
+            code.initialise("weight", self.init)
+            laid = Term(code.weight("weight"), ("heads", *layout(self.on, *code.inputs).offsets))
+            return code.split(laid, "heads", self.heads(code.inputs[0]))
+        table = self.table(*code.inputs)
         named = {"table": tuple_of(code, table)} if table != self.sizes(*code.inputs) else {}
         bias = code.module("RelativePosition", self.cell(code), heads, **named)
         code.initialise("weight", self.init)
         return self.by_head(code, f"{bias}()")
 
     def reference(self, types: Types, q: Named, k: Named, *, weight: Any) -> Named:
+        if self.near(*types.inputs) is not None:
+            heads = [whole(axis.size) for axis in self.heads(types.inputs[0])]
+            return Named(weight.unflatten(0, heads) if heads else weight[0], types.outputs[0].names)
         table = [whole(size) for size in self.table(*types.inputs)]
         return self.named(types, weight[row_of(offsets(self.sizes(*types.inputs)), table)])
 

@@ -5,6 +5,7 @@ import torch
 
 from archlang.primitive import AxisMap, OpError, Primitive
 from archlang.primitives.domain import Causal, Full, Grid, Windows
+from archlang.primitives.near import Chunks, Neighborhood
 from archlang.primitives.position import Distance, Relative
 from archlang.primitives.position_bucket import Alibi, T5Buckets
 from archlang.primitives.position_embedding import Sinusoid
@@ -26,6 +27,15 @@ def tensor(dtype: str = "float", **sizes: object) -> TensorType:
 def test_relative(over: object):
     q = tensor(b=2, h=4, w=6, heads=3, c=2)
     check_law(Relative(over=over), q, q)
+
+
+@pytest.mark.parametrize("over", [Neighborhood(size=3), Neighborhood(size=3, dilation=2), Chunks(size=4)], ids=str)
+def test_relative_to_what_is_near(over: object):
+    for sizes in ({"n": 8}, {"h": 6, "w": 7}):
+        if len(sizes) == 1 or not isinstance(over, Chunks):
+            q = tensor(b=2, **sizes, heads=2, group=2, c=2)
+            check_law(Relative(over=over), q, q, flops=False)  # a module that gives its weight itself cannot be counted
+            check_law(Relative(over=over), tensor(b=2, **sizes, c=2), q, flops=False)
 
 
 def test_relative_in_other_ranks():
