@@ -126,7 +126,10 @@ class _Compiler:
                 cx.scope.define(variable, int(match[variable]), entry.span, "index")
             self.claim(key, entry, _length(entry.ours), self.adapter(entry.theirs, cx, key[match.end() :]))
         # what neither side has may be said: `head = none if tied else "lm_head"`
-        if not matched and (variables or self.adapter(entry.theirs, self.cx, "") is not None):
+        cx = self.cx.inner(scope=Scope(self.cx.scope))
+        for variable in variables:
+            cx.scope.define(variable, 0, entry.span, "index")
+        if not matched and self.adapter(entry.theirs, cx, "") is not None:
             last = next(iter(_words(entry.ours)), "")
             raise error(
                 "A602",

@@ -31,7 +31,7 @@ def _tiles(code: Emission, work: Work, axis: Axis) -> str:
     text = texts[0] if len(texts) == 1 else f"{code.helper('span_overlap')}({', '.join(texts)})"
     cut = tiling(work.domain, axes, axis)
     step = f", step={code.size(cut.step)}" if cut.step != 1 else ""
-    return f"{code.helper('AxisTiles')}({text}, {code.size(cut.tile)}, {code.size(cut.width)}{step})"
+    return f"{code.helper('AxisTiles')}({text}, tile={code.size(cut.tile)}, width={code.size(cut.width)}{step})"
 
 
 def _span(code: Emission, span: Span, axis: Axis) -> str:

@@ -162,8 +162,8 @@ class SelfAttention(nn.Module):
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, 4))
         q, k, v = qkv.unbind(3)
         near = [
-            AxisTiles(neighbor_span(self.height, 3, device=q.device), self.attend, self.attend2),
-            AxisTiles(neighbor_span(self.height, 3, device=q.device), self.attend, self.attend2),
+            AxisTiles(neighbor_span(self.height, 3, device=q.device), tile=self.attend, width=self.attend2),
+            AxisTiles(neighbor_span(self.height, 3, device=q.device), tile=self.attend, width=self.attend2),
         ]
         o = local_attention(
             q,
@@ -229,8 +229,8 @@ class SelfAttention2(nn.Module):
         qkv = self.qkv(x).unflatten(-1, (3, 2, 4))
         q, k, v = qkv.unbind(3)
         near = [
-            AxisTiles(neighbor_span(8, 3, 2, device=q.device), 4, 4, step=2),
-            AxisTiles(neighbor_span(8, 3, 2, device=q.device), 4, 4, step=2),
+            AxisTiles(neighbor_span(8, 3, 2, device=q.device), tile=4, width=4, step=2),
+            AxisTiles(neighbor_span(8, 3, 2, device=q.device), tile=4, width=4, step=2),
         ]
         o = local_attention(
             q,
