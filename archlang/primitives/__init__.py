@@ -35,6 +35,7 @@ FAMILIES = {
     "domain": "full causal windows grid stripes axial",
     "near": "sliding neighborhood radius chunks",
     "attention": "attend",
+    "partition": "partition unpartition",
     "order": "along snake hilbert",
     "sequence": "sequence unsequence",
     "gated_sum": "gated_sum",

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.peers.parity import agree, load, picture
 
@@ -55,3 +55,77 @@ def test_dinat(scale: float | None, monkeypatch: pytest.MonkeyPatch):
         drop_path_rate=0.0, layer_scale_init_value=scale or 0.0,
     )  # fmt: skip
     agree(network, module.DinatForImageClassification(config), network.map("transformers"), picture(44))
+
+
+class Stripes(nn.Module):
+    """Attention in stripes of rows x columns, with the depthwise convolution of each stripe of values."""
+
+    def __init__(self, dim: int, heads: int, rows: int, columns: int) -> None:
+        super().__init__()
+        self.heads, self.rows, self.columns = heads, rows, columns
+        self.get_v = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        out = torch.empty_like(v)
+        for i in range(0, v.shape[1], self.rows):
+            for j in range(0, v.shape[2], self.columns):
+                part = (slice(None), slice(i, i + self.rows), slice(j, j + self.columns))
+                out[part] = self.stripe(q[part], k[part], v[part])
+        return out
+
+    def stripe(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        lepe = self.get_v(v.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        flat = [x.flatten(1, 2).unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v)]
+        weights = (flat[0] @ flat[1].mT / flat[0].shape[-1] ** 0.5).softmax(-1)
+        return (weights @ flat[2]).transpose(1, 2).reshape(v.shape) + lepe
+
+
+class CrossBlock(nn.Module):
+    def __init__(self, dim: int, heads: int, size: int, width: int) -> None:
+        super().__init__()
+        self.norm1, self.qkv, self.proj = nn.LayerNorm(dim), nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        shapes = [(size, size)] if width >= size else [(size, width), (width, size)]
+        self.attns = nn.ModuleList(Stripes(dim // len(shapes), heads // len(shapes), *shape) for shape in shapes)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = nn.ModuleDict({"fc1": nn.Linear(dim, 4 * dim), "fc2": nn.Linear(4 * dim, dim)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (part.chunk(len(self.attns), -1) for part in self.qkv(self.norm1(x)).chunk(3, -1))
+        x = x + self.proj(torch.cat([attn(*part) for attn, *part in zip(self.attns, q, k, v, strict=True)], -1))
+        return x + self.mlp["fc2"](nn.functional.gelu(self.mlp["fc1"](self.norm2(x))))
+
+
+class Cross(nn.Module):
+    """CSWin Transformer as its paper has it, with the names of the published weights."""
+
+    def __init__(
+        self, dim: int, depths: list[int], heads: list[int], widths: list[int], size: int, classes: int
+    ) -> None:
+        super().__init__()
+        embed = [nn.Conv2d(3, dim, 7, stride=4, padding=2), nn.Identity(), nn.LayerNorm(dim)]
+        self.stage1_conv_embed, self.depths = nn.ModuleList(embed), depths
+        for s, (depth, head, width) in enumerate(zip(depths, heads, widths, strict=True)):
+            if s > 0:
+                merge = {"conv": nn.Conv2d(dim // 2, dim, 3, stride=2, padding=1), "norm": nn.LayerNorm(dim)}
+                setattr(self, f"merge{s}", nn.ModuleDict(merge))
+            blocks = nn.ModuleList(CrossBlock(dim, head, size // 4 // 2**s, width) for _ in range(depth))
+            setattr(self, f"stage{s + 1}", blocks)
+            dim = 2 * dim
+        self.norm, self.head = nn.LayerNorm(dim // 2), nn.Linear(dim // 2, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stage1_conv_embed[2](self.stage1_conv_embed[0](x).permute(0, 2, 3, 1))
+        for s in range(len(self.depths)):
+            if s > 0:
+                merge = getattr(self, f"merge{s}")
+                x = merge["norm"](merge["conv"](x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+            for block in getattr(self, f"stage{s + 1}"):
+                x = block(x)
+        return self.head(self.norm(x).mean((1, 2)))
+
+
+def test_cswin():
+    sizes: dict[str, Any] = {"depths": [2, 1, 1], "heads": [2, 4, 2], "widths": [1, 2, 2]}
+    network = load("cswin.arch", dim=8, resolution=32, classes=10, drop_path=0, **sizes)
+    peer = Cross(8, **sizes, size=32, classes=10).double()
+    agree(network, peer, network.map("microsoft"), picture(32).double())
