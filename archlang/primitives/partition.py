@@ -6,6 +6,7 @@ from typing import ClassVar
 from archlang.facts import Facts
 from archlang.named import Named
 from archlang.primitive import AxisMap, Emission, OpError, Primitive, Term, Types, register
+from archlang.primitives.attention_code import whole
 from archlang.primitives.domain import Cells, Domain, Full
 from archlang.primitives.near import Chunks
 from archlang.primitives.rearrange import Rearrange
@@ -95,11 +96,11 @@ class Partition(Primitive):
         (given,) = types.inputs
         found, batch = cuts(Facts(), self.over, given), batch_of(given)
         cells = [x if batch in x.names else Named(x.tensor[None], (batch, *x.names))]
-        for axis, tiles, extent, step in found:
-            starts = [tile * int(extent) * int(step) + at for tile in range(int(tiles)) for at in range(int(step))]
-            ends = int(extent) * int(step)
+        for axis, *sizes in found:
+            tiles, extent, step = map(whole, sizes)
+            starts = [tile * extent * step + at for tile in range(tiles) for at in range(step)]
             cells = [
-                cell.select(axis.name, slice(i, i + ends - i % int(step), int(step))) for cell in cells for i in starts
+                cell.select(axis.name, slice(i, i + extent * step - i % step, step)) for cell in cells for i in starts
             ]
         names = cells[0].names
         stacked = torch.stack([cell.tensor for cell in cells], cells[0].at(batch) + 1)
