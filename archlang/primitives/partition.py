@@ -22,15 +22,16 @@ def cuts(facts: Facts, over: Domain, x: TensorType) -> list[Cut]:
     if not axes:
         raise OpError("A205", f"`{over}` has no space axis to cut in {x}", "x")
     over.check(facts, axes)
-    found = []
+    found: list[Cut] = []
     for axis in axes:
+        step: Size = 1
         if isinstance(over, Chunks):
-            extent, step = over.reach(axis), 1
+            extent = over.reach(axis)
             if not facts.divides(extent, axis.size):
                 title = f"`{over}` needs `{axis.name}` to be a multiple of {extent}, and it is {axis.size}"
                 raise OpError("A204", title, "over")
         elif isinstance(over, Full):
-            extent, step = axis.size, 1
+            extent = axis.size
         elif isinstance(over, Cells) and over.moved(axis) == 0:
             extent, step = over.extent(axis), over.step(axis)
         else:
