@@ -279,6 +279,9 @@ class Stripes(Cells):
 
     sizes: PerName
 
+    def __str__(self) -> str:
+        return f"stripes({str(self.sizes)[1:-1]})"
+
     def check(self, facts: Facts, axes: Axes) -> None:
         check_sizes(self.sizes, axes, "sizes")
         super().check(facts, axes)

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from archlang.checkpoint import Key, WeightMap
+from archlang.source import BUILTIN
 from tests.peers.parity import agree, load, picture
 
 
@@ -129,3 +131,93 @@ def test_cswin():
     network = load("cswin.arch", dim=8, resolution=32, classes=10, drop_path=0, **sizes)
     peer = Cross(8, **sizes, size=32, classes=10).double()
     agree(network, peer, network.map("microsoft"), picture(32).double())
+
+
+class ConvUnit(nn.Module):
+    """A linear map plus a depthwise convolution of it along the sequence."""
+
+    def __init__(self, dim: int, units: int) -> None:
+        super().__init__()
+        self.g, self.linear = nn.Parameter(torch.ones(())), nn.Linear(dim, units)
+        self.conv = nn.Conv1d(units, units, 17, padding=8, groups=units, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.linear(x / (x.norm(dim=-1, keepdim=True) * x.shape[-1] ** -0.5) * self.g)
+        x = x * x.sigmoid()
+        return x + self.conv(x.mT).mT
+
+
+class Joint(nn.Module):
+    """Squared rectified attention in chunks plus linear attention, with the loops that the equations have."""
+
+    def __init__(self, dim: int, size: int, group: int, turned: int) -> None:
+        super().__init__()
+        self.gamma, self.beta = (nn.Parameter(torch.randn(4, size)) for _ in range(2))
+        self.to_hidden, self.to_qk, self.to_out = ConvUnit(dim, 4 * dim), ConvUnit(dim, size), ConvUnit(2 * dim, dim)
+        self.group, self.turned = group, turned
+
+    def forward(self, x: Tensor) -> Tensor:
+        moved = torch.cat([torch.zeros_like(x[:, :1]), x[:, :-1]], 1)
+        half = x.shape[-1] - x.shape[-1] // 2
+        y = torch.cat([moved[..., :half], x[..., half:]], -1)
+        v, u = self.to_hidden(y).chunk(2, -1)
+        near_q, far_q, near_k, far_k = (
+            self.turn(self.to_qk(y) * g + b) for g, b in zip(self.gamma, self.beta, strict=True)
+        )
+        seen = []
+        for value in (v, u):
+            out = far_q @ (far_k.mT @ value) / x.shape[1]
+            for start in range(0, x.shape[1], self.group):
+                part = slice(start, start + self.group)
+                out[:, part] += ((near_q[:, part] @ near_k[:, part].mT) / self.group).relu() ** 2 @ value[:, part]
+            seen.append(out)
+        return x + self.to_out((seen[1] * v) * (seen[0] * u).sigmoid())
+
+    def turn(self, x: Tensor) -> Tensor:
+        x = x.clone()
+        for i in range(0, self.turned, 2):
+            angle = torch.arange(x.shape[1], dtype=x.dtype) * 10000 ** (-i / self.turned)
+            a, b = x[..., i].clone(), x[..., i + 1].clone()
+            x[..., i], x[..., i + 1] = a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()
+        return x
+
+
+class Moss(nn.Module):
+    """MossFormer as its paper has it: an encoder, a network of masks, a decoder."""
+
+    def __init__(self, dim: int, depth: int, kernel: int, size: int, group: int, turned: int, speakers: int) -> None:
+        super().__init__()
+        self.encoder = nn.Conv1d(1, dim, kernel, kernel // 2, bias=False)
+        self.norm, self.bottleneck = nn.GroupNorm(1, dim), nn.Linear(dim, dim, bias=False)
+        self.place_scale, self.out_norm = nn.Parameter(torch.ones(())), nn.LayerNorm(dim)
+        self.blocks = nn.ModuleList(Joint(dim, size, group, turned) for _ in range(depth))
+        self.act, self.split_up, self.speakers = nn.PReLU(), nn.Linear(dim, speakers * dim), speakers
+        self.value, self.gate = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.decode = nn.Linear(dim, dim, bias=False)
+        self.decoder = nn.ConvTranspose1d(dim, 1, kernel, kernel // 2, bias=False)
+
+    def forward(self, mixture: Tensor) -> Tensor:
+        features = self.encoder(mixture[:, None]).relu()
+        x = self.bottleneck(self.norm(features).mT)
+        rates = 10000 ** (-torch.arange(0, x.shape[2], 2, dtype=x.dtype) / x.shape[2])
+        angle = torch.arange(x.shape[1], dtype=x.dtype)[:, None] * rates
+        y = x + self.place_scale * torch.stack([angle.sin(), angle.cos()], -1).flatten(1)
+        for block in self.blocks:
+            y = block(y)
+        parts = self.split_up(self.act(x + self.out_norm(y))).chunk(self.speakers, -1)
+        voices = []
+        for part in parts:
+            mask = self.decode(self.value(part).tanh() * self.gate(part).sigmoid()).relu()
+            voices.append(self.decoder(features * mask.mT)[:, 0])
+        return torch.stack(voices, 1)
+
+
+def test_mossformer():
+    sizes = {"dim": 8, "depth": 2, "kernel": 4, "size": 6, "group": 4, "turned": 4, "speakers": 2}
+    network = load("mossformer.arch", **sizes)
+    peer = Moss(**sizes).double()
+    weights = {
+        ours: ours.replace(".norm.g", ".g").replace(".joint_attention", "") for ours in network.module().state_dict()
+    }
+    map_ = WeightMap("by name", {ours: (Key(theirs), BUILTIN) for ours, theirs in weights.items()}, ())
+    agree(network, peer, map_, torch.randn(2, 46, generator=torch.Generator().manual_seed(2)).double())

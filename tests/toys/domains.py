@@ -11,6 +11,11 @@ TOYS = [
         "cswin", "cswin", "cswin", "tiny",
         {"dim": 8, "depths": [1, 1], "heads": [2, 2], "widths": [2, 4], "resolution": 32, "classes": 5},
     ),
+    Toy(
+        "mossformer", "mossformer", "mossformer", "large",
+        {"dim": 8, "depth": 2, "kernel": 4, "size": 6, "group": 4, "turned": 4},
+        ({"b": 2, "n": 22}, {"b": 3, "n": 30}, {"b": 5, "n": 18}),
+    ),
 ]  # fmt: skip
 
 BLOCKS = [

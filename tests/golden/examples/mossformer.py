@@ -1,0 +1,299 @@
+"""MossFormer: gated single-head attention with convolutions, for separating speakers (Zhao and Ma, ICASSP 2023)."""
+
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class AxisTiles:
+    """An axis in tiles of `tile` queries that are `step` apart, each beside the `width` keys from the first that one
+    of them sees. `span` holds the first and the last key of every position.
+    """
+
+    def __init__(self, span: tuple[Tensor, Tensor], tile: int, width: int, step: int = 1) -> None:
+        first, last = span
+        self.size, self.tile, self.step = first.shape[0], tile, step
+        block = torch.arange(-(-self.size // (tile * step)) * step, device=first.device)[:, None]
+        i = (block // step * tile + torch.arange(tile, device=first.device)) * step + block % step
+        self.queries = torch.where(i < self.size, i, i - step * ((i - self.size) // step + 1))  # [tiles, tile]
+        first, last = first[self.queries], last[self.queries]
+        start = self.queries[:, :1] - (self.queries[:, :1] - first.amin(1, keepdim=True)) // step * step
+        keys = start + step * torch.arange(width, device=first.device)
+        self.seen = (keys[:, None] >= first[..., None]) & (keys[:, None] <= last[..., None])  # [tiles, tile, width]
+        self.keys = keys.clamp(max=self.size - 1)
+
+    def cut(self, x: Tensor, axis: int) -> Tensor:
+        """Queries: the axis becomes [tiles, tile]."""
+        return x.index_select(axis, self.queries.flatten()).view(
+            *x.shape[:axis], *self.queries.shape, *x.shape[axis + 1 :]
+        )
+
+    def near(self, x: Tensor, axis: int) -> Tensor:
+        """Keys and values: the axis becomes [tiles, width]."""
+        return x.index_select(axis, self.keys.flatten()).view(*x.shape[:axis], *self.keys.shape, *x.shape[axis + 1 :])
+
+    def join(self, x: Tensor, axis: int) -> Tensor:
+        """The axes [tiles, tile] back as one."""
+        i = torch.arange(self.size, device=x.device)
+        tiles = i // (self.tile * self.step) * self.step + i % self.step
+        return x.flatten(axis, axis + 1).index_select(axis, tiles * self.tile + i // self.step % self.tile)
+
+
+def chunk_span(
+    size: int, chunk: int, causal: bool = False, device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
+    """The first and the last position of the block of each of an axis; up to itself where it is causal."""
+    i = torch.arange(size, device=device)
+    first = i - i % chunk
+    return first, i if causal else (first + chunk - 1).clamp(max=size - 1)
+
+
+def fused_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, drop: float = 0.0, scale: float | None = None
+) -> Tensor:
+    """Attention of q, k, v: [cells, batch, heads, places, c]; a mask may lack batch and heads, with size 1."""
+    cells, batch, heads = q.shape[:3]
+    if mask is not None:
+        shared = mask.shape[1] == mask.shape[2] == 1
+        mask = mask[:, 0] if shared else mask.expand(cells, batch, heads, *mask.shape[3:]).flatten(1, 2)
+    q, k, v = q.flatten(1, 2), k.flatten(1, 2), v.flatten(1, 2)
+    x = F.scaled_dot_product_attention(q, k, v, mask, drop, scale=scale)
+    return x.view(cells, batch, heads, *x.shape[2:])
+
+
+def local_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    near: Sequence[AxisTiles],
+    mask: Tensor,
+    scale: float | None = None,
+    drop: float = 0.0,
+    core: Callable[..., Tensor] = fused_attention,
+) -> Tensor:
+    """Attention of q, k, v: [batch, *map, heads, c] in tiles of the map: queries beside the keys near them. `mask` says
+    what is seen or is a bias, [tiles, batch, heads, query, key].
+    """
+    rank = len(near)
+    across, inside = range(1, 2 * rank, 2), range(2, 2 * rank + 1, 2)
+    for axis, tiles in enumerate(near):
+        q, k, v = tiles.cut(q, 2 * axis + 1), tiles.near(k, 2 * axis + 1), tiles.near(v, 2 * axis + 1)
+
+    def laid(x: Tensor) -> Tensor:
+        """[batch, (tiles, places) of each axis, heads, c] -> [tiles, batch, heads, places, c]"""
+        x = x.permute(*across, 0, 2 * rank + 1, *inside, 2 * rank + 2)
+        return x.flatten(rank + 2, -2).flatten(0, rank - 1)
+
+    x = core(laid(q), laid(k), laid(v), mask, drop, scale=scale)
+    x = x.reshape(*(tiles.keys.shape[0] for tiles in near), *x.shape[1:3], *(tiles.tile for tiles in near), x.shape[-1])
+    x = x.permute(rank, *(at for axis in range(rank) for at in (axis, rank + 2 + axis)), rank + 1, 2 * rank + 2)
+    for axis, tiles in enumerate(near):
+        x = tiles.join(x, axis + 1)
+    return x
+
+
+def relu_score(logits: Tensor, power: int = 1, count: int = 1) -> Tensor:
+    """relu(logits)^power / count"""
+    weights = logits.relu()
+    return (weights if power == 1 else weights**power) / count
+
+
+def rotary(x: Tensor, axis: int, base: float = 10000.0, dim: int | None = None, interleaved: bool = False) -> Tensor:
+    """Turn the pairs of the first `dim` channels of x (the last axis) at place p of `axis` by p * base^(-2 i / dim)."""
+    dim = x.shape[-1] if dim is None else dim
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    speed = 1.0 / base ** (torch.arange(0, dim, 2, dtype=dtype, device=x.device) / dim)
+    angle = torch.arange(x.shape[axis], dtype=dtype, device=x.device)[:, None] * speed
+    angle = angle.view(-1, *(1,) * (x.ndim - axis - 2), dim // 2)
+    turned = x[..., :dim]
+    a, b = (turned[..., ::2], turned[..., 1::2]) if interleaved else turned.chunk(2, -1)
+    cos, sin = angle.cos(), angle.sin()
+    a, b = a * cos - b * sin, b * cos + a * sin
+    turned = torch.stack((a, b), -1).flatten(-2) if interleaved else torch.cat((a, b), -1)
+    return torch.cat((turned.to(x.dtype), x[..., dim:]), -1) if dim < x.shape[-1] else turned.to(x.dtype)
+
+
+def scored_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    drop: float = 0.0,
+    scale: float | None = None,
+    score: Callable[[Tensor], Tensor] | None = None,
+    cap: float | None = None,
+    sink: Tensor | None = None,
+    logit_mix: Tensor | None = None,
+    weight_mix: Tensor | None = None,
+) -> Tensor:
+    """score(cap * tanh(scale * q k^T / cap) + bias) v over [.., heads, places, c]: softmax where no score is given.
+    `mask` is a bool or the bias; `sink` [heads, 1, 1] is one more logit to be divided by; the mixes [heads, heads] are
+    applied to logits and weights.
+    """
+    logits = q @ k.mT * (q.shape[-1] ** -0.5 if scale is None else scale)
+    if cap is not None:
+        logits = cap * (logits / cap).tanh()
+    if logit_mix is not None:
+        logits = (logits.movedim(-3, -1) @ logit_mix).movedim(-1, -3)
+    if mask is not None:
+        logits = logits.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else logits + mask
+    if score is not None:
+        weights = score(logits)
+    else:
+        top = logits.detach().amax(-1, keepdim=True).clamp(min=torch.finfo(logits.dtype).min)
+        top = top if sink is None else top.maximum(sink.detach())
+        weights = (logits - top).exp()
+        total = weights.sum(-1, keepdim=True)
+        weights = weights / (total + (total == 0) if sink is None else total + (sink - top).exp())
+    if weight_mix is not None:
+        weights = (weights.movedim(-3, -1) @ weight_mix).movedim(-1, -3)
+    return (torch.dropout(weights, drop, True) if drop > 0 else weights) @ v
+
+
+def over_tiles(parts: Sequence[Tensor], join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """[tiles, query, key] of each axis joined to that of all axes."""
+
+    def both(a: Tensor, b: Tensor) -> Tensor:
+        joined = join(a[:, None, :, None, :, None], b[None, :, None, :, None, :])
+        return joined.flatten(0, 1).flatten(1, 2).flatten(2)
+
+    return reduce(both, parts)
+
+
+def seen_in_tiles(near: Sequence[AxisTiles], radius: int | None = None) -> Tensor:
+    """Which keys the queries of a tile see, all closer than `radius`: bool [tiles, 1, 1, query, key]."""
+    mask = over_tiles([tiles.seen for tiles in near], lambda a, b: a & b)
+    if radius is not None:
+        offsets = [tiles.queries[..., None] - tiles.keys[:, None] for tiles in near]
+        mask = mask & (over_tiles([offset.square() for offset in offsets], lambda a, b: a + b) < radius**2)
+    return mask[:, None, None]
+
+
+def sinusoid(
+    size: int,
+    channels: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    base: float = 10000.0,
+    interleaved: bool = True,
+) -> Tensor:
+    """table[p, 2 i] = sin(p / base^(2 i / channels)), table[p, 2 i + 1] = cos of it; or all sines, then all cosines"""
+    exact = torch.promote_types(dtype, torch.float32)
+    speed = base ** -(torch.arange(0, channels, 2, dtype=exact, device=device) / channels)
+    angle = torch.arange(size, dtype=exact, device=device)[:, None] * speed
+    return torch.stack((angle.sin(), angle.cos()), -1 if interleaved else 1).flatten(1).to(dtype)
+
+
+class ScaleNorm(nn.Module):
+    """x / |x| * sqrt(c), scaled by one weight (Nguyen and Salazar, 2019)."""
+
+    def __init__(self, mul: float) -> None:
+        super().__init__()
+        self.mul = mul
+        self.g = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.normalize(x, dim=-1) * self.mul * self.g
+
+
+class ConvUnit(nn.Module):
+    """A linear map, to which a depthwise convolution of it along the sequence is added (FFConvM)."""
+
+    def __init__(self, dim: int, units: int, mul: float) -> None:
+        super().__init__()
+        self.norm = ScaleNorm(mul)
+        self.linear = nn.Linear(dim, units)
+        self.conv = nn.Conv1d(units, units, 17, padding=8, groups=units, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = F.silu(self.linear(self.norm(x))).transpose(1, 2)
+        return (y + self.conv(y)).transpose(1, 2)
+
+
+class JointAttention(nn.Module):
+    """Squared rectified attention in chunks plus linear attention over all positions, from four affine copies of
+    one
+    map; its two results gate each other.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.to_hidden = ConvUnit(8, units=32, mul=2.8284271247461903)
+        self.to_qk = ConvUnit(8, units=6, mul=2.8284271247461903)
+        self.gamma = nn.Parameter(torch.randn(4, 6) * 0.02)
+        self.beta = nn.Parameter(torch.zeros(4, 6))
+        self.to_out = ConvUnit(16, units=8, mul=4.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        n = x.shape[1]
+        moved, kept = x.split((4, 4), -1)
+        y = torch.cat((F.pad(moved[:, :-1], (0, 0, 1, 0)), kept), -1)
+        values = self.to_hidden(y)
+        base = self.to_qk(y)
+        copies = base * self.gamma[:, None, None] + self.beta[:, None, None]
+        copies = rotary(copies, 2, dim=4, interleaved=True)
+        q, far, k, memory = copies.unbind(0)
+        near = [AxisTiles(chunk_span(n, 4, device=q.device), tile=4, width=4)]
+        near = local_attention(
+            q[:, :, None],
+            k[:, :, None],
+            values[:, :, None],
+            near,
+            seen_in_tiles(near),
+            scale=0.25,
+            core=partial(scored_attention, score=partial(relu_score, power=2)),
+        ).squeeze(2)
+        memory = torch.einsum("abc,abd->acd", memory, values) / n
+        far = torch.einsum("abc,acd->abd", far, memory)
+        v, u = values.chunk(2, -1)
+        seen_v, seen_u = (near + far).chunk(2, -1)
+        return x + self.to_out(seen_u * v * torch.sigmoid(seen_v * u))
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.joint_attention = JointAttention()
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        return self.joint_attention(y)
+
+
+class Mossformer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Conv1d(1, 8, 4, stride=2, bias=False)
+        self.norm = nn.GroupNorm(1, 8)
+        self.bottleneck = nn.Linear(8, 8, bias=False)
+        self.place_scale = nn.Parameter(torch.ones(()))
+        self.blocks = nn.ModuleList(Block() for _ in range(2))
+        self.out_norm = nn.LayerNorm(8)
+        self.act = nn.PReLU(1)
+        self.split_up = nn.Linear(8, 16)
+        self.value = nn.Linear(8, 8)
+        self.gate = nn.Linear(8, 8)
+        self.decode = nn.Linear(8, 8, bias=False)
+        self.decoder = nn.ConvTranspose1d(8, 1, 4, stride=2, bias=False)
+
+    def forward(self, mixture: torch.Tensor) -> torch.Tensor:
+        if mixture.ndim != 2:
+            raise ValueError(f"mixture must be [b, n], and is {list(mixture.shape)}")
+        n = mixture.shape[-1]
+        if n < 4:
+            raise ValueError(f"a window of `conv` fits in `n`: n >= 4 must hold, and n = {n}")
+        if n % 2 != 0:
+            raise ValueError(f"n must be a multiple of 2, and n = {n}")
+        features = F.relu(self.encoder(mixture[:, None]))
+        x = self.bottleneck(self.norm(features).transpose(1, 2))
+        y = x + sinusoid(n // 2 - 1, 8, dtype=x.dtype, device=x.device) * self.place_scale
+        for block in self.blocks:
+            y = block(y)
+        x = x + self.out_norm(y)
+        parts = self.split_up(self.act(x)).unflatten(-1, (2, 8))
+        gated = torch.tanh(self.value(parts)) * torch.sigmoid(self.gate(parts))
+        masks = F.relu(self.decode(gated)).permute(0, 2, 3, 1)
+        voices = self.decoder((features[:, None] * masks).flatten(0, 1)).unflatten(0, (-1, 2))
+        return voices[:, :, 0]
