@@ -25,7 +25,11 @@ def fit(line: str, indent: int) -> list[str]:
     head, body, tail = parts
     if len(body) + indent + 4 <= LIMIT:
         return [head, f"    {body}", tail]
-    return [head, *(f"    {part}" for part in _apart(body, indent + 4)), tail]
+    grouped = (
+        head[-1] == "(" and (len(head) == 1 or head[-2] in " ([{-~") and len(_items(body)) == 1
+    )  # no call, no tuple
+    inner = fit(body, indent + 4) if grouped else _apart(body, indent + 4)
+    return [head, *(f"    {part}" for part in inner), tail]
 
 
 def _dots(chain: str) -> list[int]:

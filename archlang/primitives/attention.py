@@ -1,6 +1,6 @@
 """Attention over named axes. What a query may see is a `Domain`; layout and algorithm follow from it and the axes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 from archlang.facts import Facts
@@ -23,6 +23,7 @@ from archlang.primitives.attention_dense import dense, is_long
 from archlang.primitives.attention_meaning import meaning
 from archlang.primitives.attention_near import near
 from archlang.primitives.attention_score import scored
+from archlang.primitives.attention_steps import memory, step
 from archlang.primitives.domain import Domain, cells_of, default_domain, extents, is_whole
 from archlang.primitives.near import Near, reaches, tiling
 from archlang.primitives.score import Score, Softmax
@@ -254,6 +255,15 @@ class Attend(Primitive):
     def reference(self, types: Types, q: Named, k: Named, v: Named, *extras: Named | None) -> Named:
         return meaning(self, types, q, k, v, *extras)
 
+    # ---- one position of time after another
+    def state(self, *inputs: Any) -> Mapping[str, TensorType]:
+        return memory(self, *_all(inputs[3:], inputs[:3]))
+
+    def step(
+        self, types: Types, state: Mapping[str, Named], *inputs: Any, **weights: Any
+    ) -> tuple[Named, dict[str, Named]]:
+        return step(self, types, state, *inputs)
+
     # ---- PyTorch
     def emit(self, code: Emission, q: Term, k: Term, v: Term, *extras: Term | None) -> Term:
         bias, mask, scale, sink, *mixes = _all(extras)
@@ -276,9 +286,9 @@ class Attend(Primitive):
         return dense(code, work)
 
 
-def _all(extras: Sequence[Any]) -> tuple[Any, ...]:
-    """Every optional input: bias, mask, scale, sink, logit_mix, weight_mix, k_extra, v_extra."""
-    return (*extras, *[None] * (8 - len(extras)))
+def _all(extras: Sequence[Any], first: Sequence[Any] = ()) -> tuple[Any, ...]:
+    """Every optional input: bias, mask, scale, sink, logit_mix, weight_mix, k_extra, v_extra; `first` before them."""
+    return (*first, *extras, *[None] * (8 - len(extras)))
 
 
 def _is_odd(size: Size) -> bool:

@@ -11,8 +11,10 @@ from archlang.primitives.domain import cells_of, extents
 from archlang.primitives.score import Softmax
 
 
-def meaning(op: Any, types: Types, q: Named, k: Named, v: Named, *extras: Named | None) -> Named:
-    """The sum of values by their weights."""
+def meaning(
+    op: Any, types: Types, q: Named, k: Named, v: Named, *extras: Named | None, count: int | None = None
+) -> Named:
+    """The sum of values by their weights. `count` is the number of keys seen at most, where it is not that of `op`."""
     given = (*extras, *[None] * (8 - len(extras)))
     bias, mask, scale, sink, logit_mix, weight_mix, k_extra, v_extra = given
     parts = layout(op.on, *types.inputs[:3])
@@ -28,7 +30,8 @@ def meaning(op: Any, types: Types, q: Named, k: Named, v: Named, *extras: Named 
         beside = logits_of(op, q, k_extra.rename(**own), scale, logit_mix)
         cells.append((beside, v_extra.rename(**own), tuple(own.values())))
     logit = sink if sink is not None or op.sink is None else Named(q.tensor.new_tensor(float(op.sink)), ())
-    weights = weights_of(op, [(s, names) for s, _, names in cells], logit, whole(most(op, types.inputs, parts)))
+    count = whole(most(op, types.inputs, parts)) if count is None else count
+    weights = weights_of(op, [(s, names) for s, _, names in cells], logit, count)
     parts_ = [(mixed(w, weight_mix) * values).sum(names) for w, (_, values, names) in zip(weights, cells, strict=True)]
     return sum(parts_[1:], start=parts_[0])
 
