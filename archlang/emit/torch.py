@@ -198,7 +198,10 @@ def _pasted(classes: Sequence[Class], code: str) -> list[str]:
             add(needed)
         files[file] = None
 
-    called = {names.snake(word) for word in re.findall(r"\w+(?=\()", code) + re.findall(r"\bpartial\(\s*(\w+)", code)}
+    called = {
+        names.snake(word)
+        for word in re.findall(r"\w+(?=\()", code) + re.findall(r"\b(?:partial\(\s*|core=(?!partial\())(\w+)", code)
+    }
     for file in sorted({file for made in classes for draft in made.drafts for file in draft.helpers} & called):
         add(file)
     return list(files)

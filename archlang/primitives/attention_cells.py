@@ -37,6 +37,8 @@ def in_cells(code: Emission, work: Work) -> Term:
     flags |= _masked(code, work, biases) | dict(work.options)
     sizes = [replace(axis, size=size) for axis, size in zip(parts.keys, extents(work.domain, parts.keys), strict=True)]
     plain = "F.scaled_dot_product_attention" if work.mask is not None or is_long(sizes) else "short_attention"
+    if work.mask is None and is_long(sizes) and "bias" not in flags:
+        plain = code.helper("fused_attention")
     if (core := work.core(code, plain, "[:, None]")) != "short_attention":
         flags["core"] = core
     named = [*on_map(code, work), window, *(f"{name}={text}" for name, text in flags.items())]
