@@ -15,7 +15,7 @@ from archlang.sizes import Size, minimum
 
 
 def memory(op: Any, *types: Any) -> dict[str, TensorType]:
-    """What is kept: as many keys and values as a later query may see. Nothing where a bias or mask asks for positions."""
+    """As many keys and values as a later query may see. Nothing where a bias or mask asks for positions."""
     q, k, v, bias, mask = types[:5]
     parts = layout(op.on, q, k, v)
     if len(parts.keys) != 1 or parts.keys[0].role != "time" or not parts.queries or mask is not None:
