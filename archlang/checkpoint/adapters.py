@@ -49,10 +49,9 @@ class Rows:
 
     def write(self, value: "Tensor", theirs: "dict[str, Tensor]") -> None:
         """The rows of the whole that belong to this part; the whole is made with the first part."""
-        assert isinstance(self.inner, Key)
-        whole = theirs.get(self.inner.key)
-        if whole is None:
-            whole = value.new_zeros((value.shape[0] * self.parts, *value.shape[1:]))
+        (key,) = self.inner.names()
+        shape = (value.shape[0] * self.parts, *value.shape[1:])
+        whole = theirs[key].reshape(shape) if key in theirs else value.new_zeros(shape)
         whole[self.part * value.shape[0] : (self.part + 1) * value.shape[0]] = value
         self.inner.write(whole, theirs)
 

@@ -270,7 +270,8 @@ def _ints(values: Any) -> tuple[int, ...]:
 
 
 def _part(inner: Adapter, part: Any, parts: Any) -> Rows:
-    if not isinstance(inner, Key) or not (isinstance(part, int) and isinstance(parts, int) and 0 <= part < parts):
+    key = inner.inner if isinstance(inner, Reshape) else inner
+    if not isinstance(key, Key) or not (isinstance(part, int) and isinstance(parts, int) and 0 <= part < parts):
         raise TypeError
     return Rows(inner, int(part), int(parts))
 

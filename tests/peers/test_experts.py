@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from tests.peers.parity import EXACT, agree, copied, difference, load, picture, timm
+import archlang
+from tests.peers.parity import EXACT, EXAMPLES, TOLERANCE, agree, copied, difference, load, picture, timm
 
 
 def tokens(vocab: int = 128) -> torch.Tensor:
@@ -25,6 +26,26 @@ def mixtral(depth: int = 2) -> torch.nn.Module:
 def test_mixtral():
     network = load("mixtral.arch", variant="toy")
     agree(network, mixtral(), network.map("transformers"), tokens())
+
+
+def test_stacked_experts():
+    """In memory, theirs are one tensor for all experts: rows of its rows."""
+    text = (EXAMPLES / "mixtral.arch").read_text()
+    stacked = """
+    layers[i].moe.router.gate = "model.layers.{i}.mlp.gate"
+    layers[i].moe.experts[e].gate.weight = rows(reshape("model.layers.{i}.mlp.experts.gate_up_proj", [4, 96, 32]), 2 * e, 8)
+    layers[i].moe.experts[e].up.weight = rows(reshape("model.layers.{i}.mlp.experts.gate_up_proj", [4, 96, 32]), 2 * e + 1, 8)
+    layers[i].moe.experts[e].down.weight = rows(reshape("model.layers.{i}.mlp.experts.down_proj", [4, 32, 48]), e, 4)
+"""
+    start, end = text.index("    layers[i].moe.router"), text.index("    norm = ")
+    network = archlang.loads(text[:start] + stacked + text[end:]).architecture(variant="toy")
+    peer, module, weights = mixtral().eval(), network.module().eval(), network.map("transformers")
+    theirs = peer.state_dict()
+    module.load_state_dict(weights.load(theirs, module.state_dict()))
+    assert difference(module(tokens()), peer(tokens()).logits) <= TOLERANCE
+    saved = weights.save(module.state_dict())
+    assert saved.keys() == theirs.keys()
+    assert all(torch.equal(saved[key], tensor) for key, tensor in theirs.items())
 
 
 def test_balance_loss_of_mixtral():
