@@ -32,7 +32,8 @@ def lower(cx: Context, layer: Layer, inputs: dict[str, Given], span: Span) -> An
     path = order.model_copy(update={"reverse": False})
     axis = path.axes[0] if len(path.axes) == 1 else _spare(inputs)
     if len(path.axes) > 1:
-        inputs = {name: _in_sequence(cx, path, axis, item, given.span) for name, item in inputs.items()}
+        made_of = {item.value: _in_sequence(cx, path, axis, item, given.span) for item in inputs.values()}
+        inputs = {name: made_of[item.value] for name, item in inputs.items()}
     directions = (False, True) if isinstance(given.value, Full) else (order.reverse,)
     made = list(_run(cx, layer, inputs, given.span, span, axis, directions))
     total = made[0] if len(made) == 1 else calls.operation(cx, "add", [("a", made[0]), ("b", made[1])], {}, span)
