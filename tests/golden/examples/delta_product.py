@@ -165,9 +165,14 @@ class GatedDeltaProduct(nn.Module):
         gate = F.silu(self.g_proj(x).unflatten(-1, (2, 8)))
         q = F.normalize(q, dim=-1)
         k = F.normalize(k, dim=3)
-        o = delta_rule(F.pad(q[..., None], (1, 0)).permute(0, 2, 1, 4, 3).flatten(2, 3), k.permute(0, 2, 4, 1, 3).flatten(2, 3), v.permute(0, 2, 4, 1, 3).flatten(2, 3), beta=beta.flatten(1, 2).transpose(1, 2)[:, :, :, None], log_decay=F.pad(decay[..., None], (0, 1)).transpose(1, 2).flatten(2)[:, :, :, None], scale=0.5)[
-            ..., 1 :: 2, :
-        ]
+        o = delta_rule(
+            F.pad(q[..., None], (1, 0)).permute(0, 2, 1, 4, 3).flatten(2, 3),
+            k.permute(0, 2, 4, 1, 3).flatten(2, 3),
+            v.permute(0, 2, 4, 1, 3).flatten(2, 3),
+            beta=beta.flatten(1, 2).transpose(1, 2)[:, :, :, None],
+            log_decay=F.pad(decay[..., None], (0, 1)).transpose(1, 2).flatten(2)[:, :, :, None],
+            scale=0.5,
+        )[..., 1 :: 2, :]
         return self.o_proj((self.o_norm(o) * gate.transpose(1, 2)).transpose(1, 2).flatten(2))
 
 

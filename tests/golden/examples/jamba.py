@@ -243,7 +243,7 @@ class CausalAttention(nn.Module):
         q = self.q_proj(x).unflatten(-1, (2, 2, 4))
         k = self.k_proj(x).unflatten(-1, (2, 4))
         v = self.v_proj(x).unflatten(-1, (2, 4))
-        near = [AxisTiles(band_span(t, 3, 0, device=q.device), 2, 5)]
+        near = [AxisTiles(band_span(t, 3, 0, device=q.device), tile=2, width=5)]
         o = local_attention(
             q.flatten(2, 3),
             k[..., None].expand(-1, -1, -1, -1, 2).transpose(3, 4).flatten(2, 3),
