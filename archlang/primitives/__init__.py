@@ -56,8 +56,9 @@ FAMILIES = {
     "position_rotary": "rope",
     "position_scaling": "position_interpolation ntk yarn llama3",
     "position_embedding": "sinusoid",
-    "init": "zeros ones constant eye normal trunc_normal uniform log_uniform xavier_uniform xavier_normal kaiming"
-    " kaiming_uniform kaiming_normal variance orthogonal softplus_inverse hippo_legs_a hippo_legs_b",
+    "init": "zeros ones constant eye softplus_inverse hippo_legs_a hippo_legs_b",
+    "init_random": "normal trunc_normal uniform log_uniform xavier_uniform xavier_normal kaiming kaiming_uniform"
+    " kaiming_normal variance orthogonal",
 }
 
 

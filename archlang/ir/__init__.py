@@ -1,0 +1,25 @@
+"""The typed graph, and the only package that knows NetworkX.
+
+A node is one operation with its output types; an edge goes from (producer, output) to (consumer, argument). Inputs and
+weights are operations too. A block stays a graph of its own and a call to it is one node, so a net of 100 equal blocks
+holds one of them. `Graph.net` is the same as a `networkx.MultiDiGraph`, for algorithms; NetworkX takes a fifth of the
+time of a cold build to import, so it is imported when one is asked for.
+"""
+
+from archlang.ir.graph import Graph, Node, Value, infer, numbers
+from archlang.ir.operations import Arrange, Call, Foreign, Input, Parameter, Scan, WeightOf
+
+__all__ = [
+    "Arrange",
+    "Call",
+    "Foreign",
+    "Graph",
+    "Input",
+    "Node",
+    "Parameter",
+    "Scan",
+    "Value",
+    "WeightOf",
+    "infer",
+    "numbers",
+]
