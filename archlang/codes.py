@@ -121,7 +121,6 @@ CODES: dict[str, str] = {
     "A710": "a layer that leaves the loop in which it is made",
     "A711": "unnamed layers that are told apart by numbers",
     "A712": "a loop whose weights nothing uses",
-    "A713": "a form that this version does not have",
     "A714": "a name that weights cannot have",
     # ---- limits
     "A801": "a file is too long",

@@ -18,15 +18,9 @@ ELSEWHERE = {
 }  # fmt: skip
 WORDS = ("same", "valid", "zeros", "reflect", "replicate", "circular", "nearest", "bilinear", "bicubic", "linear")
 
-LATER = {  # of the language, and not there yet
-    "step",
-}  # fmt: skip
-
 
 def missing(name: str, span: Span, known: Iterable[str]) -> ArchError:
     """The error of a name that nothing has."""
-    if name in LATER:
-        return error("A713", f"`{name}` is not available in this version", span)
     return error("A101", f"there is no `{name}` here", span, help=hint(name, known))
 
 
