@@ -25,7 +25,7 @@ from archlang.primitives.attention_near import near
 from archlang.primitives.attention_score import scored
 from archlang.primitives.attention_steps import memory, step
 from archlang.primitives.domain import Domain, cells_of, default_domain, extents, is_whole
-from archlang.primitives.near import Near, reaches, tiling
+from archlang.primitives.near import is_local, reaches, tiling
 from archlang.primitives.score import Score, Softmax
 from archlang.shapes import TensorType, is_float, promote
 from archlang.sizes import Size, product
@@ -220,7 +220,7 @@ class Attend(Primitive):
     def macs(self, q: TensorType, k: TensorType, v: TensorType, *extras: Any) -> Size:
         parts, given = layout(self.on, q, k, v), _all(extras)
         rows, keys = product(axis.size for axis in parts.queries), product(extents(self.domain(parts), parts.keys))
-        if self._is_near(parts):
+        if is_local(self.domain(parts)):
             cuts = [(axis, tiling(self.domain(parts), parts.keys, axis)) for axis in parts.keys]
             rows, keys = product(cut.padded(axis.size) for axis, cut in cuts), product(cut.width for _, cut in cuts)
         if given[6] is not None:
@@ -229,14 +229,10 @@ class Attend(Primitive):
         mixes = sum(product(axis.size for axis in parts.heads) for mix in given[4:6] if mix is not None)
         return pairs * (q.size("c") + v.size("c") + mixes)
 
-    def _is_near(self, parts: Layout) -> bool:
-        domain = self.domain(parts)
-        return cells_of(domain) is None and any(isinstance(part, Near) for part in domain.parts())
-
     def algorithm(self, q: TensorType, k: TensorType, v: TensorType, *extras: Any) -> str:
         parts = layout(self.on, q, k, v)
         domain, names = self.domain(parts), ", ".join(axis.name for axis in parts.keys)
-        if self._is_near(parts):
+        if is_local(self.domain(parts)):
             cuts = [tiling(domain, parts.keys, axis) for axis in parts.keys]
             tile, width = (" x ".join(str(getattr(cut, side)) for cut in cuts) for side in ("tile", "width"))
             return f"tiles of {tile} queries along {names}, each beside the {width} keys near it"
@@ -276,7 +272,7 @@ class Attend(Primitive):
         domain = self.domain(parts)
         beside = tuple(term for term in mixes[2:] if term is not None)
         work = Work(domain, parts, (q, k, v), bias, mask, beside, options, scored(self, code, parts, sink, *mixes[:2]))
-        if self._is_near(parts):
+        if is_local(self.domain(parts)):
             return near(code, work)
         biased = bias is not None and form(bias.order, parts) in ("pair", "key")
         if cells_of(domain) and not (

@@ -81,12 +81,12 @@ class Meet(Domain):
         parts = list(self.parts())
         for part in parts:
             part.check(facts, axes)
-        cells = [part for part in parts if isinstance(part, Cells)]
-        near = [part for part in parts if part.near]
-        if len(cells) > 1 or (cells and not all(cells[0].holds(part, axes) for part in near)):
-            raise OpError(
-                "A319", f"`{self}` is not a domain: a partition meets `causal` or, inside windows, `sliding`", "over"
-            )
+        if cells_of(self) is not None or not any(part.near or isinstance(part, Cells) for part in parts):
+            return
+        for part in parts:
+            if isinstance(part, Cells) and any(part.step(axis) != 1 for axis in axes):
+                title = f"`{self}` is not a domain: the cells of `{part}` are spread over the map, and meet `causal` alone"
+                raise OpError("A319", title, "over")
 
     def most(self, axes: Axes) -> Size:
         return reduce(minimum, (part.most(axes) for part in self.parts()))
@@ -178,10 +178,6 @@ class Cells(Domain):
     def moved(self, axis: Axis) -> Size:
         """How far the cells are moved along an axis."""
         return 0
-
-    def holds(self, other: Domain, axes: Axes) -> bool:
-        """Whether a domain means in a cell what it means on the map."""
-        return type(other).__name__ == "Sliding" and all(self.step(axis) == 1 for axis in axes)
 
     def most(self, axes: Axes) -> Size:
         return product(self.extent(axis) for axis in axes)
@@ -328,8 +324,10 @@ def check_sizes(value: Any, axes: Axes, about: str) -> None:
 
 
 def cells_of(domain: Domain) -> Cells | None:
-    """The partition that a domain makes, if any."""
-    return next((part for part in domain.parts() if isinstance(part, Cells)), None)
+    """The partition that a domain makes, if any: what meets another, or moves inside its cells, makes none."""
+    parts = list(domain.parts())
+    cells = [part for part in parts if isinstance(part, Cells)]
+    return cells[0] if len(cells) == 1 and not any(part.near for part in parts) else None
 
 
 def extents(domain: Domain, axes: Axes) -> tuple[Size, ...]:

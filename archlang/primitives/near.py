@@ -2,15 +2,17 @@
 of them sees, so that time and memory grow with tokens times domain.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from math import isqrt
+from functools import reduce
+from math import isqrt, lcm
 from typing import Any, ClassVar
 
 from archlang.facts import Condition, Facts
 from archlang.primitive import Emission, OpError, PerAxis, Whole, register
-from archlang.primitives.domain import Axes, Causal, Domain, check_sizes, per_axis
+from archlang.primitives.domain import Axes, Causal, Cells, Domain, check_sizes, per_axis
 from archlang.shapes import Axis
-from archlang.sizes import Size, ceil, divide, minimum, product
+from archlang.sizes import Size, ceil, divide, floor, minimum, product
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +226,7 @@ class Chunks(Near):
 def spans(domain: Domain, axes: Axes, axis: Axis) -> list[Span]:
     """What bounds a query along an axis; nothing where it sees all."""
     found = [part.span(axes, axis) for part in domain.parts() if isinstance(part, Near)]
+    found += [_in_cell(part, axis) for part in domain.parts() if isinstance(part, Cells) and part.restricts(axes, axis)]
     behind = any(span.arguments[-1] is True or span.arguments[1:] == (0,) for span in found)  # the past at most
     if not behind and any(isinstance(part, Causal) and part.restricts(axes, axis) for part in domain.parts()):
         found.append(Span("band_span", (axis.size - 1, 0), axis.size))
@@ -232,6 +235,20 @@ def spans(domain: Domain, axes: Axes, axis: Axis) -> list[Span]:
         for span in found
         if span.helper != "band_span" or any(_below(side, axis.size - 1) for side in span.arguments)
     ]
+
+
+def _in_cell(part: Cells, axis: Axis) -> Span:
+    """What a query sees in a cell. Where cells are moved, tiles begin inside them."""
+    size, moved = part.extent(axis), part.moved(axis)
+    if moved == 0:
+        return Span("chunk_span", (size,), size, aligned=True)
+    return Span("chunk_span", (size, False, moved), 2 * size - 1)
+
+
+def is_local(domain: Domain) -> bool:
+    """Whether tiles of queries serve a domain: something in it moves with the query, or several partitions meet."""
+    parts = list(domain.parts())
+    return any(part.near for part in parts) or sum(isinstance(part, Cells) for part in parts) > 1
 
 
 def _below(side: Size, bound: Size) -> bool:
@@ -247,12 +264,20 @@ def tiling(domain: Domain, axes: Axes, axis: Axis) -> Tiling:
         return Tiling(axis.size, axis.size, 1)
     span = next((s for s in found if all(not _below(o.count, s.count) for o in found)), found[0])
     alone = sum(any(s.count != a.size for s in spans(domain, axes, a)) for a in axes) == 1
-    tile = span.count if span.aligned or not alone else ceil(divide(span.count, 2))
-    width = span.count if span.aligned else tile + span.count - 1
-    if not isinstance(axis.size, int) or not isinstance(width, int) or not isinstance(span.step, int):
-        return Tiling(tile, width, span.step)
-    steps = -(-axis.size // span.step)
-    return Tiling(tile, width, span.step) if width < steps else Tiling(steps, steps, span.step)
+    step = common_step(found)
+    aligned = span.aligned and step == 1
+    tile = span.count if aligned or not alone else ceil(divide(span.count, 2))
+    width = span.count if aligned else tile + span.count - 1
+    if not isinstance(axis.size, int) or not isinstance(width, int) or not isinstance(step, int):
+        return Tiling(tile, width, step)
+    steps = -(-axis.size // step)
+    return Tiling(tile, width, step) if width < steps else Tiling(steps, steps, step)
+
+
+def common_step(found: Iterable[Span]) -> Size:
+    """How far apart the positions are that spans have in common."""
+    steps = {span.step for span in found}
+    return lcm(*steps) if all(isinstance(step, int) for step in steps) else product(steps)
 
 
 def reaches(domain: Domain, axes: Axes) -> tuple[tuple[Size, Size], ...] | None:
@@ -262,10 +287,10 @@ def reaches(domain: Domain, axes: Axes) -> tuple[tuple[Size, Size], ...] | None:
     parts = [part for part in domain.parts() if isinstance(part, Near)]
     if not parts:
         return None
-    found = []
+    found: list[tuple[Size, Size]] = []
     for axis in axes:
-        part = parts[0]
-        reach = part.reach(axis)
-        step = part.span(axes, axis).step
+        own = [(part.reach(axis), part.span(axes, axis).step) for part in parts]
+        step = common_step(part.span(axes, axis) for part in parts)
+        reach = reduce(minimum, (floor(divide((count - 1) * gap, step)) + 1 for count, gap in own))
         found.append((minimum(reach, axis.size) if isinstance(axis.size, int) else reach, step))
     return tuple(found)

@@ -11,6 +11,7 @@ from archlang.primitive import AxisMap, OpError
 from archlang.primitives.attention import Attend
 from archlang.primitives.domain import Axial, Causal, Domain, Full, Grid, Stripes, Windows
 from archlang.primitives.near import Chunks, Neighborhood, Radius, Sliding
+from archlang.primitives.position import Relative
 from archlang.shapes import TensorType, axis
 from archlang.sizes import symbol
 from archlang.testing.laws import check_law, single
@@ -51,6 +52,35 @@ ON_MAPS = [
 @pytest.mark.parametrize("domain", ON_MAPS, ids=str)
 def test_on_a_map(domain: Domain):
     check_law(Attend(over=domain), *alike(**MAP))
+
+
+MEETS = [
+    Radius(r=3).meet(Stripes(sizes=per(w=4))),
+    Neighborhood(size=5).meet(Windows(size=4)),
+    Windows(size=4, shift=2).meet(Neighborhood(size=3)),
+    Windows(size=4, shift=1).meet(Windows(size=4)),
+    Windows(size=4).meet(Stripes(sizes=per(h=3))),
+    Axial(on=("h",)).meet(Neighborhood(size=3)),
+    Neighborhood(size=3, dilation=2).meet(Sliding(n=2)),
+    Neighborhood(size=3, dilation=2).meet(Windows(size=4, shift=2)),
+    Neighborhood(size=3, dilation=2).meet(Neighborhood(size=3, dilation=per(h=3, w=2))),
+]
+
+
+@pytest.mark.parametrize("free", [False, True], ids=["sized", "free"])
+@pytest.mark.parametrize("domain", MEETS, ids=str)
+def test_meets(domain: Domain, free: bool):
+    sides = (symbol("h"), symbol("w")) if free else (12, 8)
+    types = alike(b=1, h=sides[0], w=sides[1], heads=2, c=3)
+    check_law(Attend(over=domain), *types, sizes={"h": 12, "w": 8}, gradients=not free)
+
+
+@pytest.mark.parametrize("domain", [MEETS[0], MEETS[4], MEETS[6], MEETS[8]], ids=str)
+def test_meets_with_a_table(domain: Domain):
+    types = alike(b=1, h=12, w=8, heads=2, c=3)
+    table = Relative(over=domain)
+    check_law(table, *types[:2])
+    check_law(Attend(over=domain), *types, table.infer(Facts(), *types[:2]))
 
 
 FREE = [Neighborhood(size=3), Neighborhood(size=3, dilation=2), Radius(r=2), Stripes(sizes=per(h=2)), Axial(on=("h",))]
@@ -231,7 +261,7 @@ def test_conditions():
             alike(**MAP),
             "needs `h` to be a multiple of 3 * 3 = 9, and it is 6",
         ),
-        (Attend(over=Windows(size=3).meet(Neighborhood(size=3))), alike(**MAP), "is not a domain"),
+        (Attend(over=Grid(size=3).meet(Neighborhood(size=3))), alike(**MAP), "is not a domain"),
         (Attend(over=Radius(r=2)), alike(b=2, t=4, heads=2, c=3), "looks ahead along the time axis `t`"),
         (Attend(over=Stripes(sizes=per(h=2))), alike(b=2, t=3, h=4, c=3), "looks ahead along the time axis `t`"),
         (Attend(over=Windows(size=3)), [*alike(**MAP), tensor(h=6, h_key=6)], "does not go with"),
