@@ -85,7 +85,9 @@ class Meet(Domain):
             return
         for part in parts:
             if isinstance(part, Cells) and any(part.step(axis) != 1 for axis in axes):
-                title = f"`{self}` is not a domain: the cells of `{part}` are spread over the map, and meet `causal` alone"
+                title = (
+                    f"`{self}` is not a domain: the cells of `{part}` are spread over the map, and meet `causal` alone"
+                )
                 raise OpError("A319", title, "over")
 
     def most(self, axes: Axes) -> Size:

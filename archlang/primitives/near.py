@@ -277,7 +277,8 @@ def tiling(domain: Domain, axes: Axes, axis: Axis) -> Tiling:
 def common_step(found: Iterable[Span]) -> Size:
     """How far apart the positions are that spans have in common."""
     steps = {span.step for span in found}
-    return lcm(*steps) if all(isinstance(step, int) for step in steps) else product(steps)
+    known = [step for step in steps if isinstance(step, int)]
+    return lcm(*known) if len(known) == len(steps) else product(steps)
 
 
 def reaches(domain: Domain, axes: Axes) -> tuple[tuple[Size, Size], ...] | None:
