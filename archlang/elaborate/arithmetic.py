@@ -47,8 +47,17 @@ def binary(cx: Context, expr: syntax.Binary) -> Any:
     if inits and expr.op in OPERATORS and all(isinstance(value, Init) or is_number(value) for value in (left, right)):
         return combine_init(expr.op, left, right)
     if expr.op in ("==", "!="):
+        _check_comparable(expr, left, right)
         return (left == right) == (expr.op == "==")
     return _other_binary(expr, left, right)
+
+
+def _check_comparable(expr: syntax.Binary, left: Any, right: Any) -> None:
+    """Two mentions of a layer are two layers, so `act == gelu` would never hold."""
+    if None not in (left, right) and (isinstance(left, Layer) or isinstance(right, Layer)):
+        place = expr.left if isinstance(left, Layer) else expr.right
+        help = "a layer can be compared with `none` only; a `bool` or `str` hyper-parameter says which of two is meant"
+        raise error("A303", f"`{place.span.text}` is a layer, and layers are not compared", expr.span, help=help)
 
 
 def _number_binary(expr: syntax.Binary, left: Any, right: Any) -> Any:

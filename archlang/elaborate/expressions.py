@@ -320,10 +320,11 @@ def units(cx: Context, expr: syntax.Expr) -> Any:
 
 def names_axes(cx: Context, expr: syntax.Expr) -> bool:
     """Whether an expression is made of names that may be those of axes: not of tensors, layers or what failed to be
-    defined.
+    defined. In a list one such name is enough: `[p, q]` are axes where only `q` is a tensor too.
     """
     if isinstance(expr, syntax.List):
-        return all(item.name is None and names_axes(cx, item.value) for item in expr.items)
+        bare = all(item.name is None and isinstance(item.value, syntax.Name | syntax.List) for item in expr.items)
+        return bare and (not expr.items or any(names_axes(cx, item.value) for item in expr.items))
     if not isinstance(expr, syntax.Name):
         return False
     binding = cx.scope.find(expr.id)
