@@ -76,7 +76,8 @@ def as_whole(cx: Context, value: Any, expr: syntax.Expr) -> Any:
         return value
     if isinstance(value, float) or Fraction(value).denominator != 1:
         title = f"`{expr.span.text}` is {show(value)}{made_of(cx, expr)}, which is not a whole number"
-        raise error("A207", title, expr.span)
+        rounded = isinstance(value, float) and value.is_integer()
+        raise error("A207", title, expr.span, help="it was rounded on the way; `round` makes it whole" if rounded else None)
     return int(value)
 
 

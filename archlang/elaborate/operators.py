@@ -161,6 +161,15 @@ def _sqrt(value: Any) -> Any:
     return math.sqrt(value)
 
 
+def _log2(value: Any) -> Any:
+    """Exact for powers of two."""
+    exact = Fraction(value) if isinstance(value, int | Fraction) and not isinstance(value, bool) else Fraction(0)
+    powers = [exact.numerator, exact.denominator]
+    if exact > 0 and all(power & (power - 1) == 0 for power in powers):
+        return powers[0].bit_length() - powers[1].bit_length()
+    return _math(math.log2)(value)
+
+
 def _round_up(value: Any, multiple: Any) -> Any:
     return sizes.ceil(_exact(value) / Fraction(_whole(multiple))) * multiple
 
@@ -209,7 +218,7 @@ BUILTINS: dict[str, Callable[..., Any]] = {
     "sqrt": _sqrt,
     "exp": _math(math.exp),
     "log": _math(math.log),
-    "log2": _math(math.log2),
+    "log2": _log2,
     "sin": _math(math.sin),
     "cos": _math(math.cos),
     "tanh": _math(math.tanh),
