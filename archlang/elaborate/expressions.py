@@ -77,7 +77,9 @@ def as_whole(cx: Context, value: Any, expr: syntax.Expr) -> Any:
     if isinstance(value, float) or Fraction(value).denominator != 1:
         title = f"`{expr.span.text}` is {show(value)}{made_of(cx, expr)}, which is not a whole number"
         rounded = isinstance(value, float) and value.is_integer()
-        raise error("A207", title, expr.span, help="it was rounded on the way; `round` makes it whole" if rounded else None)
+        raise error(
+            "A207", title, expr.span, help="it was rounded on the way; `round` makes it whole" if rounded else None
+        )
     return int(value)
 
 
