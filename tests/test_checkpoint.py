@@ -233,6 +233,13 @@ def test_all_that_is_wrong_with_a_checkpoint_is_said_at_once():
     assert codes(failure) == {"A604", "A605", "A606"}
 
 
+def test_a_tensor_that_is_reshaped_has_the_shape_that_the_map_says():
+    """It would be saved as another than was loaded."""
+    made = network('    fc.weight = reshape("w", [2, 12])', "  output y = x -> linear(6, bias = false) as fc")
+    with pytest.raises(ArchError, match=r"\[24\], not \[2, 12\]"):
+        archlang.load_weights(made.module(seed=0), {"w": torch.ones(24)}, map="theirs")
+
+
 def test_dtypes_follow_the_module():
     """A checkpoint in half precision loads into a module in single."""
     module = network('    fc = "fc"').module(seed=0)

@@ -117,7 +117,10 @@ class Reshape:
         yield from self.inner.names()
 
     def read(self, theirs: Tensors, shape: Shape) -> "Tensor":
-        return self.inner.read(theirs, self.shape).reshape(shape)
+        whole = self.inner.read(theirs, self.shape)
+        if tuple(whole.shape) != self.shape:
+            raise ValueError(f"what is reshaped has the shape {list(whole.shape)}, not {list(self.shape)}")
+        return whole.reshape(shape)
 
     def write(self, value: "Tensor", theirs: "dict[str, Tensor]") -> None:
         self.inner.write(value.reshape(self.shape), theirs)

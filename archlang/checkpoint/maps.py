@@ -55,8 +55,9 @@ def compile_map(elaborated: Elaborated, name: str) -> WeightMap:
             f"`{elaborated.model.name}` has no checkpoint map `{name}`",
             help=suggest(name, known) or f"it has {', '.join(known) or 'none'}",
         )
-    compiler = _Compiler(_context(elaborated), _shapes(elaborated.graph))
-    return compiler.run(declared[0])
+    context, weights = _context(elaborated), _shapes(elaborated.graph)
+    context.session.budget.nodes = len(weights)  # as many steps for a weight as for an operation
+    return _Compiler(context, weights).run(declared[0])
 
 
 def _context(elaborated: Elaborated) -> Context:

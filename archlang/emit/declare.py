@@ -1,10 +1,14 @@
 """`__init__`: the lines that make modules, parameters and buffers."""
 
 import re
-from itertools import groupby
+from collections.abc import Iterator
+from math import prod
 
 from archlang.emit import marks, names
 from archlang.emit.draft import Declaration, Draft, is_list
+
+
+PERIOD = 6  # so many modules may take turns, as five kinds of attention in a window and one without
 
 
 def init_lines(draft: Draft) -> list[str]:
@@ -49,8 +53,26 @@ def _several(draft: Draft, base: str, members: dict[str, Declaration]) -> list[s
         items = ", ".join(f'"{index}": {members[index].code}' for index in sorted(members, key=_place))
         return _single(base, Declaration("modules", f"nn.ModuleDict({{{items}}})"))
     codes = [members[str(index)].code for index in range(len(members))]
-    runs = [list(run) for _, run in groupby(codes, key=lambda code: marks.MARK.sub("#", code))]
-    return _single(base, Declaration("modules", f"nn.ModuleList([{', '.join(_run(draft, run) for run in runs)}])"))
+    return _single(
+        base, Declaration("modules", f"nn.ModuleList([{', '.join(_run(draft, run) for run in _runs(codes))}])")
+    )
+
+
+def _runs(codes: list[str]) -> Iterator[list[str]]:
+    """What repeats, as the codes of each turn: one module, or a few that take turns."""
+    kinds = [marks.MARK.sub("#", code) for code in codes]
+    at = 0
+    while at < len(codes):
+        turn, count = max(((turn, _turns(kinds[at:], turn)) for turn in range(1, PERIOD + 1)), key=prod)
+        cut = codes[at : at + turn * count]
+        yield cut if turn == 1 else [f"({', '.join(cut[i : i + turn])})" for i in range(0, len(cut), turn)]
+        at += turn * count
+
+
+def _turns(kinds: list[str], turn: int) -> int:
+    """How often the first `turn` kinds stand one behind the other; 0 where they do not repeat."""
+    count = next((n for n in range(1, len(kinds)) if kinds[n * turn : (n + 1) * turn] != kinds[:turn]), len(kinds))
+    return count if turn == 1 or count > 1 else 0
 
 
 def _run(draft: Draft, codes: list[str]) -> str:

@@ -48,8 +48,7 @@ def _written(match: re.Match[str], columns: dict[int, list[Any]], hints: dict[in
         variables[mark] = names.numbered(names.local(hints[mark]), lambda name: name not in variables.values())
         columns[mark] = [tuple(values) for values in columns[mark]]
     body = marks.MARK.sub(lambda m: variables.get(int(m[1]), m[0]), code)
-    if not varying:
-        return f"{body} for _ in range({marks.OPEN}{count}{marks.CLOSE})"
-    over = [f"{marks.OPEN}{mark}{marks.CLOSE}" for mark in varying]
+    over = [f"{marks.OPEN}{mark}{marks.CLOSE}" for mark in varying] or [f"range({marks.OPEN}{count}{marks.CLOSE})"]
     source = over[0] if len(over) == 1 else f"zip({', '.join(over)})"
-    return f"{body} for {', '.join(variables.values())} in {source}"
+    loop = f"for {', '.join(variables.values()) or '_'} in {source}"
+    return f"module {loop} for module in {body}" if body.startswith("(") else f"{body} {loop}"

@@ -82,7 +82,7 @@ def _attn_mask(code: Emission, work: Work, batch: Sequence[Axis]) -> str:
     keys = work.parts.keys
     concrete, beside = is_concrete(keys), work.beside_count(code)
     own = domain_mask(code, work.domain, keys, "" if concrete else f", device={code.device()}")
-    masks = [code.buffer("mask", own.code) if concrete else code.bind(own, "mask").safe] if own else []
+    masks = [code.buffer("mask", own.code) if concrete else code.bind(own, "mask", part=True).safe] if own else []
     masks += [pairs(code, work.parts, batch, work.mask).safe] if work.mask is not None else []
     if work.bias is None:
         text = " & ".join(masks)

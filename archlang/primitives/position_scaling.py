@@ -100,9 +100,13 @@ class ByTurns(Scaling):
         """The turns that are few, and many."""
         raise NotImplementedError
 
+    def options(self) -> list[str]:
+        """Further arguments of the helper that makes the speeds."""
+        return []
+
     def keywords(self, code: Emission, pairs: int, base: float) -> dict[str, str]:
         numbers = [base, float(self.factor), self.original, *map(float, self.bounds())]
-        given = ", ".join([code.size(pairs), *map(code.const, numbers)])
+        given = ", ".join([code.size(pairs), *map(code.const, numbers), *self.options()])
         helper = code.helper(f"{self.name}_speeds")
         speeds = f"{helper}({given}, dtype={code.working()}, device={code.device()})"
         return {"speeds": speeds} | ({"gain": code.const(self.gain())} if self.gain() != 1 else {})
@@ -134,15 +138,17 @@ class Llama3(ByTurns):
 
 @register
 class Yarn(ByTurns):
-    """s falls from 1 to 0 along the pairs, from the one that makes `fast` turns in `original` positions (rounded down)
-    to the one that makes `slow` (rounded up); queries and keys are multiplied by 0.1 log(factor) + 1 (Peng et al.,
-    ICLR 2024).
+    """s falls from 1 to 0 along the pairs, from the one that makes `fast` turns in `original` positions to the one that
+    makes `slow`, with `truncate` rounded down and up; queries and keys are multiplied by `attention_factor`, by
+    default 0.1 log(factor) + 1 (Peng et al., ICLR 2024).
     """
 
     name: ClassVar[str] = "yarn"
 
     fast: Number = 32
     slow: Number = 1
+    truncate: bool = True
+    attention_factor: Number | None = None
 
     def check(self) -> None:
         super().check()
@@ -155,9 +161,14 @@ class Yarn(ByTurns):
         return self.fast, self.slow
 
     def gain(self) -> float:
-        return 0.1 * log(self.factor) + 1
+        return 0.1 * log(self.factor) + 1 if self.attention_factor is None else float(self.attention_factor)
+
+    def options(self) -> list[str]:
+        return [] if self.truncate else ["truncate=False"]
 
     def kept(self, i: int, pairs: int, base: float) -> float:
         first, last = (pairs * log(self.original / (turns * 2 * pi)) / log(base) for turns in self.bounds())
-        start, end = max(floor(first), 0), min(ceil(last), 2 * pairs - 1)
+        if self.truncate:
+            first, last = floor(first), ceil(last)
+        start, end = max(first, 0), min(last, 2 * pairs - 1)
         return 1 - (i - start) / max(end - start, 1e-3)

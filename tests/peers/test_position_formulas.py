@@ -21,6 +21,11 @@ SCALINGS: list[tuple[str, Scaling]] = [
         "yarn(4, original = 256)",
         {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 256},
     ),
+    (
+        "yarn(8, original = 64, truncate = false, attention_factor = 1)",
+        {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 64, "truncate": False,
+         "attention_factor": 1.0},
+    ),
 ]  # fmt: skip
 
 
@@ -35,8 +40,8 @@ def test_rope_for_longer_inputs(scaling: str, theirs: Scaling):
         hidden_size=64, num_attention_heads=2, head_dim=32, max_position_embeddings=512,
         rope_parameters={"rope_theta": 10000.0, **theirs},
     )  # fmt: skip
-    x = torch.randn(2, 300, 2, 32, generator=torch.Generator().manual_seed(0))
-    cos, sin = llama.LlamaRotaryEmbedding(config)(x, torch.arange(300)[None])
+    x = torch.randn(2, 200, 2, 32, generator=torch.Generator().manual_seed(0))
+    cos, sin = llama.LlamaRotaryEmbedding(config)(x, torch.arange(200)[None])
     turned, _ = llama.apply_rotary_pos_emb(x, x, cos, sin, unsqueeze_dim=2)
     net = built(
         f"model net {{ input x: [b, t, heads = 2, c = 32]\n output y: [b, t, heads, c] = x -> rope(scaling = {scaling}) }}"

@@ -1,0 +1,418 @@
+"""gpt-oss (OpenAI, arXiv:2508.10925): grouped queries with a learned sink in each head, every second layer in a
+sliding
+window, and experts of clamped SwiGLU.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
+from math import ceil, floor, log, pi
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def axial_rotary(
+    x: Tensor,
+    axes: Sequence[int],
+    base: float = 10000.0,
+    dim: int | None = None,
+    interleaved: bool = False,
+    step: float = 1.0,
+    speeds: Tensor | None = None,
+    gain: float = 1.0,
+) -> Tensor:
+    """Turn the pairs of the first `dim` channels of x (the last axis), an equal share of them along each axis: pair i
+    of a share at place p by p * step * base^(-i / pairs), or p * speeds[i]. `gain` multiplies what is turned.
+    """
+    dim = x.shape[-1] if dim is None else dim
+    pairs = dim // 2 // len(axes)
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    if speeds is None:
+        speeds = step / base ** (torch.arange(pairs, dtype=dtype, device=x.device) / pairs)
+    angles = [torch.arange(x.shape[axis], dtype=dtype, device=x.device)[:, None] * speeds for axis in axes]
+    angles = [angle.view(-1, *(1,) * (x.ndim - axis - 2), pairs) for angle, axis in zip(angles, axes, strict=True)]
+    space = [size if axis in axes else 1 for axis, size in enumerate(x.shape[:-1])][min(axes) :]
+    angle = torch.cat([angle.expand(*space, pairs) for angle in angles], -1)
+    turned = x[..., :dim]
+    a, b = (turned[..., ::2], turned[..., 1::2]) if interleaved else turned.chunk(2, -1)
+    cos, sin = angle.cos() * gain, angle.sin() * gain
+    a, b = a * cos - b * sin, b * cos + a * sin
+    turned = torch.stack((a, b), -1).flatten(-2) if interleaved else torch.cat((a, b), -1)
+    return torch.cat((turned.to(x.dtype), x[..., dim:]), -1)
+
+
+class AxisTiles:
+    """An axis in tiles of `tile` queries that are `step` apart, each beside the `width` keys from the first that one
+    of them sees. `span` holds the first and the last key of every position.
+    """
+
+    def __init__(self, span: tuple[Tensor, Tensor], tile: int, width: int, step: int = 1) -> None:
+        first, last = span
+        self.size, self.tile, self.step = first.shape[0], tile, step
+        block = torch.arange(-(-self.size // (tile * step)) * step, device=first.device)[:, None]
+        i = (block // step * tile + torch.arange(tile, device=first.device)) * step + block % step
+        self.queries = torch.where(i < self.size, i, i - step * ((i - self.size) // step + 1))  # [tiles, tile]
+        first, last = first[self.queries], last[self.queries]
+        start = self.queries[:, :1] - (self.queries[:, :1] - first.amin(1, keepdim=True)) // step * step
+        keys = start + step * torch.arange(width, device=first.device)
+        self.seen = (keys[:, None] >= first[..., None]) & (keys[:, None] <= last[..., None])  # [tiles, tile, width]
+        self.keys = keys.clamp(max=self.size - 1)
+
+    def cut(self, x: Tensor, axis: int) -> Tensor:
+        """Queries: the axis becomes [tiles, tile]."""
+        return x.index_select(axis, self.queries.flatten()).view(
+            *x.shape[:axis], *self.queries.shape, *x.shape[axis + 1 :]
+        )
+
+    def near(self, x: Tensor, axis: int) -> Tensor:
+        """Keys and values: the axis becomes [tiles, width]."""
+        return x.index_select(axis, self.keys.flatten()).view(*x.shape[:axis], *self.keys.shape, *x.shape[axis + 1 :])
+
+    def join(self, x: Tensor, axis: int) -> Tensor:
+        """The axes [tiles, tile] back as one."""
+        i = torch.arange(self.size, device=x.device)
+        tiles = i // (self.tile * self.step) * self.step + i % self.step
+        return x.flatten(axis, axis + 1).index_select(axis, tiles * self.tile + i // self.step % self.tile)
+
+
+def band_span(size: int, before: int, after: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+    """The first and the last position that each of an axis sees: `before` back, `after` ahead."""
+    i = torch.arange(size, device=device)
+    return (i - before).clamp(min=0), (i + after).clamp(max=size - 1)
+
+
+def combine(parts: Sequence[torch.Tensor], order: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """What the experts made of their tokens, from `order` back to the tokens and summed with weight [..., k]."""
+    rows, last = torch.cat(list(parts)), weight.ndim - 1
+    choices = rows.new_zeros(weight.numel(), *rows.shape[1:]).index_copy(0, order[: rows.shape[0]], rows)
+    weight = weight.to(rows.dtype)[(..., *[None] * (rows.ndim - 1))]
+    return (choices.view(*weight.shape[: last + 1], *rows.shape[1:]) * weight).sum(last)
+
+
+def dispatch(x: torch.Tensor, index: torch.Tensor, experts: int) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+    """The tokens of x [..., *rest] that each expert is chosen for by index [..., k], and the places of these among all
+    choices. An index of `experts` is for nobody.
+    """
+    choices = index.flatten()
+    order = choices.argsort(stable=True)
+    counts = choices.new_zeros(experts + 1).scatter_add(0, choices, torch.ones_like(choices))
+    tokens = x.flatten(0, index.ndim - 2)[order // index.shape[-1]]
+    return torch.split(tokens, counts.tolist())[:experts], order
+
+
+def load_balance(probability: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """The balance loss of experts with probability [..., experts] that index [..., k] chooses among."""
+    experts, tokens = probability.shape[-1], probability.flatten(0, -2)
+    choices = index.flatten()
+    chosen = tokens.new_zeros(experts).scatter_add(0, choices, torch.ones_like(choices, dtype=tokens.dtype))
+    return experts * (chosen / tokens.shape[0] * tokens.mean(0)).sum()
+
+
+def fused_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, drop: float = 0.0, scale: float | None = None
+) -> Tensor:
+    """Attention of q, k, v: [cells, batch, heads, places, c]; a mask may lack batch and heads, with size 1."""
+    cells, batch, heads = q.shape[:3]
+    if mask is not None:
+        shared = mask.shape[1] == mask.shape[2] == 1
+        mask = mask[:, 0] if shared else mask.expand(cells, batch, heads, *mask.shape[3:]).flatten(1, 2)
+    q, k, v = q.flatten(1, 2), k.flatten(1, 2), v.flatten(1, 2)
+    x = F.scaled_dot_product_attention(q, k, v, mask, drop, scale=scale)
+    return x.view(cells, batch, heads, *x.shape[2:])
+
+
+def local_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    near: Sequence[AxisTiles],
+    mask: Tensor,
+    scale: float | None = None,
+    drop: float = 0.0,
+    core: Callable[..., Tensor] = fused_attention,
+) -> Tensor:
+    """Attention of q, k, v: [batch, *map, heads, c] in tiles of the map: queries beside the keys near them. `mask` says
+    what is seen or is a bias, [tiles, batch, heads, query, key].
+    """
+    rank = len(near)
+    across, inside = range(1, 2 * rank, 2), range(2, 2 * rank + 1, 2)
+    for axis, tiles in enumerate(near):
+        q, k, v = tiles.cut(q, 2 * axis + 1), tiles.near(k, 2 * axis + 1), tiles.near(v, 2 * axis + 1)
+
+    def laid(x: Tensor) -> Tensor:
+        """[batch, (tiles, places) of each axis, heads, c] -> [tiles, batch, heads, places, c]"""
+        x = x.permute(*across, 0, 2 * rank + 1, *inside, 2 * rank + 2)
+        return x.flatten(rank + 2, -2).flatten(0, rank - 1)
+
+    x = core(laid(q), laid(k), laid(v), mask, drop, scale=scale)
+    x = x.reshape(*(tiles.keys.shape[0] for tiles in near), *x.shape[1:3], *(tiles.tile for tiles in near), x.shape[-1])
+    x = x.permute(rank, *(at for axis in range(rank) for at in (axis, rank + 2 + axis)), rank + 1, 2 * rank + 2)
+    for axis, tiles in enumerate(near):
+        x = tiles.join(x, axis + 1)
+    return x
+
+
+class Losses(dict[str, torch.Tensor]):
+    """Auxiliary losses by name, one value for each place of the network; copies and saved modules go without them."""
+
+    def __deepcopy__(self, memo: object) -> "Losses":
+        return Losses()
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return Losses, ()
+
+
+def scored_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    drop: float = 0.0,
+    scale: float | None = None,
+    score: Callable[[Tensor], Tensor] | None = None,
+    cap: float | None = None,
+    sink: Tensor | None = None,
+    logit_mix: Tensor | None = None,
+    weight_mix: Tensor | None = None,
+) -> Tensor:
+    """score(cap * tanh(scale * q k^T / cap) + bias) v over [.., heads, places, c]: softmax where no score is given.
+    `mask` is a bool or the bias; `sink` [heads, 1, 1] is one more logit to be divided by; the mixes [heads, heads] are
+    applied to logits and weights.
+    """
+    logits = q @ k.mT * (q.shape[-1] ** -0.5 if scale is None else scale)
+    if cap is not None:
+        logits = cap * (logits / cap).tanh()
+    if logit_mix is not None:
+        logits = (logits.movedim(-3, -1) @ logit_mix).movedim(-1, -3)
+    if mask is not None:
+        logits = logits.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else logits + mask
+    if score is not None:
+        weights = score(logits)
+    else:
+        top = logits.detach().amax(-1, keepdim=True).clamp(min=torch.finfo(logits.dtype).min)
+        top = top if sink is None else top.maximum(sink.detach())
+        weights = (logits - top).exp()
+        total = weights.sum(-1, keepdim=True)
+        weights = weights / (total + (total == 0) if sink is None else total + (sink - top).exp())
+    if weight_mix is not None:
+        weights = (weights.movedim(-3, -1) @ weight_mix).movedim(-1, -3)
+    return (torch.dropout(weights, drop, True) if drop > 0 else weights) @ v
+
+
+def over_tiles(parts: Sequence[Tensor], join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """[tiles, query, key] of each axis joined to that of all axes."""
+
+    def both(a: Tensor, b: Tensor) -> Tensor:
+        joined = join(a[:, None, :, None, :, None], b[None, :, None, :, None, :])
+        return joined.flatten(0, 1).flatten(1, 2).flatten(2)
+
+    return reduce(both, parts)
+
+
+def seen_in_tiles(near: Sequence[AxisTiles], radius: int | None = None) -> Tensor:
+    """Which keys the queries of a tile see, all closer than `radius`: bool [tiles, 1, 1, query, key]."""
+    mask = over_tiles([tiles.seen for tiles in near], lambda a, b: a & b)
+    if radius is not None:
+        offsets = [tiles.queries[..., None] - tiles.keys[:, None] for tiles in near]
+        mask = mask & (over_tiles([offset.square() for offset in offsets], lambda a, b: a + b) < radius**2)
+    return mask[:, None, None]
+
+
+def yarn_speeds(
+    pairs: int,
+    base: float,
+    factor: float,
+    original: int,
+    fast: float,
+    slow: float,
+    truncate: bool = True,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Tensor:
+    """base^(-i / pairs) for pairs that turn more than `fast` times in `original` positions, a `factor`-th of it for
+    those that turn less than `slow` times, and along a ramp over i for the others, between whole i with `truncate`.
+    """
+    exact = torch.promote_types(dtype, torch.float32)
+    pair = torch.arange(pairs, dtype=exact, device=device)
+    first, last = (pairs * log(original / (turns * 2 * pi)) / log(base) for turns in (fast, slow))
+    if truncate:
+        first, last = floor(first), ceil(last)
+    first, last = max(first, 0), min(last, 2 * pairs - 1)
+    kept = 1 - ((pair - first) / max(last - first, 1e-3)).clamp(0, 1)
+    return 1.0 / base ** (pair / pairs) * (kept + (1 - kept) / factor)
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sinks = nn.Parameter(torch.randn(2, 2) * 0.02)
+        self.q_proj = nn.Linear(8, 16)
+        self.k_proj = nn.Linear(8, 8)
+        self.v_proj = nn.Linear(8, 8)
+        self.o_proj = nn.Linear(16, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        t = x.shape[1]
+        q = self.q_proj(x).unflatten(-1, (2, 2, 4))
+        k = self.k_proj(x).unflatten(-1, (2, 4))
+        v = self.v_proj(x).unflatten(-1, (2, 4))
+        q = axial_rotary(
+            q,
+            (1,),
+            speeds=yarn_speeds(2, 150000.0, 32.0, 4096, 32.0, 1.0, truncate=False, dtype=q.dtype, device=q.device),
+            gain=1.3465735902799727,
+        )
+        k = axial_rotary(
+            k,
+            (1,),
+            speeds=yarn_speeds(2, 150000.0, 32.0, 4096, 32.0, 1.0, truncate=False, dtype=k.dtype, device=k.device),
+            gain=1.3465735902799727,
+        )
+        near = [AxisTiles(band_span(t, 2, 0, device=v.device), tile=2, width=4)]
+        o = local_attention(
+            q.flatten(2, 3),
+            k[..., None].expand(-1, -1, -1, -1, 2).transpose(3, 4).flatten(2, 3),
+            v[..., None].expand(-1, -1, -1, -1, 2).transpose(3, 4).flatten(2, 3),
+            near,
+            seen_in_tiles(near),
+            core=partial(scored_attention, sink=self.sinks.flatten(0)[:, None, None]),
+        )
+        o = o.unflatten(2, (2, 2))
+        return self.o_proj(o.flatten(2))
+
+
+class TopLogits(nn.Module):
+    """The `top` experts of largest logits, weighted by a softmax over these alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        logits = self.gate(x)
+        index, best = logits.topk(2, -1)[::-1]
+        return index, best.softmax(-1), load_balance(logits.softmax(-1), index)
+
+
+class ClampedSwiglu(nn.Module):
+    """(up + 1) gate sigmoid(slope gate), the gate no larger than `limit` and up within it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate_up = nn.Linear(8, 24)
+        self.down = nn.Linear(12, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        both = self.gate_up(x).unflatten(-1, (12, 2))
+        gate, up = both.unbind(-1)
+        gate = gate.clamp(max=7)
+        up = up.clamp(min=-7, max=7)
+        return self.down((up + 1) * gate * torch.sigmoid(1.702 * gate))
+
+
+class Moe(nn.Module):
+    """sum over the chosen experts e of weight[e] * expert_e(x), and shared(x) (Shazeer et al., ICLR 2017).
+
+    Dropless, unless `capacity` lets each expert take only so many times its even share of a sample's tokens.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.router = TopLogits()
+        self.experts = nn.ModuleList(ClampedSwiglu() for _ in range(4))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        index, weight, balance = self.router(x)
+        parts, order = dispatch(x, index, 4)
+        experts = [expert(part) for expert, part in zip(self.experts, parts)]
+        return combine(experts, order, weight), balance
+
+
+class Layer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1 = nn.RMSNorm(8, eps=1e-5)
+        self.attn = Attention()
+        self.norm2 = nn.RMSNorm(8, eps=1e-5)
+        self.moe = Moe()
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = x + self.attn(self.norm1(x))
+        moe, balance = self.moe(self.norm2(x))
+        return x + moe, balance
+
+
+class Attention2(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sinks = nn.Parameter(torch.randn(2, 2) * 0.02)
+        self.q_proj = nn.Linear(8, 16)
+        self.k_proj = nn.Linear(8, 8)
+        self.v_proj = nn.Linear(8, 8)
+        self.o_proj = nn.Linear(16, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        t = x.shape[1]
+        q = self.q_proj(x).unflatten(-1, (2, 2, 4))
+        k = self.k_proj(x).unflatten(-1, (2, 4))
+        v = self.v_proj(x).unflatten(-1, (2, 4))
+        q = axial_rotary(
+            q,
+            (1,),
+            speeds=yarn_speeds(2, 150000.0, 32.0, 4096, 32.0, 1.0, truncate=False, dtype=q.dtype, device=q.device),
+            gain=1.3465735902799727,
+        )
+        k = axial_rotary(
+            k,
+            (1,),
+            speeds=yarn_speeds(2, 150000.0, 32.0, 4096, 32.0, 1.0, truncate=False, dtype=k.dtype, device=k.device),
+            gain=1.3465735902799727,
+        )
+        mask = torch.ones(t, t, dtype=torch.bool, device=v.device).tril()
+        o = scored_attention(
+            q.flatten(2, 3).transpose(1, 2),
+            k[..., None].expand(-1, -1, -1, -1, 2).permute(0, 2, 4, 1, 3).flatten(1, 2),
+            v[..., None].expand(-1, -1, -1, -1, 2).permute(0, 2, 4, 1, 3).flatten(1, 2),
+            mask=mask,
+            sink=self.sinks.flatten(0)[:, None, None],
+        )
+        o = o.unflatten(1, (2, 2))
+        return self.o_proj(o.permute(0, 3, 1, 2, 4).flatten(2))
+
+
+class Layer2(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1 = nn.RMSNorm(8, eps=1e-5)
+        self.attn = Attention2()
+        self.norm2 = nn.RMSNorm(8, eps=1e-5)
+        self.moe = Moe()
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = x + self.attn(self.norm1(x))
+        moe, balance = self.moe(self.norm2(x))
+        return x + moe, balance
+
+
+class GptOss(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.losses = Losses()
+        self.embed = nn.Embedding(20, 8)
+        self.layers = nn.ModuleList(module for _ in range(2) for module in (Layer(), Layer2()))
+        self.norm = nn.RMSNorm(8, eps=1e-5)
+        self.head = nn.Linear(8, 20, bias=False)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        if tokens.ndim != 2:
+            raise ValueError(f"tokens must be int[b, t], and is {list(tokens.shape)}")
+        x = self.embed(tokens)
+        balances = []
+        for layer in self.layers:
+            x, balance = layer(x)
+            balances.append(balance)
+        if self.training:
+            self.losses = Losses({"balance": torch.stack(balances)})
+        return self.head(self.norm(x))

@@ -1,0 +1,16 @@
+"""Language models with attention of several kinds in turn."""
+
+from tests.toys import Toy
+
+TIME = ({"b": 2, "t": 7}, {"b": 3, "t": 9}, {"b": 4, "t": 5})
+TOYS = [
+    Toy(
+        "gpt_oss",
+        "gpt_oss",
+        "gpt_oss",
+        None,
+        {"vocab": 20, "dim": 8, "depth": 4, "heads": 4, "kv_heads": 2, "head_dim": 4, "hidden": 12, "experts": 4, "top": 2,
+         "window": 3},
+        TIME,
+    ),
+]  # fmt: skip
