@@ -7,7 +7,6 @@ from math import prod
 from archlang.emit import marks, names
 from archlang.emit.draft import Declaration, Draft, is_list
 
-
 PERIOD = 6  # so many modules may take turns, as five kinds of attention in a window and one without
 
 
