@@ -30,17 +30,17 @@ def delta_rule(
         if log_decay is None:
             scores, overlap, read, left, kept = (q @ k.mT).tril(), k @ k.mT, k, k, k.new_ones(1, 1, 1)
         else:
-            scores, q, left, kept = under_decay(q, k, log_decay.exp())
-            overlap, read, *_ = under_decay(k, k, log_decay.exp())
+            scores, q, left, kept = under_decay(q, k, log_decay)
+            overlap, read, *_ = under_decay(k, k, log_decay)
         system, one = (overlap * beta).tril(-1), torch.eye(k.shape[-2], dtype=k.dtype, device=k.device)
         inverse = torch.linalg.solve_triangular(system, one.expand_as(system), upper=False, unitriangular=True)
-        taken, new = inverse @ (read * beta), inverse @ (v * beta)
-        return scores, q, kept.mT, left.mT, taken, new
+        inverse = inverse * beta.mT
+        return scores, q, kept.mT, left.mT, inverse @ read, inverse @ v
 
     def step(
         state: Tensor, scores: Tensor, q: Tensor, kept: Tensor, k: Tensor, taken: Tensor, new: Tensor
     ) -> tuple[Tensor, Tensor]:
         new = new - taken @ state
-        return state * kept + k @ new, scores @ new + q @ state
+        return torch.addcmul(k @ new, state, kept), scores @ new + q @ state
 
     return in_chunks(inside, step, (q * scale, k, v, beta, log_decay), chunk)

@@ -42,9 +42,9 @@ def in_chunks(
 
         made = scan(one, state, [x.movedim(-3, 0) for x in parts])[1].movedim(0, -3).flatten(-3, -2)
         return F.pad(made, (0, 0, 0, -end)).to(v.dtype)
-    for start in range(0, count, max(1, segment // chunk)):
-        some = [x[..., start : start + max(1, segment // chunk), :, :] for x in parts]
-        rows = (x.expand(*x.shape[:-3], some[1].shape[-3], *x.shape[-2:]).unbind(-3) for x in inside(*some))
+    for some in zip(*(x.split(max(1, segment // chunk), -3) for x in parts), strict=True):
+        made = inside(*(x.contiguous() for x in some))
+        rows = (x.expand(*x.shape[:-3], some[1].shape[-3], *x.shape[-2:]).unbind(-3) for x in made)
         for row in zip(*rows, strict=True):
             state, output = step(state, *row)
             outputs.append(output)

@@ -1,5 +1,6 @@
 """Linear recurrences, a chunk at a time."""
 
+import torch
 from torch import Tensor
 
 from archlang.helpers.in_chunks import in_chunks
@@ -19,10 +20,10 @@ def linear_recurrence(
         """What the queries read of their own chunk and what they read the state with; what is kept of it and added."""
         if log_decay is None:
             return (q @ k.mT).tril() @ v, q, k.new_ones(1, 1, 1), k.mT @ v
-        scores, q, k, kept = under_decay(q, k, log_decay.exp())
+        scores, q, k, kept = under_decay(q, k, log_decay)
         return scores @ v, q, kept.mT, k.mT @ v
 
     def step(state: Tensor, own: Tensor, q: Tensor, kept: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
-        return state * kept + new, own + q @ state
+        return torch.addcmul(new, state, kept), own + q @ state
 
     return in_chunks(inside, step, (q * scale, k, v, log_decay), chunk)

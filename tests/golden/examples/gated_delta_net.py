@@ -42,38 +42,43 @@ def in_chunks(
 
         made = scan(one, state, [x.movedim(-3, 0) for x in parts])[1].movedim(0, -3).flatten(-3, -2)
         return F.pad(made, (0, 0, 0, -end)).to(v.dtype)
-    for start in range(0, count, max(1, segment // chunk)):
-        some = [x[..., start : start + max(1, segment // chunk), :, :] for x in parts]
-        rows = (x.expand(*x.shape[:-3], some[1].shape[-3], *x.shape[-2:]).unbind(-3) for x in inside(*some))
+    for some in zip(*(x.split(max(1, segment // chunk), -3) for x in parts), strict=True):
+        made = inside(*(x.contiguous() for x in some))
+        rows = (x.expand(*x.shape[:-3], some[1].shape[-3], *x.shape[-2:]).unbind(-3) for x in made)
         for row in zip(*rows, strict=True):
             state, output = step(state, *row)
             outputs.append(output)
     return torch.cat(outputs, -2)[..., :length, :].to(v.dtype)
 
 
-def under_decay(q: Tensor, k: Tensor, decay: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of chunks [.., n, c], n a power of 2, with the decay of every position, [.., n, c] or [.., n, 1]:
+def under_decay(q: Tensor, k: Tensor, log_decay: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of chunks [.., n, c], n a power of 2, with the logarithm of the decay of every position, [.., n, c] or
+    [.., n, 1]:
 
     - the sums over c of q_i k_j times the decays after j up to i, 0 where j > i: [.., n, n];
     - q_i times the decays up to i, k_j times the decays after j, and the product of all decays.
 
-    Blocks of 1, 2, 4 ... positions meet the block before them over the border between the two: all is made of products
-    of decays, so that nothing overflows or cancels, however strong they are.
+    No difference of sums is taken, so that nothing overflows or cancels, however strong the decays are: one number a
+    position is summed from every j to every i, and for a number a channel blocks of 1, 2, 4 ... positions meet the
+    block before them over the border between the two.
     """
-    size, n, one = 1, q.shape[-2], torch.ones_like(decay[..., :1])
-    plain = decay.shape[-1] == 1  # one number a position: the sums over c first
-    queries, keys = (one, one) if plain else (q, k)
-    scores = (queries * keys).sum(-1)[..., None, None]
-    read, left, kept = ((x * y)[..., None, :] for x, y in ((queries, decay), (keys, one), (one, decay)))
+    n = q.shape[-2]
+    if log_decay.shape[-1] == 1:
+        decays = log_decay.expand(*log_decay.shape[:-1], n).tril(-1).cumsum(-2).exp().tril()
+        read = log_decay.cumsum(-2).exp()
+        return (q @ k.mT) * decays, q * read, k * decays[..., -1:, :].mT, read[..., -1:, :]
+    size, decay = 1, log_decay.exp()
+    scores = (q * k).sum(-1)[..., None, None]
+    read, left, kept = q * decay, k, decay[..., None, :]
     while size < n:
-        read_0, left_0, kept_0, scores_0 = (x[..., 0::2, :, :] for x in (read, left, kept, scores))
-        read_1, left_1, kept_1, scores_1 = (x[..., 1::2, :, :] for x in (read, left, kept, scores))
-        cross = read_1 * left_0.mT if plain else read_1 @ left_0.mT
-        scores = torch.cat([F.pad(scores_0, (0, size)), torch.cat([cross, scores_1], -1)], -2)
-        read, left = torch.cat([read_0, read_1 * kept_0], -2), torch.cat([left_0 * kept_1, left_1], -2)
+        (read_0, read_1), (left_0, left_1) = (x.unflatten(-2, (-1, 2, size)).unbind(-3) for x in (read, left))
+        (kept_0, kept_1), (scores_0, scores_1) = (x.unflatten(-3, (-1, 2)).unbind(-3) for x in (kept, scores))
+        lower = torch.cat([read_1 @ left_0.mT, scores_1], -1)
+        scores = torch.cat([F.pad(scores_0, (0, size)), lower], -2)
+        read = torch.cat([read_0, read_1 * kept_0], -2).flatten(-3, -2)
+        left = torch.cat([left_0 * kept_1, left_1], -2).flatten(-3, -2)
         kept, size = kept_0 * kept_1, 2 * size
-    scores, read, left, kept = (x.squeeze(-3) for x in (scores, read, left, kept))
-    return (scores * (q @ k.mT), q * read, k * left, kept) if plain else (scores, read, left, kept)
+    return scores.squeeze(-3), read, left, kept.squeeze(-3)
 
 
 def delta_rule(
@@ -99,18 +104,18 @@ def delta_rule(
         if log_decay is None:
             scores, overlap, read, left, kept = (q @ k.mT).tril(), k @ k.mT, k, k, k.new_ones(1, 1, 1)
         else:
-            scores, q, left, kept = under_decay(q, k, log_decay.exp())
-            overlap, read, *_ = under_decay(k, k, log_decay.exp())
+            scores, q, left, kept = under_decay(q, k, log_decay)
+            overlap, read, *_ = under_decay(k, k, log_decay)
         system, one = (overlap * beta).tril(-1), torch.eye(k.shape[-2], dtype=k.dtype, device=k.device)
         inverse = torch.linalg.solve_triangular(system, one.expand_as(system), upper=False, unitriangular=True)
-        taken, new = inverse @ (read * beta), inverse @ (v * beta)
-        return scores, q, kept.mT, left.mT, taken, new
+        inverse = inverse * beta.mT
+        return scores, q, kept.mT, left.mT, inverse @ read, inverse @ v
 
     def step(
         state: Tensor, scores: Tensor, q: Tensor, kept: Tensor, k: Tensor, taken: Tensor, new: Tensor
     ) -> tuple[Tensor, Tensor]:
         new = new - taken @ state
-        return state * kept + k @ new, scores @ new + q @ state
+        return torch.addcmul(k @ new, state, kept), scores @ new + q @ state
 
     return in_chunks(inside, step, (q * scale, k, v, beta, log_decay), chunk)
 
