@@ -43,6 +43,24 @@ def test_xcit_of_timm(variant: str):
     agree(network, timm(f"xcit_{variant}_p16_224", **settings), network.map("timm"), picture(64))
 
 
+# ---- DaViT and VOLO
+def test_davit_of_timm():
+    toy = {"dims": [8, 16], "depths": [1, 2], "heads": [2, 4], "window": 4, "classes": 5}
+    network = load("davit.arch", drop_path=0, resolution=32, **toy)
+    models = pytest.importorskip("timm.models.davit")
+    peer = models.DaVit(depths=(1, 2), embed_dims=(8, 16), num_heads=(2, 4), window_size=4, num_classes=5)
+    agree(network, peer, network.map("timm"), picture(32))
+
+
+def test_volo_of_timm():
+    toy = {"dims": [8, 16], "depths": [1, 1, 1, 1], "heads": [2, 4], "stem": 8, "classes": 5}
+    network = load("volo.arch", drop_path=0, resolution=32, **toy)
+    models = pytest.importorskip("timm.models.volo")
+    settings = {"embed_dims": [8, 16, 16, 16], "num_heads": [2, 4, 4, 4], "stem_hidden_dim": 8, "num_classes": 5}
+    peer = models.VOLO(layers=[1, 1, 1, 1], img_size=32, **settings)
+    agree(network, peer, network.map("timm"), picture(32))
+
+
 # ---- VAN
 class Gating(nn.Module):
     def __init__(self, dim: int) -> None:

@@ -28,6 +28,20 @@ TOYS = [
             "classes": 5,
         },
     ),
+    Toy(
+        "davit",
+        "davit",
+        "davit",
+        "tiny",
+        {"dims": [4, 8], "depths": [1, 1], "heads": [2, 4], "window": 4, "resolution": 32, "classes": 5},
+    ),
+    Toy(
+        "volo",
+        "volo",
+        "volo",
+        "d1",
+        {"dims": [4, 8], "depths": [1, 1, 0, 0], "heads": [2, 4], "stem": 4, "resolution": 32, "classes": 5},
+    ),
     Toy("dit", "dit", "dit", "S_2", {"dim": 16, "depth": 2, "heads": 2, "side": 8, "channels": 2, "classes": 5}),
     Toy(
         "hopfield",
