@@ -177,7 +177,7 @@ class GatedDeltaProduct(nn.Module):
             beta=beta.flatten(1, 2).transpose(1, 2)[:, :, :, None],
             log_decay=F.pad(decay[..., None], (0, 1)).transpose(1, 2).flatten(2)[:, :, :, None],
             scale=0.5,
-        )[..., 1 :: 2, :]
+        )[..., 1::2, :]
         return self.o_proj((self.o_norm(o) * gate.transpose(1, 2)).transpose(1, 2).flatten(2))
 
 

@@ -33,9 +33,8 @@ class Lssl(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.a = nn.Parameter(
-            -torch.arange(1.0, 2 * 4, 2).sqrt().outer(torch.arange(1.0, 2 * 4, 2).sqrt()).tril(-1) - torch.arange(
-                1.0, 4 + 1
-            ).diag(),
+            -torch.arange(1.0, 2 * 4, 2).sqrt().outer(torch.arange(1.0, 2 * 4, 2).sqrt()).tril(-1)
+            - torch.arange(1.0, 4 + 1).diag(),
         )
         self.write = nn.Parameter((2 * torch.ones(4).cumsum(-1) - 1).sqrt())
         self.read = nn.Parameter(torch.randn(6, 1, 4))

@@ -150,7 +150,7 @@ class Block(nn.Module):
         self.mlp = Mlp(dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x + self.attn(F.pad(self.norm1(x), (0, 0, 0, self.depth, 0, self.depth)))[:, :self.height, :self.height]
+        x = x + self.attn(F.pad(self.norm1(x), (0, 0, 0, self.depth, 0, self.depth)))[:, : self.height, : self.height]
         return x + self.mlp(self.norm2(x))
 
 

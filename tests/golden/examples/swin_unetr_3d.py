@@ -151,7 +151,7 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         attn = self.attn(F.pad(self.norm1(x), (0, 0, 0, self.heads, 0, self.heads, 0, self.heads)))
-        x = x + attn[:, :self.height, :self.height, :self.height]
+        x = x + attn[:, : self.height, : self.height, : self.height]
         return x + self.mlp(self.norm2(x))
 
 

@@ -63,13 +63,17 @@ class Place(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         dtype = x.dtype
-        angle = 6.283185307179586 * ((1 + self.h).to(dtype) / 2.000001) * torch.exp(
-            self.c.to(dtype) * -0.5756462732485115
-        )[:, None]
+        angle = (
+            6.283185307179586
+            * ((1 + self.h).to(dtype) / 2.000001)
+            * torch.exp(self.c.to(dtype) * -0.5756462732485115)[:, None]
+        )
         row = torch.stack((torch.sin(angle), torch.cos(angle))).transpose(0, 1).flatten(0, 1)
-        angle = 6.283185307179586 * ((1 + self.h).to(dtype) / 2.000001) * torch.exp(
-            self.c.to(dtype) * -0.5756462732485115
-        )[:, None]
+        angle = (
+            6.283185307179586
+            * ((1 + self.h).to(dtype) / 2.000001)
+            * torch.exp(self.c.to(dtype) * -0.5756462732485115)[:, None]
+        )
         column = torch.stack((torch.sin(angle), torch.cos(angle))).transpose(0, 1).flatten(0, 1)
         row = torch.cat((row.expand(2, -1, -1), column.transpose(0, 1)[..., None].expand(-1, -1, 2)), 1)
         return self.token_projection(row.transpose(1, 2))
