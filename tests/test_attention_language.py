@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import archlang
+from archlang.sizes import substitute
 
 SIZES = {"sliding(16)": "t", "neighborhood(3, dilation = 2)": "n", "radius(3)": "n", "chunks(16)": "n"}
 
@@ -44,3 +45,11 @@ def test_free_sizes_compile_and_export(tmp_path: Path, domain: str):
         for given in (x, longer):
             torch.testing.assert_close(compiled(given), module(given))
             torch.testing.assert_close(exported(given), module(given))
+
+
+def test_a_window_is_remembered_however_long_the_sequence(tmp_path: Path):
+    """The ring of keys and values has the size of the window; all that `causal` sees grows with time."""
+    ring = network(tmp_path, "attend(q, k, v, over = sliding(5))", "t")
+    assert substitute(ring.cost.state_bytes, {"b": 1}) == 2 * 5 * 2 * 4 * 4
+    everything = network(tmp_path, "attend(q, k, v)", "t")
+    assert substitute(everything.cost.state_bytes, {"b": 1, "t": 9}) == 2 * 9 * 2 * 4 * 4

@@ -23,8 +23,9 @@ def memory(op: Any, *types: Any) -> dict[str, TensorType]:
     part = moving(op.domain(parts))
     if part is None or (bias is not None and form(bias.names, parts) not in ("offset", "none")):
         return {}
-    time = parts.keys[0]
-    count = minimum(kept(part, parts), time.size)
+    time, count = parts.keys[0], kept(part, parts)
+    if isinstance(time.size, int) or not isinstance(count, int):  # else a ring, however long the sequence is
+        count = minimum(count, time.size)
     return {"k": k.resized(**{time.name: count}), "v": v.resized(**{time.name: count})}
 
 
