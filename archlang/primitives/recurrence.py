@@ -37,11 +37,11 @@ class LinearRecurrence(Primitive):
     another, after one decay (DeltaProduct, Siems et al., 2025). Every other axis agrees or broadcasts by name.
 
     `on` is the axis (default: the time axis, else the one space axis), `reverse` runs from its end, `chunk` is how many
-    positions are taken at once (default 64).
+    positions are taken at once (default 64). `segments`[.., t] are documents: S is 0 again where one starts.
     """
 
     name: ClassVar[str] = "linear_recurrence"
-    inputs: ClassVar[tuple[str, ...]] = ("q", "k", "v", "decay?", "beta?", "log_decay?")
+    inputs: ClassVar[tuple[str, ...]] = ("q", "k", "v", "decay?", "beta?", "log_decay?", "segments?")
     logarithms: ClassVar[Mapping[str, str]] = {"decay": "log_decay"}
     sequential: ClassVar[bool] = True
 
@@ -55,10 +55,10 @@ class LinearRecurrence(Primitive):
     def infer(
         self, facts: Facts, q: TensorType, k: TensorType, v: TensorType, *extras: TensorType | None
     ) -> TensorType:
-        names = ("q", "k", "v", "decay", "beta", "decay")
+        names = ("q", "k", "v", "decay", "beta", "decay", "segments")
         named = {name: x for name, x in zip(names, (q, k, v, *extras), strict=False) if x is not None}
         for name, type_ in named.items():
-            if not is_float(type_.dtype):
+            if name != "segments" and not is_float(type_.dtype):
                 raise OpError("A214", f"a recurrence takes float tensors, and `{name}` is {type_}", name)
         for name in ("q", "k", "v"):
             need_axes(named[name], ("c",), name)
@@ -109,9 +109,9 @@ class LinearRecurrence(Primitive):
             if self.inner is not None and name in named and self.inner in named[name]:
                 title = f"`{name}` stands once a position, without `{self.inner}`, and is {named[name]}"
                 raise OpError("A319", title, name)
-        if "beta" in named and ("c" in named["beta"] or VALUE in named["beta"]):
-            title = f"`beta` is one number a position, without `c`, and is {named['beta']}"
-            raise OpError("A319", title, "beta")
+        for name in ("beta", "segments"):
+            if name in named and ("c" in named[name] or VALUE in named[name]):
+                raise OpError("A319", f"`{name}` is one number a position, without `c`, and is {named[name]}", name)
 
     def _check_chunk(self) -> None:
         if self.chunk is not None and (not isinstance(self.chunk, int) or self.chunk not in [2**i for i in range(13)]):
@@ -150,10 +150,12 @@ class LinearRecurrence(Primitive):
     def step(
         self, types: Types, state: Mapping[str, Named], *inputs: Any, **weights: Any
     ) -> tuple[Named, dict[str, Named]]:
-        q, k, v, decay, beta, log_decay = (*inputs, None, None, None)[:6]
+        q, k, v, decay, beta, log_decay, segments = (*inputs, None, None, None, None)[:7]
         decay = log_decay.map(lambda x: x.exp()) if log_decay is not None else decay
         now, values = state.get("S"), v.rename(c=VALUE)
         now = now * decay if now is not None and decay is not None else now
+        if now is not None and segments is not None:
+            now = now * segments.combine(state["segments"], lambda here, before: here == before)
         for i in range(k.size(self.inner) if self.inner else 1):
             key, value, strength = (_at(x, self.inner, i) for x in (k, values, beta))
             assert key is not None
@@ -162,7 +164,9 @@ class LinearRecurrence(Primitive):
                 value = (value - (now * key).sum(["c"]) if now is not None else value) * strength
             now = now + key * value if now is not None else key * value
         assert now is not None
-        return (now * q).sum(["c"]).rename(**{VALUE: "c"}) * self.scale, {"S": now}
+        return (now * q).sum(["c"]).rename(**{VALUE: "c"}) * self.scale, {"S": now} | (
+            {} if segments is None else {"segments": segments}
+        )
 
     def state(self, *types: TensorType | None) -> Mapping[str, TensorType]:
         axis = self.axis(*types)
@@ -172,13 +176,16 @@ class LinearRecurrence(Primitive):
         assert k is not None
         assert v is not None
         lead = form(self, *types).lead
-        return {"S": TensorType((*lead, k["c"], Axis(VALUE, v.size("c"), "channel")), promote(k.dtype, v.dtype))}
+        kept = TensorType((*lead, k["c"], Axis(VALUE, v.size("c"), "channel")), promote(k.dtype, v.dtype))
+        segments = types[6] if len(types) > 6 else None
+        return {"S": kept} | ({} if segments is None else {"segments": segments.without(axis.name)})
 
     # ---- PyTorch
     def emit(self, code: Emission, *inputs: Term | None) -> Term:
         parts = form(self, *code.inputs)
         write = stepwise if parts.decay == "pair" else chunked
-        return write(self, code, parts, dict(zip(("q", "k", "v", "decay", "beta", "log_decay"), inputs, strict=False)))
+        names = (name.strip("?") for name in self.inputs)
+        return write(self, code, parts, dict(zip(names, inputs, strict=False)))
 
 
 def _at(x: Named | None, name: str | None, at: int) -> Named | None:

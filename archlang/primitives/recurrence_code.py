@@ -1,7 +1,7 @@
 """How linear recurrences are written in PyTorch: the parts that axes play, the size of a chunk, the two algorithms."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -19,8 +19,8 @@ Ports = Mapping[str, Any]
 class Form:
     """What the axes of the inputs say.
 
-    on: the axis along which it runs; lead: all others but channels and factors, in q's order; decay: none, one a head,
-    a key channel or a pair of channels.
+    on: the axis along which it runs; lead: all others but channels and factors, in q's order; decay: none, one a head
+    (or documents), a key channel or a pair of channels.
     """
 
     on: Axis
@@ -35,9 +35,9 @@ def form(op: Any, *types: TensorType | None) -> Form:
     on = op.axis(*types)
     apart = {on.name, op.inner, "c", "c_value"}
     lead = {axis.name: axis for type_ in types if type_ is not None for axis in type_ if axis.name not in apart}
-    _, k, _, decay, beta, log_decay = (*types, None, None, None)[:6]
+    _, k, _, decay, beta, log_decay, segments = (*types, None, None, None, None)[:7]
     inner = k[op.inner] if k is not None and op.inner is not None else None
-    return Form(on, tuple(lead.values()), _decay(log_decay or decay), beta is not None, inner)
+    return Form(on, tuple(lead.values()), _decay(log_decay or decay or segments), beta is not None, inner)
 
 
 def _decay(decay: TensorType | None) -> Literal["", "head", "key", "pair"]:
@@ -99,7 +99,14 @@ def stepwise(op: Any, code: Emission, parts: Form, ports: Ports) -> Term:
 
 def _written(op: Any, code: Emission, parts: Form, ports: Ports, helper: str, more: Mapping[str, str]) -> Term:
     """The call of a helper that takes q, k, v as [*lead, t, c], and what follows."""
-    laid = {name: _laid(op, code, parts, name, x) for name, x in _logarithmic(ports).items()}
+    ports = _logarithmic(ports)
+    laid = {name: _laid(op, code, parts, name, x) for name, x in ports.items() if name != "segments"}
+    if "segments" in ports:
+        starts = _starts(op, code, parts, ports["segments"])
+        known = laid.get("log_decay")
+        laid["log_decay"] = (
+            f'{known}.masked_fill({starts}, float("-inf"))' if known else f'torch.where({starts}, float("-inf"), 0.0)'
+        )
     named: dict[str, str] = {name: laid.pop(name) for name in ("beta", "log_decay") if name in laid}
     named |= {"scale": code.const(float(op.scale))} if op.scale != 1 else {}
     arguments = [*laid.values(), *(f"{name}={text}" for name, text in (named | dict(more)).items())]
@@ -135,6 +142,15 @@ def _laid(op: Any, code: Emission, parts: Form, name: str, x: Term) -> str:
     groups = {axis.name: [axis] for axis in parts.lead} | {"*along": along}
     channels = ["c", "c_value"] if name == "log_decay" and parts.decay == "pair" else ["c"]
     return arrange(code, x, groups | {channel: [Axis(channel, 1, "channel")] for channel in channels}).code
+
+
+def _starts(op: Any, code: Emission, parts: Form, segments: Term) -> str:
+    """Where a document starts, as broad as a decay: at the first factor of a position."""
+    one = _laid(op, code, replace(parts, inner=None), "segments", segments)
+    text = f"{code.helper('segment_starts')}({one}.squeeze(-1))"
+    if parts.inner is not None:
+        text = f"F.pad({text}, (0, {code.size(parts.inner.size - 1)})).flatten(-2)[..., None]"
+    return f"{text}[..., None]" if parts.decay == "pair" else text
 
 
 def _between(code: Emission, parts: Form, x: Term, before: bool) -> Term:

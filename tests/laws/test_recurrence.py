@@ -84,3 +84,29 @@ def test_the_decay_itself():
     factor = torch.rand(2, 11, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     check_law(LinearRecurrence(), Q, Q, V, (Q, factor))
     check_law(LinearRecurrence(), Q, Q, V, (tensor(**HEADS), factor[..., 0]), tensor(**HEADS))
+
+
+@pytest.mark.parametrize("beta", [None, "t"], ids=["linear", "delta"])
+@pytest.mark.parametrize("decay", [*DECAYS, "pair"])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_documents(decay: str, beta: str | None, reverse: bool):
+    """The state is 0 where a document starts."""
+    along = "n" if reverse else "t"
+    sizes = {"b": 2, along: 11, "heads": 2}
+    decays = {
+        "none": None,
+        "constant": tensor(heads=2),
+        "head": tensor(**sizes),
+        "key": tensor(**sizes, c=3),
+        "pair": tensor(**sizes, c=3, c_value=4),
+    }
+    q, v, strength = tensor(**sizes, c=3), tensor(**sizes, c=4), tensor(**sizes) if beta else None
+    doc = tensor("segments", **{"b": 2, along: 11}), torch.tensor([[0] * 3 + [1] * 8, [2] * 6 + [0] + [2] * 4])
+    check_law(LinearRecurrence(chunk=4, reverse=reverse), q, q, v, None, strength, decays[decay], doc)
+
+
+@pytest.mark.parametrize("beta", [None, tensor(**INNER)], ids=["linear", "delta"])
+def test_documents_with_several_factors_a_position(beta: TensorType | None):
+    k, doc = tensor(**INNER, c=3), (tensor("segments", t=5), torch.tensor([0, 0, 1, 1, 1]))
+    for decay in (None, tensor(t=5, heads=2)):
+        check_law(LinearRecurrence(inner="step"), tensor(b=2, t=5, heads=2, c=3), k, k, None, beta, decay, doc)
