@@ -12,7 +12,7 @@ from archlang.elaborate import arithmetic, calls, scans, subscripts, weights
 from archlang.elaborate.context import Context
 from archlang.elaborate.files import refuse_taken
 from archlang.elaborate.frame import seen
-from archlang.elaborate.hints import missing
+from archlang.elaborate.hints import INSTEAD, missing
 from archlang.elaborate.operators import BUILTINS, CONSTANTS
 from archlang.elaborate.scope import Scope
 from archlang.elaborate.values import (
@@ -286,7 +286,9 @@ def _attribute(cx: Context, expr: syntax.Attribute) -> Any:
                 "A205",
                 f"there is no axis `{expr.name}` in {value.type}",
                 expr.span,
-                help=f"`-> {expr.name}` applies it" if applies else suggest(expr.name, value.type.names),
+                help=f"`-> {expr.name}` applies it"
+                if applies
+                else INSTEAD.get(expr.name) or suggest(expr.name, value.type.names),
             )
         return value.type.size(expr.name)
     if isinstance(value, Layer):

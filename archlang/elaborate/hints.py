@@ -11,10 +11,16 @@ from archlang.source import Span
 
 ELSEWHERE = {
     "dense": "linear", "fc": "linear", "lin": "linear", "proj": "linear", "affine": "linear", "swish": "silu",
-    "upsample": "resize", "interpolate": "resize", "permute": "rearrange", "transpose": "rearrange",
-    "reshape": "rearrange", "view": "rearrange", "flatten": "rearrange", "unflatten": "rearrange", "einsum": "dot",
-    "matmul": "dot", "bmm": "dot", "cat": "concat", "chunk": "split", "ln": "layer_norm", "bn": "batch_norm",
-    "deconv": "conv_transpose", "scaled_dot_product_attention": "attend", "sdpa": "attend", "zip_longest": "zip",
+    "upsample": "resize", "interpolate": "resize", "reshape": "rearrange", "view": "rearrange",
+    "flatten": "rearrange", "unflatten": "rearrange", "einsum": "dot", "matmul": "dot", "bmm": "dot", "cat": "concat",
+    "chunk": "split", "ln": "layer_norm", "bn": "batch_norm", "deconv": "conv_transpose",
+    "scaled_dot_product_attention": "attend", "sdpa": "attend", "zip_longest": "zip",
+}  # fmt: skip
+NO_ORDER = "axes are found by their names: their order needs no change"
+INSTEAD = {
+    "permute": NO_ORDER, "transpose": NO_ORDER, "unsqueeze": "`expand(x, n = 1)` makes an axis",
+    "squeeze": "`x[n = 0]` drops an axis",
+    "global_avg_pool": "it is `mean(on = space)`", "global_max_pool": "it is `max(on = space)`",
 }  # fmt: skip
 WORDS = ("same", "valid", "zeros", "reflect", "replicate", "circular", "nearest", "bilinear", "bicubic", "linear")
 
@@ -31,6 +37,8 @@ def hint(name: str, known: Iterable[str]) -> str | None:
         return f"it is called `{name.lower()}` here"
     if name in WORDS:
         return f'such words stand in quotes: `"{name}"`'
+    if name in INSTEAD:
+        return INSTEAD[name]
     if family := _families().get(name):
         return f"it is in the standard library: `use std.{family}: {name}`"
     if (other := ELSEWHERE.get(name)) in known:
