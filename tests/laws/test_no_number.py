@@ -47,7 +47,7 @@ def test_it_stays_where_it_is(body: str, bad: float, tmp_path: Path):
     (tmp_path / "net.arch").write_text(f"model net() {{\n{declared}  y = {body}\n  output z = y\n}}\n")
     network = archlang.load(tmp_path / "net.arch").architecture()
     module = network.module()
-    given = {name: x.float() for name, x in random_inputs(network, {"b": 3, "t": LENGTH}).items()}
+    given = {name: x.to(torch.get_default_dtype()) for name, x in random_inputs(network, {"b": 3, "t": LENGTH}).items()}
     clean = module(**given)
     for name, axes in inputs.items():
         for axis in ("b", "heads"):
