@@ -27,6 +27,7 @@ from torch.nn import functional as F
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+import archlang  # noqa: E402
 from archlang.helpers.delta_rule import delta_rule  # noqa: E402
 from archlang.helpers.linear_recurrence import linear_recurrence  # noqa: E402
 
@@ -34,6 +35,7 @@ Run = Callable[[], Tensor]
 # Without these, glibc gives large blocks back at every free, and page faults are measured along with the mixer.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
 ROUNDS, LONG = 5, (8192, 65536)
+RIVALS = ("steps", "fla", "transformers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,28 @@ def _gated_delta(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tenso
     return peer(*(x.transpose(1, 2) for x in (q, k, v, log_decay[..., 0], beta[..., 0])))[0]
 
 
+def mixer(name: str, config: str) -> Callable[[int], Case]:
+    """The mixer of an example against the one of transformers, with the same weights, at the size of 130M weights."""
+
+    def case(length: int) -> Case:
+        import transformers
+
+        network = archlang.load(ROOT / f"examples/{name}.arch").architecture(
+            variant=f"{name}_130m", settings={"vocab": 64, "depth": 1}
+        )
+        sizes = {"vocab_size": 64, "hidden_size": 768, "num_hidden_layers": 1, "use_cache": False}
+        more = {"state_size": 128, "num_heads": 24, "n_groups": 1} if name == "mamba2" else {"use_mambapy": False}
+        peer = transformers.AutoModelForCausalLM.from_config(getattr(transformers, config)(**sizes, **more)).eval()
+        module = network.module(seed=0).eval()
+        peer.load_state_dict(network.map("transformers").save(module.state_dict()), strict=False)
+        ours, theirs = module.layers[0].mixer, peer.backbone.layers[0].mixer
+        x = torch.randn(1, length, 768, generator=torch.Generator().manual_seed(0), requires_grad=True)
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-4)
+        return Case(lambda: ours(x), {"transformers": lambda: theirs(x)}, [x])
+
+    return case
+
+
 FLA: dict[str, Callable[..., Tensor]] = {"simple_gla": _simple_gla, "delta": _delta, "gated_delta": _gated_delta}
 MIXERS: dict[str, Callable[[int], Case]] = {
     "linear attention": recurrence(4, 128, 256, 0, False),
@@ -105,6 +129,8 @@ MIXERS: dict[str, Callable[[int], Case]] = {
     "delta": recurrence(8, 128, 128, 0, True, "delta"),
     "gated delta": recurrence(8, 128, 128, 1, True, "gated_delta"),
     "kda": recurrence(8, 128, 128, 128, True),
+    "mamba": mixer("mamba", "MambaConfig"),
+    "mamba2": mixer("mamba2", "Mamba2Config"),
 }
 
 
@@ -139,7 +165,7 @@ def rows(names: list[str], lengths: list[int], train: bool) -> Iterator[list[obj
                 name,
                 length,
                 f"{statistics.median(mine) * 1e3:.1f}",
-                *(_ratio(found, r, mine) for r in ("steps", "fla")),
+                *(_ratio(found, r, mine) for r in RIVALS),
             ]
 
 
@@ -181,7 +207,7 @@ def main() -> None:
         serve(given.serve[0], int(given.serve[1]))
         return
     found = list(rows(given.mixers, given.lengths, given.train))
-    text = table(["mixer", "positions", "ms", "steps / archlang", "fla / archlang"], found)
+    text = table(["mixer", "positions", "ms", *(f"{rival} / archlang" for rival in RIVALS)], found)
     if given.growth:
         grown = [growth(name) for name in given.mixers]
         text += "\n\n" + table(["mixer", "time a position, 64k / 8k", "memory a position, 64k / 8k"], grown)
