@@ -188,3 +188,20 @@ def test_quotients_of_free_sizes():
     check_network(made, {"b": 1, "h": 6, "w": 3})
     with pytest.raises(ValueError, match="h must be a multiple of w"):
         made.module()(torch.zeros(1, 4, 6, 4))
+
+
+@pytest.mark.parametrize("window", [3, 128])
+def test_tiles_of_a_free_time(window: int):
+    """Exported from a text that is one tile, or several: it serves both."""
+    made = archlang.loads(
+        f"""model net {{
+  input x: [b, t, c = 8]
+  q = x -> linear([heads = 2, c = 4]) as q
+  output y = attend(q, q, q, over = causal & sliding({window}))
+}}"""
+    ).architecture()
+    module = made.module(seed=0).eval()
+    exported = torch.export.export(module, (torch.ones(2, 7, 8),), dynamic_shapes=made.dynamic_shapes()).module()
+    for length in (2, 7, 200):
+        x = torch.randn(3, length, 8, generator=torch.Generator().manual_seed(length))
+        torch.testing.assert_close(exported(x), module(x))

@@ -16,7 +16,10 @@ class AxisTiles:
     def __init__(self, span: tuple[Tensor, Tensor], tile: int, width: int, step: int = 1) -> None:
         first, last = span
         self.size, self.tile, self.step = first.shape[0], tile, step
-        block = torch.arange(-(-self.size // (tile * step)) * step, device=first.device)[:, None]
+        tiles = -(-self.size // (tile * step))
+        if isinstance(tiles, torch.SymInt):  # else an exported program serves one tile, or several
+            tiles = torch.sym_max(tiles, 2)
+        block = torch.arange(tiles * step, device=first.device)[:, None]
         i = (block // step * tile + torch.arange(tile, device=first.device)) * step + block % step
         self.queries = torch.where(i < self.size, i, i - step * ((i - self.size) // step + 1))  # [tiles, tile]
         first, last = first[self.queries], last[self.queries]
