@@ -51,7 +51,7 @@ class AxisTiles:
         first, last = span
         self.size, self.tile, self.step = first.shape[0], tile, step
         tiles = -(-self.size // (tile * step))
-        if isinstance(tiles, torch.SymInt):  # else an exported program serves one tile, or several
+        if type(tiles) is not int:  # else an exported program serves one tile, or several
             tiles = torch.sym_max(tiles, 2)
         block = torch.arange(tiles * step, device=first.device)[:, None]
         i = (block // step * tile + torch.arange(tile, device=first.device)) * step + block % step
