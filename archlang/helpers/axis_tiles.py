@@ -7,6 +7,9 @@ from torch import Tensor
 class AxisTiles:
     """An axis in tiles of `tile` queries that are `step` apart, each beside the `width` keys from the first that one
     of them sees. `span` holds the first and the last key of every position.
+
+    queries: [tiles, tile]; keys: [tiles, width]; seen: [tiles, tile, width]; home: the tile of every position and its
+    place there, [size, 1] each.
     """
 
     def __init__(self, span: tuple[Tensor, Tensor], tile: int, width: int, step: int = 1) -> None:
@@ -17,25 +20,11 @@ class AxisTiles:
             tiles = torch.sym_max(tiles, 2)
         block = torch.arange(tiles * step, device=first.device)[:, None]
         i = (block // step * tile + torch.arange(tile, device=first.device)) * step + block % step
-        self.queries = torch.where(i < self.size, i, i - step * ((i - self.size) // step + 1))  # [tiles, tile]
+        self.queries = torch.where(i < self.size, i, i - step * ((i - self.size) // step + 1))
         first, last = first[self.queries], last[self.queries]
         start = self.queries[:, :1] - (self.queries[:, :1] - first.amin(1, keepdim=True)) // step * step
         keys = start + step * torch.arange(width, device=first.device)
-        self.seen = (keys[:, None] >= first[..., None]) & (keys[:, None] <= last[..., None])  # [tiles, tile, width]
+        self.seen = (keys[:, None] >= first[..., None]) & (keys[:, None] <= last[..., None])
         self.keys = keys.clamp(max=self.size - 1)
-
-    def cut(self, x: Tensor, axis: int) -> Tensor:
-        """Queries: the axis becomes [tiles, tile]."""
-        return x.index_select(axis, self.queries.flatten()).view(
-            *x.shape[:axis], *self.queries.shape, *x.shape[axis + 1 :]
-        )
-
-    def near(self, x: Tensor, axis: int) -> Tensor:
-        """Keys and values: the axis becomes [tiles, width]."""
-        return x.index_select(axis, self.keys.flatten()).view(*x.shape[:axis], *self.keys.shape, *x.shape[axis + 1 :])
-
-    def join(self, x: Tensor, axis: int) -> Tensor:
-        """The axes [tiles, tile] back as one."""
-        i = torch.arange(self.size, device=x.device)
-        tiles = i // (self.tile * self.step) * self.step + i % self.step
-        return x.flatten(axis, axis + 1).index_select(axis, tiles * self.tile + i // self.step % self.tile)
+        i = torch.arange(self.size, device=first.device)[:, None]
+        self.home = i // (tile * step) * step + i % step, i // step % tile

@@ -1,11 +1,13 @@
 """Attention to what is near on a map."""
 
 from collections.abc import Callable, Sequence
+from math import prod
 
 from torch import Tensor
 
 from archlang.helpers.axis_tiles import AxisTiles
 from archlang.helpers.fused_attention import fused_attention
+from archlang.helpers.on_map import on_map
 
 
 def local_attention(
@@ -21,19 +23,17 @@ def local_attention(
     """Attention of q, k, v: [batch, *map, heads, c] in tiles of the map: queries beside the keys near them. `mask` says
     what is seen or is a bias, [tiles, batch, heads, query, key].
     """
-    rank = len(near)
-    across, inside = range(1, 2 * rank, 2), range(2, 2 * rank + 1, 2)
-    for axis, tiles in enumerate(near):
-        q, k, v = tiles.cut(q, 2 * axis + 1), tiles.near(k, 2 * axis + 1), tiles.near(v, 2 * axis + 1)
+    rank, space = len(near), q.shape[1:-2]
 
-    def laid(x: Tensor) -> Tensor:
-        """[batch, (tiles, places) of each axis, heads, c] -> [tiles, batch, heads, places, c]"""
-        x = x.permute(*across, 0, 2 * rank + 1, *inside, 2 * rank + 2)
-        return x.flatten(rank + 2, -2).flatten(0, rank - 1)
+    def cut(x: Tensor, index: Tensor) -> Tensor:
+        """[batch, *map, heads, c] -> [tiles, batch, heads, places, c], copied once"""
+        x = x.flatten(1, rank).transpose(0, 1).index_select(0, index.flatten())
+        return x.view(*index.shape, *x.shape[1:]).permute(0, 2, 3, 1, 4)
 
-    x = core(laid(q), laid(k), laid(v), mask, drop, scale=scale)
-    x = x.reshape(*(tiles.keys.shape[0] for tiles in near), *x.shape[1:3], *(tiles.tile for tiles in near), x.shape[-1])
-    x = x.permute(rank, *(at for axis in range(rank) for at in (axis, rank + 2 + axis)), rank + 1, 2 * rank + 2)
-    for axis, tiles in enumerate(near):
-        x = tiles.join(x, axis + 1)
-    return x
+    queries, keys = (on_map(places, space) for places in ([t.queries for t in near], [t.keys for t in near]))
+    x = core(cut(q, queries), cut(k, keys), cut(v, keys), mask, drop, scale=scale)
+    tile = on_map([t.home[0] for t in near], [t.queries.shape[0] for t in near])
+    place = on_map([t.home[1] for t in near], [t.tile for t in near])
+    x = x.permute(0, 3, 1, 2, 4).flatten(0, 1)
+    x = x.index_select(0, (tile * prod(t.tile for t in near) + place).flatten())
+    return x.transpose(0, 1).unflatten(1, space)

@@ -256,17 +256,16 @@ def _below(side: Size, bound: Size) -> bool:
 
 
 def tiling(domain: Domain, axes: Axes, axis: Axis) -> Tiling:
-    """How an axis is cut: into tiles of half of what a query sees where it is one axis that is cut, of as much where
-    there are several (measured on a CPU: wider tiles see more that is masked, narrower ones copy more).
+    """How an axis is cut: into tiles of half of what a query sees, in fours (measured on a CPU: wider tiles see more
+    that is masked, narrower ones copy more, and other numbers of rows are slower to multiply).
     """
     found = [span for span in spans(domain, axes, axis) if span.count != axis.size]
     if not found:
         return Tiling(axis.size, axis.size, 1)
     span = next((s for s in found if all(not _below(o.count, s.count) for o in found)), found[0])
-    alone = sum(any(s.count != a.size for s in spans(domain, axes, a)) for a in axes) == 1
     step = common_step(found)
     aligned = span.aligned and step == 1
-    tile = span.count if aligned or not alone else ceil(divide(span.count, 2))
+    tile = span.count if aligned else ceil(divide(span.count, 8)) * 4
     width = span.count if aligned else tile + span.count - 1
     if not isinstance(axis.size, int) or not isinstance(width, int) or not isinstance(step, int):
         return Tiling(tile, width, step)

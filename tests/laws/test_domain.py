@@ -103,6 +103,10 @@ def test_on_one_axis(domain: Domain):
     check_law(Attend(over=domain), *alike(b=2, n=10, heads=2, c=3))
 
 
+def test_a_dilated_neighborhood_in_many_tiles():
+    check_law(Attend(over=Neighborhood(size=3, dilation=2)), *alike(b=2, n=17, heads=2, c=3))
+
+
 def test_on_a_volume():
     volume = {"b": 1, "d": 4, "h": 3, "w": 5, "heads": 1, "c": 2}
     for domain in (Neighborhood(size=3), Axial(on=("d",)), Stripes(sizes=per(d=2))):
