@@ -1,6 +1,6 @@
 """Attention to a domain on this CPU against attention to all with a mask, in one run.
 
-    python benchmarks/cpu_domains.py [--domains neighborhood windows] [--lengths 2048] [--train] [--threads 2] [--write FILE]
+    python benchmarks/cpu_domains.py [--domains windows] [--lengths 2048] [--train] [--threads 2] [--write FILE]
 
 The rival is `F.scaled_dot_product_attention` with the domain as a bool mask of all pairs, made beforehand. Rounds visit
 both in random order after one call that is not counted; the ratio is the median over rounds of (masked / archlang).

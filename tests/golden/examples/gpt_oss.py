@@ -5,7 +5,7 @@ window, and experts of clamped SwiGLU.
 
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
-from math import ceil, floor, log, pi
+from math import ceil, floor, log, pi, prod
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +45,9 @@ def axial_rotary(
 class AxisTiles:
     """An axis in tiles of `tile` queries that are `step` apart, each beside the `width` keys from the first that one
     of them sees. `span` holds the first and the last key of every position.
+
+    queries: [tiles, tile]; keys: [tiles, width]; seen: [tiles, tile, width]; home: the tile of every position and its
+    place there, [size, 1] each.
     """
 
     def __init__(self, span: tuple[Tensor, Tensor], tile: int, width: int, step: int = 1) -> None:
@@ -55,28 +58,14 @@ class AxisTiles:
             tiles = torch.sym_max(tiles, 2)
         block = torch.arange(tiles * step, device=first.device)[:, None]
         i = (block // step * tile + torch.arange(tile, device=first.device)) * step + block % step
-        self.queries = torch.where(i < self.size, i, i - step * ((i - self.size) // step + 1))  # [tiles, tile]
+        self.queries = torch.where(i < self.size, i, i - step * ((i - self.size) // step + 1))
         first, last = first[self.queries], last[self.queries]
         start = self.queries[:, :1] - (self.queries[:, :1] - first.amin(1, keepdim=True)) // step * step
         keys = start + step * torch.arange(width, device=first.device)
-        self.seen = (keys[:, None] >= first[..., None]) & (keys[:, None] <= last[..., None])  # [tiles, tile, width]
+        self.seen = (keys[:, None] >= first[..., None]) & (keys[:, None] <= last[..., None])
         self.keys = keys.clamp(max=self.size - 1)
-
-    def cut(self, x: Tensor, axis: int) -> Tensor:
-        """Queries: the axis becomes [tiles, tile]."""
-        return x.index_select(axis, self.queries.flatten()).view(
-            *x.shape[:axis], *self.queries.shape, *x.shape[axis + 1 :]
-        )
-
-    def near(self, x: Tensor, axis: int) -> Tensor:
-        """Keys and values: the axis becomes [tiles, width]."""
-        return x.index_select(axis, self.keys.flatten()).view(*x.shape[:axis], *self.keys.shape, *x.shape[axis + 1 :])
-
-    def join(self, x: Tensor, axis: int) -> Tensor:
-        """The axes [tiles, tile] back as one."""
-        i = torch.arange(self.size, device=x.device)
-        tiles = i // (self.tile * self.step) * self.step + i % self.step
-        return x.flatten(axis, axis + 1).index_select(axis, tiles * self.tile + i // self.step % self.tile)
+        i = torch.arange(self.size, device=first.device)[:, None]
+        self.home = i // (tile * step) * step + i % step, i // step % tile
 
 
 def band_span(size: int, before: int, after: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
@@ -125,6 +114,14 @@ def fused_attention(
     return x.view(cells, batch, heads, *x.shape[2:])
 
 
+def on_map(places: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
+    """[tile, place] of a map of `sizes`, the last axis the fastest, from the [tile, place] along each of its axes."""
+    index = places[0]
+    for own, size in zip(places[1:], sizes[1:], strict=True):
+        index = (index[:, None, :, None] * size + own[:, None]).flatten(0, 1).flatten(1)
+    return index
+
+
 def local_attention(
     q: Tensor,
     k: Tensor,
@@ -138,22 +135,20 @@ def local_attention(
     """Attention of q, k, v: [batch, *map, heads, c] in tiles of the map: queries beside the keys near them. `mask` says
     what is seen or is a bias, [tiles, batch, heads, query, key].
     """
-    rank = len(near)
-    across, inside = range(1, 2 * rank, 2), range(2, 2 * rank + 1, 2)
-    for axis, tiles in enumerate(near):
-        q, k, v = tiles.cut(q, 2 * axis + 1), tiles.near(k, 2 * axis + 1), tiles.near(v, 2 * axis + 1)
+    rank, space = len(near), q.shape[1:-2]
 
-    def laid(x: Tensor) -> Tensor:
-        """[batch, (tiles, places) of each axis, heads, c] -> [tiles, batch, heads, places, c]"""
-        x = x.permute(*across, 0, 2 * rank + 1, *inside, 2 * rank + 2)
-        return x.flatten(rank + 2, -2).flatten(0, rank - 1)
+    def cut(x: Tensor, index: Tensor) -> Tensor:
+        """[batch, *map, heads, c] -> [tiles, batch, heads, places, c], copied once"""
+        x = x.flatten(1, rank).transpose(0, 1).index_select(0, index.flatten())
+        return x.view(*index.shape, *x.shape[1:]).permute(0, 2, 3, 1, 4)
 
-    x = core(laid(q), laid(k), laid(v), mask, drop, scale=scale)
-    x = x.reshape(*(tiles.keys.shape[0] for tiles in near), *x.shape[1:3], *(tiles.tile for tiles in near), x.shape[-1])
-    x = x.permute(rank, *(at for axis in range(rank) for at in (axis, rank + 2 + axis)), rank + 1, 2 * rank + 2)
-    for axis, tiles in enumerate(near):
-        x = tiles.join(x, axis + 1)
-    return x
+    queries, keys = (on_map(places, space) for places in ([t.queries for t in near], [t.keys for t in near]))
+    x = core(cut(q, queries), cut(k, keys), cut(v, keys), mask, drop, scale=scale)
+    tile = on_map([t.home[0] for t in near], [t.queries.shape[0] for t in near])
+    place = on_map([t.home[1] for t in near], [t.tile for t in near])
+    x = x.permute(0, 3, 1, 2, 4).flatten(0, 1)
+    x = x.index_select(0, (tile * prod(t.tile for t in near) + place).flatten())
+    return x.transpose(0, 1).unflatten(1, space)
 
 
 class Losses(dict[str, torch.Tensor]):
@@ -273,7 +268,7 @@ class Attention(nn.Module):
             speeds=yarn_speeds(2, 150000.0, 32.0, 4096, 32.0, 1.0, truncate=False, dtype=k.dtype, device=k.device),
             gain=1.3465735902799727,
         )
-        near = [AxisTiles(band_span(t, 2, 0, device=v.device), tile=2, width=4)]
+        near = [AxisTiles(band_span(t, 2, 0, device=v.device), tile=4, width=6)]
         o = local_attention(
             q.flatten(2, 3),
             k[..., None].expand(-1, -1, -1, -1, 2).transpose(3, 4).flatten(2, 3),
