@@ -5,7 +5,6 @@ many, and by a setting in sliding windows as in Samba (Ren et al., arXiv:2406.07
 
 from collections.abc import Callable, Sequence
 from functools import reduce
-from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -89,9 +88,10 @@ def local_attention(
     x = core(cut(q, queries), cut(k, keys), cut(v, keys), mask, drop, scale=scale)
     tile = on_map([t.home[0] for t in near], [t.queries.shape[0] for t in near])
     place = on_map([t.home[1] for t in near], [t.tile for t in near])
-    x = x.permute(0, 3, 1, 2, 4).flatten(0, 1)
-    x = x.index_select(0, (tile * prod(t.tile for t in near) + place).flatten())
-    return x.transpose(0, 1).unflatten(1, space)
+    x = x.permute(0, 3, 1, 2, 4)
+    index = (tile * x.shape[1] + place).flatten()
+    out: Tensor = x.flatten(0, 1).index_select(0, index).transpose(0, 1).unflatten(1, space)
+    return out
 
 
 def over_tiles(parts: Sequence[Tensor], join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
