@@ -8,6 +8,7 @@ from archlang.primitive import Types
 from archlang.primitives.attention_code import Layout, extra_axes, form, layout, whole
 from archlang.primitives.attention_score import most
 from archlang.primitives.domain import cells_of, extents
+from archlang.primitives.near import reaches
 from archlang.primitives.score import Softmax
 
 
@@ -113,10 +114,10 @@ def by_offset(op: Any, parts: Layout, table: Named) -> Named:
     """table[j - i], in steps of the domain from its middle; beyond it nothing is seen."""
     import torch
 
-    for axis, name in zip(parts.keys, parts.offsets, strict=True):
+    steps = [step for _, step in reaches(op.domain(parts), parts.keys) or ()]
+    for axis, name, step in zip(parts.keys, parts.offsets, steps, strict=True):
         if name not in table.names:
             continue
-        step = next(part.span(parts.keys, axis).step for part in op.domain(parts).parts() if part.near)
         i, size = torch.arange(whole(axis.size)), table.size(name)
         index = ((i - i[:, None]).div(step, rounding_mode="floor") + size // 2).clamp(0, size - 1)
         kept = tuple(n for n in table.names if n != name)

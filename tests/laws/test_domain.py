@@ -75,7 +75,7 @@ def test_meets(domain: Domain, free: bool):
     check_law(Attend(over=domain), *types, sizes={"h": 12, "w": 8}, gradients=not free)
 
 
-@pytest.mark.parametrize("domain", [MEETS[0], MEETS[4], MEETS[6], MEETS[8]], ids=str)
+@pytest.mark.parametrize("domain", [MEETS[0], MEETS[4], Sliding(n=5).meet(MEETS[6]), MEETS[8]], ids=str)
 def test_meets_with_a_table(domain: Domain):
     types = alike(b=1, h=12, w=8, heads=2, c=3)
     table = Relative(over=domain)
