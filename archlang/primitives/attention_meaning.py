@@ -114,7 +114,7 @@ def by_offset(op: Any, parts: Layout, table: Named) -> Named:
     """table[j - i], in steps of the domain from its middle; beyond it nothing is seen."""
     import torch
 
-    steps = [step for _, step in reaches(op.domain(parts), parts.keys) or ()]
+    steps = [whole(step) for _, step in reaches(op.domain(parts), parts.keys) or ()]
     for axis, name, step in zip(parts.keys, parts.offsets, steps, strict=True):
         if name not in table.names:
             continue
