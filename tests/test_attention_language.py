@@ -7,6 +7,7 @@ import torch
 
 import archlang
 from archlang.sizes import substitute
+from archlang.testing.networks import check_network
 
 SIZES = {"sliding(16)": "t", "neighborhood(3, dilation = 2)": "n", "radius(3)": "n", "chunks(16)": "n"}
 
@@ -53,3 +54,14 @@ def test_a_window_is_remembered_however_long_the_sequence(tmp_path: Path):
     assert substitute(ring.cost.state_bytes, {"b": 1}) == 2 * 5 * 2 * 4 * 4
     everything = network(tmp_path, "attend(q, k, v)", "t")
     assert substitute(everything.cost.state_bytes, {"b": 1, "t": 9}) == 2 * 9 * 2 * 4 * 4
+
+
+def test_masks_are_joined_by_and():
+    """A band and a padding mask, both written out."""
+    text = """model net {
+      input x: [b, n, c = 8]
+      input length: int[b]
+      i = index(n)
+      output y = attend(x, x, x, mask = (i - rename(i, n = n_key)) ** 2 < 9 and index(n) < length)
+    }"""
+    check_network(archlang.loads(text).architecture(), {"b": 2, "n": 5})

@@ -180,6 +180,9 @@ class Logical(Binary):
             )
         return "bool"
 
+    def reference(self, types: Types, a: Named | None = None, b: Named | None = None) -> Named:
+        return super().reference(types, a, b).map(lambda x: x.bool())
+
 
 class Extreme(Binary):
     """The smaller or larger of a and b."""
