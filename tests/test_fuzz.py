@@ -304,7 +304,7 @@ def test_many_operations(text: str) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=8_000, suppress_health_check=QUIET)
+@settings(max_examples=2_500, suppress_health_check=QUIET)
 @given(programs())
 def test_many_broken_programs(text: str) -> None:
     check(text)
@@ -321,7 +321,7 @@ LIBRARY = {path.name: path.read_text("utf-8") for path in sorted((ROOT / "stdlib
 
 
 @pytest.mark.slow
-@settings(max_examples=2_000, suppress_health_check=QUIET)
+@settings(max_examples=250, suppress_health_check=QUIET)
 @given(st.sampled_from(sorted(LIBRARY)), st.lists(changes, min_size=1, max_size=2), st.sampled_from(SEEDS[:8]))
 def test_many_broken_libraries(family: str, made: list[tuple[int, int, int]], text: str) -> None:
     library = dict(LIBRARY)
