@@ -39,6 +39,11 @@ class Normalize(StrEnum):
     none = "none"
 
 
+class Purpose(StrEnum):
+    training = "training"
+    inference = "inference"
+
+
 TARGET = re.compile(r"(?P<file>.*\.arch)(:(?P<model>[^:/]+))?(/(?P<variant>[^:/]+))?", re.DOTALL)
 TARGET_FORM = "FILE[:MODEL][/VARIANT]"
 TARGET_HELP = "net.arch, net.arch:small, net.arch:vit, net.arch:vit/small"
@@ -62,6 +67,10 @@ Map = Annotated[str | None, typer.Option(metavar="NAME", help="The `checkpoint` 
 Modules = Annotated[
     list[str], typer.Option("--allow-python", metavar="MODULE", help="Where `foreign` ops may come from.")
 ]
+For = Annotated[Purpose, typer.Option("--for", help="inference: a network that only evaluates, folded.")]
+Disable = Annotated[
+    list[str], typer.Option("--disable", metavar="NAME", help="A pass or rule to leave out; `explain` lists them.")
+]
 NONE: list[str] = []
 REPORT = "this is a bug of archlang: please report it with the file; ARCHLANG_TRACEBACK=1 shows where it is"
 UsageError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -84,6 +93,8 @@ def build(
     targets: Targets,
     settings: Settings = NONE,
     output: Output = ".",
+    purpose: For = Purpose.training,
+    disable: Disable = NONE,
     force: Force = False,
     format: AsFormat = Format.text,
     quiet: Quiet = False,
@@ -91,7 +102,7 @@ def build(
     """Write networks as PyTorch modules that need torch and nothing else."""
     start = time.perf_counter()
     networks = [_architecture(target, settings) for target in console.progress(targets, "building")]
-    texts = [network.source() for network in networks]
+    texts = [network.source(purpose=purpose.value, disable=disable) for network in networks]
     places = _places(output, networks, force)
     for place, text in zip(places, texts, strict=True):
         _write(place, text)
@@ -132,11 +143,23 @@ def show(
     target: Target,
     settings: Settings = NONE,
     ir: Annotated[bool, typer.Option("--ir", help="The graph instead, one operation a line.")] = False,
+    after: Annotated[str | None, typer.Option(metavar="PASS", help="The graph after a pass.")] = None,
+    diff: Annotated[
+        str | None, typer.Option(metavar="PASS", help="What a pass changes, by line of the source.")
+    ] = None,
+    purpose: For = Purpose.training,
+    disable: Disable = NONE,
     format: AsFormat = Format.text,
 ) -> None:
     """Print a network as a tree, with the axes, parameters and multiply-adds of its parts."""
+    from archlang.passes import Options
+
     network = _architecture(target, settings)
-    text = network.graph.text() if ir else network.show()
+    done = network.optimised(Options(purpose.value, tuple(disable)))
+    if after or diff:
+        text = done.stage(after).text() if after else "\n".join(done.changes(str(diff)))
+    else:
+        text = network.graph.text() if ir else network.show()
     if format is Format.json:
         console.document({"ok": True, **_facts(network), "text": text})
     else:
@@ -144,17 +167,26 @@ def show(
 
 
 @app.command()
-def explain(target: Target, settings: Settings = NONE, format: AsFormat = Format.text) -> None:
-    """Say which algorithm each operation takes, and why, where there are several."""
+def explain(
+    target: Target,
+    settings: Settings = NONE,
+    purpose: For = Purpose.training,
+    disable: Disable = NONE,
+    format: AsFormat = Format.text,
+) -> None:
+    """Say what the passes do, and which algorithm each operation takes, and why, where there are several."""
     from archlang.analysis.explain import choices
+    from archlang.passes import Options
 
-    network = _architecture(target, settings)
+    network, options = _architecture(target, settings), Options(purpose.value, tuple(disable))
     if format is Format.json:
+        done = network.optimised(options)
+        found = [asdict(choice) for choice in choices(done.graph)]
         console.document(
-            {"ok": True, **_facts(network), "choices": [asdict(choice) for choice in choices(network.graph)]}
+            {"ok": True, **_facts(network), "passes": [e.as_dict() for e in done.events], "choices": found}
         )
     else:
-        typer.echo(network.explain())
+        typer.echo(network.explain(options))
 
 
 @app.command()

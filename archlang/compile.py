@@ -23,6 +23,8 @@ from archlang.facts import Condition
 from archlang.ir import Graph
 from archlang.lexer import read
 from archlang.parser import deep_recursion
+from archlang.passes import Optimised, Options, Purpose, optimise
+from archlang.rewrite import report
 from archlang.shapes import TensorType
 from archlang.sizes import Size
 from archlang.source import Source
@@ -188,6 +190,7 @@ class Architecture:
     def __init__(self, elaborated: Elaborated, settings: Mapping[str, Any]) -> None:
         self.elaborated = elaborated
         self._given = dict(settings)
+        self._optimised: dict[Options, Optimised] = {}
 
     @property
     def name(self) -> str:
@@ -252,27 +255,42 @@ class Architecture:
 
         return tree(self.graph, self.title, self.conditions)
 
-    def explain(self) -> str:
-        """Which algorithm each operation takes, and why, where there are several."""
+    def optimised(self, options: Options = Options()) -> Optimised:  # noqa: B008, frozen
+        """The graph as it is written, and what the passes did to it."""
+        if options not in self._optimised:
+            with deep_recursion():
+                self._optimised[options] = optimise(self.graph, options)
+        return self._optimised[options]
+
+    def explain(self, options: Options = Options()) -> str:  # noqa: B008
+        """Which rules held where, which were refused and why; then which algorithm each operation takes, and why, where
+        there are several.
+        """
         from archlang.analysis.explain import explain
 
-        return explain(self.graph)
+        done = self.optimised(options)
+        return "\n".join([*report(done.events), explain(done.graph)])
 
     @property
     def title(self) -> str:
         return f"{self.name}{f'/{self.variant}' if self.variant else ''}"
 
-    def source(self, target: str = "torch") -> str:
-        """The text of a Python module that needs torch and nothing else; its class is `class_name`."""
+    def source(self, target: str = "torch", purpose: Purpose = "training", disable: Iterable[str] = ()) -> str:
+        """The text of a Python module that needs torch and nothing else; its class is `class_name`. For `inference` it
+        only evaluates; passes and rules named in `disable` are left out.
+        """
         from archlang.emit.torch import Header, emit
 
         if target != "torch":
             raise error("A901", f"there is no target `{target}`", help="the target is torch")
-        options = [self.title, *(f"{name}={value}" for name, value in sorted(self._given.items()))]
+        given = Options(purpose, tuple(disable))
+        graph = self.optimised(given).graph
+        settings = (f"{name}={value}" for name, value in sorted(self._given.items()))
+        options = [self.title, *settings, *given.words()]
         file = self.elaborated.module.source
         header = Header(Path(file.name).name, sha256(file.text.encode()).hexdigest(), __version__, " ".join(options))
         with deep_recursion():
-            return emit(self.graph, doc=self.graph.doc, header=header, conditions=list(self.conditions.items()))
+            return emit(graph, doc=graph.doc, header=header, conditions=list(self.conditions.items()))
 
     @property
     def class_name(self) -> str:
@@ -281,9 +299,15 @@ class Architecture:
 
         return class_name(self.graph)
 
-    def module(self, seed: int | None = None, allow_python: Iterable[str] = ()) -> "nn.Module":
-        """A new `torch.nn.Module`. With a seed, its weights are the same each time and torch's own generator is left
-        alone.
+    def module(
+        self,
+        seed: int | None = None,
+        allow_python: Iterable[str] = (),
+        purpose: Purpose = "training",
+        disable: Iterable[str] = (),
+    ) -> "nn.Module":
+        """A new `torch.nn.Module` of `source(purpose=.., disable=..)`. With a seed, its weights are the same each time
+        and torch's own generator is left alone.
         """
         import torch
 
@@ -291,7 +315,7 @@ class Architecture:
         from archlang.foreign import allow
 
         allow(self.graph, tuple(allow_python))
-        made = load_class(self.source(), self.class_name)
+        made = load_class(self.source(purpose=purpose, disable=disable), self.class_name)
         with torch.random.fork_rng(enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)

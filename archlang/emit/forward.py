@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any, TypeAlias
 
@@ -14,7 +15,7 @@ from archlang.emit.sizes import LocalSizes, Place
 from archlang.emit.switches import width
 from archlang.emit.writer import Writer
 from archlang.facts import Condition
-from archlang.ir import Call, Foreign, Graph, Input, Node, Parameter, Scan, Value, WeightOf
+from archlang.ir import Call, Foreign, Graph, Input, Kept, Node, Parameter, Scan, Value, WeightOf
 from archlang.primitive import Term
 from archlang.primitives.exits import FirstExit
 from archlang.primitives.shape import Select
@@ -195,6 +196,9 @@ class Forward:
             return [Term(writer.weight(op.leaf), op.type.names)]
         if isinstance(op, Call):
             return [Term(calls.call(self, node, op, writer, dict(operands)), ())]
+        if isinstance(op, Kept):
+            op.op.emit(Writer(self, replace(node, op=op.op, types=op.types), op.given), *op.terms())
+            return []
         result = op.emit(writer, *Graph.arguments(op, operands))
         return [result] if isinstance(result, Term) else list(result)
 

@@ -7,7 +7,8 @@ time of a cold build to import, so it is imported when one is asked for.
 """
 
 from archlang.ir.graph import Graph, Node, Value, infer, numbers
-from archlang.ir.operations import Arrange, Call, Foreign, Input, Parameter, Scan, WeightOf
+from archlang.ir.operations import Arrange, Call, Foreign, Input, Kept, Parameter, Scan, WeightOf
+from archlang.ir.rebuild import Rebuild, prune
 
 __all__ = [
     "Arrange",
@@ -15,11 +16,14 @@ __all__ = [
     "Foreign",
     "Graph",
     "Input",
+    "Kept",
     "Node",
     "Parameter",
+    "Rebuild",
     "Scan",
     "Value",
     "WeightOf",
     "infer",
     "numbers",
+    "prune",
 ]

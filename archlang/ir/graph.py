@@ -105,6 +105,12 @@ class Graph:
         self._users: dict[tuple[int, int], list[tuple[int, str]]] = {}  # (node, argument) by (producer, output)
         self._names: dict[tuple[int, int], str] = {}  # the user's names of values, by (node, output)
 
+    def blank(self) -> "Graph":
+        """An empty graph of the same name and face: the inputs are still to be added."""
+        made = Graph(self.name, self.span)
+        made.doc, made.hypers, made.layers = self.doc, self.hypers, self.layers
+        return made
+
     # ---- building
     def add(
         self,
@@ -115,12 +121,15 @@ class Graph:
         span: Span = BUILTIN,
         label: str | None = None,
         name: str | None = None,
+        types: tuple[TensorType, ...] | None = None,
     ) -> tuple[Value, ...]:
-        """Add an operation on (argument, value) pairs and return its outputs. Types come from the operation."""
+        """Add an operation on (argument, value) pairs and return its outputs. Types come from the operation; `types`
+        are those that it is known to have made of such operands.
+        """
         assert all(value.graph is self for _, value in operands), "a value of another graph"
-        types = infer(
-            op, facts or Facts(), self.arguments(op, [(argument, value.type) for argument, value in operands])
-        )
+        if types is None:
+            given = self.arguments(op, [(argument, value.type) for argument, value in operands])
+            types = infer(op, facts or Facts(), given)
         node = Node(len(self._nodes), op, types, span, label, name)
         order = {port.strip("*?"): i for i, port in enumerate(_ports(op))}
         self._nodes.append(node)
@@ -182,6 +191,11 @@ class Graph:
 
     def node(self, id: int) -> Node:
         return self._nodes[id]
+
+    @property
+    def last(self) -> Node:
+        """The node that was added last."""
+        return self._nodes[-1]
 
     def producer(self, value: Value) -> Node:
         return self.node(value.node)

@@ -1,5 +1,6 @@
 """The operations that stand for what a graph is given and holds, that hold graphs, and that call what is outside."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -56,6 +57,35 @@ class WeightOf(Primitive):
 
     def infer(self, facts: Facts) -> TensorType:
         return self.type
+
+
+class Kept(Primitive):
+    """A layer that nothing applies: it keeps its weights under its label for those that read them. `given` and `types`
+    are what it was applied to and made.
+    """
+
+    name: ClassVar[str] = "kept"
+    inputs: ClassVar[tuple[str, ...]] = ()
+
+    op: InstanceOf[Primitive]
+    given: tuple[Any, ...]
+    types: tuple[InstanceOf[TensorType], ...]
+
+    def infer(self, facts: Facts) -> tuple[TensorType, ...]:
+        return ()
+
+    def params(self) -> Mapping[str, Param]:
+        return self.op.params(*self.given)
+
+    def terms(self) -> list[Any]:
+        """Something for each input, for the code that declares the module."""
+        return [_term(item) for item in self.given]
+
+
+def _term(given: Any) -> Any:
+    if isinstance(given, tuple):
+        return tuple(map(_term, given))
+    return given and Term("_", given.names)
 
 
 class Arrange(Primitive):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from archlang.ir import Call, Graph, Input, Node, Parameter, Scan, Value, WeightOf
+from archlang.ir import Call, Graph, Input, Kept, Node, Parameter, Scan, Value, WeightOf
 from archlang.named import Named
 from archlang.primitive import AxisMap, Construct, Types
 from archlang.shapes import Axis, TensorType, is_float
@@ -119,6 +119,8 @@ class _Run:
         operands = [(name, self.values[value.node, value.output]) for name, value in self.graph.operands(node)]
         if isinstance(op, Input):
             return [self.given[op.port]]
+        if isinstance(op, Kept):
+            return []
         if isinstance(op, Parameter | WeightOf):
             leaf = f".{op.leaf}" if isinstance(op, WeightOf) else ""
             shape = [substitute(axis.size, self.sizes) for axis in op.type]

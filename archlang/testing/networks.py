@@ -14,6 +14,7 @@ from archlang.testing.laws import double_precision, random_tensor, random_weight
 
 if TYPE_CHECKING:
     from archlang.compile import Architecture
+    from archlang.passes import Purpose
 
 PRECISION = 1e-10  # of the largest value, in float64
 
@@ -24,9 +25,11 @@ def random_inputs(network: "Architecture", sizes: Mapping[str, int], seed: int =
     return {port: random_tensor(concrete(type_, sizes), random) for port, type_ in network.inputs.items()}
 
 
-def module_of(network: "Architecture", weights: Mapping[str, torch.Tensor]) -> torch.nn.Module:
+def module_of(
+    network: "Architecture", weights: Mapping[str, torch.Tensor], purpose: "Purpose" = "training"
+) -> torch.nn.Module:
     """The emitted module in float64 and evaluation, with these weights; their names and shapes must be its own."""
-    module: torch.nn.Module = load(network.source(), network.class_name)().double().eval()
+    module: torch.nn.Module = load(network.source(purpose=purpose), network.class_name)().double().eval()
     mine = {path: tuple(tensor.shape) for path, tensor in module.state_dict().items()}
     assert mine == {path: tuple(tensor.shape) for path, tensor in weights.items()}, "weights are not as declared"
     module.load_state_dict(dict(weights))
@@ -34,13 +37,15 @@ def module_of(network: "Architecture", weights: Mapping[str, torch.Tensor]) -> t
 
 
 @double_precision()
-def check_network(network: "Architecture", sizes: Mapping[str, int], seed: int = 0) -> torch.nn.Module:
+def check_network(
+    network: "Architecture", sizes: Mapping[str, int], seed: int = 0, purpose: "Purpose" = "training"
+) -> torch.nn.Module:
     """Types hold when they are worked out again; results and all gradients are those of the references; parameters
-    are counted exactly. Returns the module.
+    are counted exactly. Returns the module. For inference there are no gradients to weights.
     """
     network.graph.verify()
     weights = random_weights(network.graph, seed)
-    module = module_of(network, weights)
+    module = module_of(network, weights, purpose)
     assert sum(p.numel() for p in module.parameters()) == network.params
     inputs = random_inputs(network, sizes, seed + 1)
     leaves = {port: x.requires_grad_(x.is_floating_point()) for port, x in inputs.items()}
@@ -50,10 +55,12 @@ def check_network(network: "Architecture", sizes: Mapping[str, int], seed: int =
     made = module(*leaves.values())
     results = [made] if isinstance(made, torch.Tensor) else list(made)
     floats = [x for x in leaves.values() if x.requires_grad]
-    _close("results", results, list(meant.values()))
-    mine = _gradients(results, [*floats, *parameters.values()])
-    theirs = _gradients(list(meant.values()), [*floats, *(means[path] for path in parameters)])
-    _close("gradients", mine, theirs)
+    close("results", results, list(meant.values()))
+    if purpose == "inference":
+        return module
+    mine = gradients(results, [*floats, *parameters.values()])
+    theirs = gradients(list(meant.values()), [*floats, *(means[path] for path in parameters)])
+    close("gradients", mine, theirs)
     if network.graph.losses or network.graph.exits:
         _check_training(network, module, leaves, means)
     return module
@@ -68,19 +75,19 @@ def _check_training(network: "Architecture", module: Any, leaves: Mapping[str, A
     module.training = False
     results = [made] if isinstance(made, torch.Tensor) else list(made)
     losses = {name: meant[name] for name in network.graph.losses}
-    _close("results in training", results, [*meant[""], *meant["exits"]])
+    close("results in training", results, [*meant[""], *meant["exits"]])
     recorded = getattr(module, "losses", {})
     assert {name: len(values) for name, values in losses.items()} == {n: len(x) for n, x in recorded.items()}
     stacked = [torch.stack(values) for values in losses.values()]
-    _close("losses", list(recorded.values()), stacked)
+    close("losses", list(recorded.values()), stacked)
     parameters = dict(module.named_parameters())
     sources = [*(x for x in leaves.values() if x.requires_grad)]
-    mine = _gradients([*results, *recorded.values()], [*sources, *parameters.values()])
-    theirs = _gradients([*meant[""], *meant["exits"], *stacked], [*sources, *(means[path] for path in parameters)])
-    _close("gradients in training", mine, theirs)
+    mine = gradients([*results, *recorded.values()], [*sources, *parameters.values()])
+    theirs = gradients([*meant[""], *meant["exits"], *stacked], [*sources, *(means[path] for path in parameters)])
+    close("gradients in training", mine, theirs)
 
 
-def _gradients(results: Sequence[torch.Tensor], sources: Sequence[Any]) -> list[torch.Tensor]:
+def gradients(results: Sequence[torch.Tensor], sources: Sequence[Any]) -> list[torch.Tensor]:
     """The gradients of one fixed random weighting of the results."""
     random = torch.Generator().manual_seed(7)
     weighted = [
@@ -93,7 +100,7 @@ def _gradients(results: Sequence[torch.Tensor], sources: Sequence[Any]) -> list[
     return list(torch.autograd.grad(torch.stack(weighted).sum(), list(sources), materialize_grads=True))
 
 
-def _close(what: str, made: Sequence[torch.Tensor], meant: Sequence[torch.Tensor]) -> None:
+def close(what: str, made: Sequence[torch.Tensor], meant: Sequence[torch.Tensor], precision: float = PRECISION) -> None:
     """Equal up to rounding: of the tensor's own largest value, or, for gradients that cancel to 0, of that of all."""
     made, meant = [x.detach() for x in made], [x.detach() for x in meant]
     assert len(made) == len(meant), f"{len(made)} {what}, and {len(meant)} are meant"
@@ -104,6 +111,6 @@ def _close(what: str, made: Sequence[torch.Tensor], meant: Sequence[torch.Tensor
             assert torch.equal(a, b.to(a.dtype)), f"{what} {i}"
             continue
         assert bool((a.isfinite() & b.isfinite()).all()), f"{what} {i} are not finite"
-        allowed = PRECISION * float(b.abs().max()) + 1e-2 * PRECISION * largest
+        allowed = precision * float(b.abs().max()) + 1e-2 * precision * largest
         gap = float((a - b).abs().max())
         assert gap <= allowed, f"{what} {i}: emitted and reference differ by {gap:.2g}, and {allowed:.2g} is rounding"

@@ -1,0 +1,78 @@
+"""The list of passes, and how they run."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from archlang.diagnostics import error, suggest
+from archlang.ir import Graph
+from archlang.passes import common, simplify
+from archlang.passes.options import Options, Purpose
+from archlang.rewrite import Event, Record, Rule, difference, rewrite
+
+BOTH: tuple[Purpose, ...] = ("training", "inference")
+Change = Callable[[Graph, Record], Graph]  # a pass that is no set of rules
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One step: rules that are applied wherever they hold, then changes of whole graphs."""
+
+    name: str
+    rules: Sequence[Rule] = ()
+    changes: Sequence[Change] = ()
+    purposes: tuple[Purpose, ...] = BOTH
+
+    @property
+    def names(self) -> list[str]:
+        """What `disable` may name: the pass, its rules and its changes."""
+        return [self.name, *(rule.name for rule in self.rules), *(change.__name__ for change in self.changes)]
+
+    def run(self, graph: Graph, record: Record, options: Options) -> Graph:
+        """The graph after this pass."""
+        record.stage = self.name
+        graph = rewrite(graph, [rule for rule in self.rules if rule.name not in options.disable], record)
+        for change in self.changes:
+            if change.__name__ not in options.disable:
+                graph = change(graph, record)
+        return graph
+
+
+PIPELINE: tuple[Pass, ...] = (
+    Pass("evaluate", simplify.EVALUATION, purposes=("inference",)),
+    Pass("simplify", simplify.RULES, (common.common_subexpressions,)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Optimised:
+    """A graph after the pipeline, what was done to it, and the graph after each pass that ran."""
+
+    graph: Graph
+    events: tuple[Event, ...] = ()
+    stages: dict[str, Graph] = field(default_factory=dict)
+
+    def stage(self, name: str) -> Graph:
+        """The graph after a pass."""
+        _need(name, list(self.stages), "pass")
+        return self.stages[name]
+
+    def changes(self, name: str) -> list[str]:
+        """What a pass removed and added, by line of the source."""
+        _need(name, list(self.stages), "pass")
+        return difference(event for event in self.events if event.stage == name)
+
+
+def optimise(graph: Graph, options: Options) -> Optimised:
+    """Run the pipeline."""
+    for name in options.disable:
+        _need(name, [known for pass_ in PIPELINE for known in pass_.names], "pass or rule")
+    record, stages = Record(), {}
+    for pass_ in PIPELINE:
+        if options.purpose in pass_.purposes and pass_.name not in options.disable:
+            graph = stages[pass_.name] = pass_.run(graph, record, options)
+    return Optimised(graph, tuple(record.events), stages)
+
+
+def _need(name: str, known: Sequence[str], what: str) -> None:
+    if name not in known:
+        raise error("A901", f"there is no {what} `{name}`", help=suggest(name, known) or f"one of {', '.join(known)}")

@@ -1,0 +1,99 @@
+"""The driver: applies rules to a graph and to all graphs in it until none holds, and owns their safety.
+
+A node that a match would remove must have no reader outside the match, unless the rule says that others may read it.
+What a rule makes must have the axes and the dtype of what it stands for. Sweeps are bounded. Types come from the
+operations as each node is added, so a graph is verified by being built.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from archlang.ir import Call, Graph, Node, Rebuild, Scan, Value
+from archlang.rewrite.pattern import Captures
+from archlang.rewrite.record import Record
+from archlang.rewrite.rule import Match, No, Rule
+from archlang.shapes import TensorType
+
+ROUNDS = 64  # sweeps over one graph: each makes it simpler, and a rule that does not is a bug
+
+
+def everywhere(graph: Graph, change: Callable[[Graph], Graph]) -> Graph:
+    """The graph with `change` applied to it and to every graph in it, those that are called first, each once."""
+    known: dict[str, Graph] = {}
+
+    def visit(part: Graph) -> Graph:
+        if part.digest not in known:
+            known[part.digest] = change(_with_parts(part, visit))
+        return known[part.digest]
+
+    return visit(graph)
+
+
+def _with_parts(graph: Graph, visit: Callable[[Graph], Graph]) -> Graph:
+    """The graph with what it calls replaced."""
+    holders = [node for node in graph if isinstance(node.op, Call | Scan)]
+    made = {node.id: visit(node.op.graph) for node in holders if isinstance(node.op, Call | Scan)}
+    if all(made[node.id] is node.op.graph for node in holders if isinstance(node.op, Call | Scan)):
+        return graph
+    rebuild = Rebuild(graph)
+    for node in graph:
+        rebuild.copy(node, node.op.model_copy(update={"graph": made[node.id]}) if node.id in made else None)
+    return rebuild.finish()
+
+
+def rewrite(graph: Graph, rules: Iterable[Rule], record: Record) -> Graph:
+    """The graph after all rules, wherever they hold."""
+    roots: dict[str, list[Rule]] = {}
+    for rule in rules:
+        for name in rule.pattern.ops:
+            roots.setdefault(name, []).append(rule)
+
+    def settle(part: Graph) -> Graph:
+        for _ in range(ROUNDS):
+            if (after := _sweep(part, roots, record)) is part:
+                return part
+            part = after
+        raise AssertionError(f"{part.name}: rules still hold after {ROUNDS} sweeps")
+
+    return everywhere(graph, settle)
+
+
+def _sweep(graph: Graph, roots: Mapping[str, list[Rule]], record: Record) -> Graph:
+    """Every rule once at every node; the graph itself where none held."""
+    if not any(node.op.name in roots for node in graph):
+        return graph
+    rebuild, held = Rebuild(graph), False
+    for node in graph:
+        made = rebuild.copy(node)
+        held |= any(_try(rule, rebuild, made, record) for rule in roots.get(node.op.name, ()))
+    return rebuild.finish() if held else graph
+
+
+def _try(rule: Rule, rebuild: Rebuild, root: Node, record: Record) -> bool:
+    """Apply a rule at a node, if it holds there."""
+    graph, start = rebuild.new, len(rebuild.new)
+    for found in rule.pattern.match(graph, root, {}):
+        result = _shared(rule, rebuild, found, root) or rule.apply(Match(rebuild, found, root))
+        if isinstance(result, No):
+            record.refused(rule.name, graph, root, result.reason)
+            continue
+        old = Value(graph, root.id, 0, root.types[0])
+        assert _alike(result.type, old.type), f"{rule.name}: {result.type} does not stand for {old.type}"
+        rebuild.move(old, result)
+        gone = [node for node in found.values() if isinstance(node, Node)]
+        record.fired(rule.name, graph, root, gone, [graph.node(i) for i in range(start, len(graph))])
+        return True
+    return False
+
+
+def _shared(rule: Rule, rebuild: Rebuild, found: Captures, root: Node) -> No | None:
+    """Refuse a match with an inner node that something outside it reads."""
+    for name, node in found.items():
+        if not isinstance(node, Node) or node is root or name in rule.shared:
+            continue
+        if sum(rebuild.uses[node.id, i] for i in range(len(node.types))) > 1:
+            return No(f"the result of `{node.label or node.op.name}` is read elsewhere too")
+    return None
+
+
+def _alike(made: TensorType, meant: TensorType) -> bool:
+    return set(made.axes) == set(meant.axes) and made.dtype == meant.dtype
