@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from itertools import pairwise
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from archlang import __version__, console, files
+from archlang import __version__, cli_cache, console, files, products
+from archlang.console import AsFormat, Format
 from archlang.diagnostics import ArchError, Diagnostic, as_dict, error
 
 if TYPE_CHECKING:
@@ -27,10 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-
-class Format(StrEnum):
-    text = "text"
-    json = "json"
+app.add_typer(cli_cache.app, name="cache")
 
 
 class Normalize(StrEnum):
@@ -54,10 +52,10 @@ Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files, fol
 Settings = Annotated[
     list[str], typer.Option("--set", metavar="NAME=VALUE", help="A hyper-parameter: depths=[2,2,18,2].")
 ]
-AsFormat = Annotated[Format, typer.Option("--format", help="json: stdout holds one JSON document and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the random weights.")]
 Output = Annotated[str, typer.Option("--output", "-o", metavar="PATH", help="A .py file, a folder, or - for stdout.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither use nor keep what was made before.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that archlang did not write.")]
 Inputs = Annotated[
     list[str], typer.Option("--input", "-i", metavar="[NAME=]FILE", help="An image, .npy or .safetensors.")
@@ -96,37 +94,38 @@ def build(
     purpose: For = Purpose.training,
     disable: Disable = NONE,
     force: Force = False,
+    no_cache: NoCache = False,
     format: AsFormat = Format.text,
     quiet: Quiet = False,
 ) -> None:
     """Write networks as PyTorch modules that need torch and nothing else."""
     start = time.perf_counter()
-    networks = [_architecture(target, settings) for target in console.progress(targets, "building")]
-    texts = [network.source(purpose=purpose.value, disable=disable) for network in networks]
-    places = _places(output, networks, force)
-    for place, text in zip(places, texts, strict=True):
-        _write(place, text)
+    made = [
+        _product(target, settings, {"purpose": purpose.value, "disable": disable}, no_cache)
+        for target in console.progress(targets, "building")
+    ]
+    places = _places(output, made, force)
+    for place, product in zip(places, made, strict=True):
+        _write(place, product.text)
     seconds = round(time.perf_counter() - start, 3)
     facts = [
-        {**_facts(network), "output": str(place or "-"), "lines": text.count("\n")}
-        for network, place, text in zip(networks, places, texts, strict=True)
+        {**_facts(product), "output": str(place or "-"), "lines": product.text.count("\n")}
+        for product, place in zip(made, places, strict=True)
     ]
     if format is Format.json:
         console.document({"ok": True, "built": facts, "seconds": seconds}, err=output == "-")
         return
-    for network, fact in zip(networks, facts, strict=True) if not quiet else ():
+    for product, fact in zip(made, facts, strict=True) if not quiet else ():
         wrote = f"{fact['output']}, {fact['lines']} lines, {seconds:.2f} s"
-        console.table([("built", fact["name"]), *_costs(network), ("wrote", wrote)], err=output == "-")
+        console.table([("built", fact["name"]), *_costs(product), ("wrote", wrote)], err=output == "-")
 
 
 @app.command()
-def check(paths: Files, format: AsFormat = Format.text, quiet: Quiet = False) -> None:
+def check(paths: Files, no_cache: NoCache = False, format: AsFormat = Format.text, quiet: Quiet = False) -> None:
     """Check every model and variant of the files, and what they `expect`."""
-    from archlang.compile import check as check_file
-
     for path in paths:
         Path(path).stat()  # a wrong name is a wrong command line, not an error in a file
-    found = {path: check_file(path) for path in console.progress(paths, "checking")}
+    found = {path: products.check(path, fresh=no_cache) for path in console.progress(paths, "checking")}
     wrong = [path for path, diagnostics in found.items() if any(d.severity == "error" for d in diagnostics)]
     if format is Format.json:
         listed = {path: [as_dict(diagnostic) for diagnostic in diagnostics] for path, diagnostics in found.items()}
@@ -301,9 +300,7 @@ def _architecture(target: str, settings: Sequence[str]) -> "Architecture":
     """What `FILE[:MODEL][/VARIANT]` names; one name alone is a model's, or a variant's of the only model."""
     from archlang.compile import load
 
-    parts = TARGET.fullmatch(target)
-    if parts is None:
-        raise error("A901", f"`{target}` does not name a network", help=f"write {TARGET_FORM}: {TARGET_HELP}")
+    parts = _parts(target)
     program = load(parts["file"])
     model, variant = parts["model"], parts["variant"]
     if model and not variant and model not in program.models:
@@ -311,19 +308,33 @@ def _architecture(target: str, settings: Sequence[str]) -> "Architecture":
     return program.architecture(model=model, variant=variant, set_texts=list(settings))
 
 
-def _facts(network: "Architecture") -> dict[str, Any]:
+def _product(target: str, settings: Sequence[str], how: Mapping[str, Any], no_cache: bool) -> products.Product:
+    """What `build` makes of a target; `how` are the keywords of `source`."""
+    parts = _parts(target)
+    which = {"model": parts["model"], "variant": parts["variant"], "settings": list(settings)}
+    return products.build(parts["file"], which, how, lambda: _architecture(target, settings), fresh=no_cache)
+
+
+def _parts(target: str) -> re.Match[str]:
+    parts = TARGET.fullmatch(target)
+    if parts is None:
+        raise error("A901", f"`{target}` does not name a network", help=f"write {TARGET_FORM}: {TARGET_HELP}")
+    return parts
+
+
+def _facts(network: "Architecture | products.Product") -> dict[str, Any]:
     costs = {"params": network.params, "macs": network.macs}
     known = {key: value if isinstance(value, int) else str(value) for key, value in costs.items()}
     return {"name": "/".join(filter(None, (network.name, network.variant))), **known}
 
 
-def _costs(network: "Architecture") -> list[tuple[str, str]]:
-    few = network.cost.active_params != network.params
-    active = [("active", console.count(network.cost.active_params))] if few else []  # where experts are chosen
-    return [("params", console.count(network.params)), *active, ("MACs", console.count(network.macs))]
+def _costs(product: products.Product) -> list[tuple[str, str]]:
+    few = product.active_params != product.params
+    active = [("active", console.count(product.active_params))] if few else []  # where experts are chosen
+    return [("params", console.count(product.params)), *active, ("MACs", console.count(product.macs))]
 
 
-def _places(output: str, networks: Sequence["Architecture"], force: bool) -> list[Path | None]:
+def _places(output: str, networks: Sequence[products.Product], force: bool) -> list[Path | None]:
     """The file of each network, None for stdout. Nothing that archlang did not write is replaced, unless forced."""
     if output == "-":
         return [None] * len(networks)

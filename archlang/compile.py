@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from archlang import __version__, syntax
 from archlang.diagnostics import ArchError, Collector, Diagnostic, Label, error, suggest
-from archlang.elaborate.files import Files, Module
+from archlang.elaborate.files import Files, Module, sources
 from archlang.elaborate.finder import Finder, read_file
 from archlang.elaborate.models import Elaborated, Text, elaborate, variants
 from archlang.elaborate.names import check_names
@@ -40,7 +40,12 @@ __all__ = ["Architecture", "Program", "check", "format_text", "load", "loads"]
 
 def load(path: str | Path) -> "Program":
     """The program in a file. Raises `ArchError` with every mistake in it and in the files that it uses."""
-    return _program(read_file(Path(path)), Path(path).parent).checked()
+    return opened(path).checked()
+
+
+def opened(path: str | Path) -> "Program":
+    """The program in a file, its mistakes kept for `check`. Raises `ArchError` where it cannot even be parsed."""
+    return _program(read_file(Path(path)), Path(path).parent)
 
 
 def loads(text: str, name: str = "<string>") -> "Program":
@@ -63,7 +68,7 @@ def _program(source: Source, root: Path | None) -> "Program":
 def check(path: str | Path) -> list[Diagnostic]:
     """Every error and warning of a file: of all models with all variants, and of what they `expect`."""
     try:
-        return _program(read_file(Path(path)), Path(path).parent).check()
+        return opened(path).check()
     except ArchError as failure:
         return list(failure.diagnostics)
 
@@ -114,6 +119,11 @@ class Program:
         given = {**(settings or {}), **dict(_setting(text) for text in set_texts)}
         with deep_recursion():
             return Architecture(elaborate(self._module, chosen, variant, given), given)
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """The texts that it is made of, by name: of its file, and of all that this uses."""
+        return sources(self._module)
 
     def variants(self, model: str) -> list[str]:
         """The names of a model's variants."""
@@ -203,6 +213,11 @@ class Architecture:
     @property
     def graph(self) -> Graph:
         return self.elaborated.graph
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """The texts that it follows from, by name: of its file, and of all that this uses."""
+        return sources(self.elaborated.module)
 
     @property
     def inputs(self) -> dict[str, TensorType]:

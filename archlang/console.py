@@ -5,14 +5,23 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from enum import StrEnum
+from typing import Annotated, TypeVar
 
 import typer
 
 from archlang.diagnostics import Diagnostic, as_dict, render
-from archlang.sizes import Poly, Size
 
 T = TypeVar("T")
+
+
+class Format(StrEnum):
+    text = "text"
+    json = "json"
+
+
+AsFormat = Annotated[Format, typer.Option("--format", help="json: stdout holds one JSON document and nothing else.")]
+BYTES = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 UNITS = (("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3))
 
 
@@ -42,10 +51,10 @@ def print_diagnostics(diagnostics: Iterable[Diagnostic]) -> None:
         typer.echo(render(diagnostic, color) + "\n", err=True)
 
 
-def count(amount: Size) -> str:
-    """`30,916,528` for a number (with `(30.9M)` where that says more), and an expression in its symbols."""
-    if isinstance(amount, Poly):
-        return str(amount)
+def count(amount: int | str) -> str:
+    """`30,916,528` for a number (with `(30.9M)` where that says more), and an expression as it is."""
+    if isinstance(amount, str):
+        return amount
     number = round(amount)
     unit, scale = next(((u, s) for u, s in UNITS if abs(number) >= s), ("", 1))
     return f"{number:,} ({number / scale:.3g}{unit})" if unit else str(number)
@@ -72,6 +81,12 @@ def status(what: str) -> Iterator[None]:
 
     with Console(stderr=True).status(what):
         yield
+
+
+def size(number: int) -> str:
+    """`12.3 MiB`."""
+    unit, scale = next(((u, s) for u, s in BYTES if number >= s), ("bytes", 1))
+    return f"{number / scale:.1f} {unit}" if scale > 1 else f"{number} {unit}"
 
 
 def plural(number: int, noun: str) -> str:

@@ -1,20 +1,16 @@
 """Text to syntax. lark compiles the grammar to LALR tables once; `Machine` runs them.
 
-The tables are kept as JSON in the user's cache folder, which is data and can be read safely, unlike a pickle.
+The tables are kept in the cache: plain data, which can be read safely, unlike a pickle.
 """
 
-import json
-import os
+import functools
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from functools import cache
-from hashlib import sha256
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from archlang import resources
+from archlang import cache, resources
 from archlang.builder import NODES, PARTS, VALUES
 from archlang.diagnostics import ArchError, Collector, error
 from archlang.lexer import DEEP, Lexer, Token
@@ -213,44 +209,16 @@ def _parts(values: list[Any], picks: list[int | None]) -> list[Any]:
 
 
 # ---- the tables
-@cache
+@functools.cache
 def _tables() -> Tables:
     """The tables from the cache, or made from the grammar and put there."""
     grammar = resources.read_text("grammar", "archlang.lark")
-    key = sha256(f"{FORMAT}\n{grammar}".encode()).hexdigest()
-    text = _cached(key)
-    if text is None:
-        text = json.dumps(_compile(grammar))
-        _store(key, text)
-    return Tables(json.loads(text))
-
-
-def _cached(key: str) -> str | None:
-    """What was stored under a key, if it is whole. Its first line is a checksum of the rest."""
-    with suppress(OSError, ValueError, RuntimeError):  # RuntimeError: there is no home
-        checksum, text = _cache_file(key).read_text(encoding="utf-8").split("\n", 1)
-        if checksum == _checksum(key, text):
-            return text
-    return None
-
-
-def _store(key: str, text: str) -> None:
-    """All of the entry or none of it; where the folder cannot be written, the tables are made again the next time."""
-    with suppress(OSError, RuntimeError):
-        file = _cache_file(key)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f"{file.name}.{os.getpid()}")
-        part.write_text(f"{_checksum(key, text)}\n{text}", encoding="utf-8")
-        part.replace(file)
-
-
-def _cache_file(key: str) -> Path:
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return folder / "archlang" / f"grammar-{key[:16]}.json"
-
-
-def _checksum(key: str, text: str) -> str:
-    return sha256(f"{key}\n{text}".encode()).hexdigest()
+    key = cache.digest(FORMAT, grammar)
+    data = cache.get("grammar", key)
+    if data is None:
+        data = _compile(grammar)
+        cache.put("grammar", key, data)
+    return Tables(data)
 
 
 def _compile(grammar: str) -> dict[str, Any]:

@@ -1,9 +1,12 @@
 """Options and settings that every test shares."""
 
+import atexit
 import importlib.util
 import os
 import random
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,11 @@ if importlib.util.find_spec("torchvision") is None:
     paths.append(str(ROOT / "tests/peers/torchvision_stub"))
 sys.path += paths
 os.environ["PYTHONPATH"] = os.pathsep.join([*paths, *filter(None, [os.environ.get("PYTHONPATH")])])
+
+# What one run keeps, no other run sees; its workers share it.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["ARCHLANG_CACHE_DIR"] = tempfile.mkdtemp(prefix="archlang-tests-")
+    atexit.register(shutil.rmtree, os.environ["ARCHLANG_CACHE_DIR"], ignore_errors=True)
 
 # The default run is the same everywhere; the slow run looks at new cases each time (`--hypothesis-seed` repeats one).
 settings.register_profile("default", deadline=None, derandomize=True, database=None)

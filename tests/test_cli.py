@@ -51,6 +51,7 @@ Archlang = Callable[..., Done]
 def archlang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Archlang:
     """Runs the command in a folder with `net.arch`, `bad.arch` and `x.npy`."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ARCHLANG_CACHE_DIR", str(tmp_path / ".kept"))
     Path("net.arch").write_text(NET)
     Path("bad.arch").write_text(BAD)
     np.save("x.npy", np.ones((5, 2), np.float32))

@@ -96,6 +96,18 @@ class Files:
         )
 
 
+def sources(module: Module) -> dict[str, Source]:
+    """The source of a file and of all that it uses, by name."""
+    found: dict[str, Source] = {}
+    rest = [module]
+    while rest:
+        part = rest.pop()
+        if part.source.name not in found:
+            found[part.source.name] = part.source
+            rest += [block.module for block in part.names.values()]
+    return found
+
+
 def refuse_taken(module: Module, name: str, span: Span) -> None:
     """One name, one thing: what a file calls its blocks and imports is not bound again inside them."""
     if name in module.names:
