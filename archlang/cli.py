@@ -151,14 +151,15 @@ def show(
     format: AsFormat = Format.text,
 ) -> None:
     """Print a network as a tree, with the axes, parameters and multiply-adds of its parts."""
+    from archlang.ir import listing
     from archlang.passes import Options
 
     network = _architecture(target, settings)
-    done = network.optimised(Options(purpose.value, tuple(disable)))
     if after or diff:
-        text = done.stage(after).text() if after else "\n".join(done.changes(str(diff)))
+        done = network.optimised(Options(purpose.value, tuple(disable)))
+        text = listing(done.stage(after)) if after else "\n".join(done.changes(str(diff)))
     else:
-        text = network.graph.text() if ir else network.show()
+        text = listing(network.graph) if ir else network.show()
     if format is Format.json:
         console.document({"ok": True, **_facts(network), "text": text})
     else:

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import archlang
 from archlang.emit.torch import emit
+from archlang.ir import listing
 from archlang.sizes import substitute
 from archlang.testing.networks import check_network, random_inputs
 from tests.toys import Toy, all_toys, foundation
@@ -69,26 +70,12 @@ def test_checks(file: Path):
 )
 def test_golden(toy: Toy, kind: str, request: pytest.FixtureRequest):
     """`--update-golden` writes them anew; read the difference before you commit it."""
-    made = code(toy) if kind == "py" else graphs(network(toy.name).graph)
+    made = code(toy) if kind == "py" else listing(network(toy.name).graph)
     file = GOLDEN / f"{toy.name}.{kind}"
     if request.config.getoption("--update-golden"):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(made)
     assert made == file.read_text()
-
-
-def graphs(graph: Any) -> str:
-    """A graph and all that it calls, each once, children first."""
-    found: dict[str, str] = {}
-
-    def collect(part: Any) -> None:
-        for inner in part.calls:
-            if inner.digest not in found:
-                collect(inner)
-        found[part.digest] = f"# {part.digest[:8]}\n{part.text()}\n"
-
-    collect(graph)
-    return "\n".join(found.values())
 
 
 def test_emitted_text_is_as_ruff_leaves_it(tmp_path: Path):

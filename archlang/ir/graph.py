@@ -341,6 +341,20 @@ def _argument_order(argument: str, order: dict[str, int]) -> tuple[int, int]:
     return order.get(base, len(order)), int(index or 0)
 
 
+def listing(graph: Graph) -> str:
+    """The text of a graph and of every distinct block in it, each once under its digest, after those that it calls."""
+    found: dict[str, str] = {}
+
+    def collect(part: Graph) -> None:
+        for inner in part.calls:
+            if inner.digest not in found:
+                collect(inner)
+        found[part.digest] = f"# {part.digest[:8]}\n{part.text()}\n"
+
+    collect(graph)
+    return "\n".join(found.values())
+
+
 def numbers(graph: Graph) -> dict[str, Size]:
     """The sizes of the input axes of a graph by axis name: the other names for what differs between instances."""
     return {axis.name: axis.size for value in graph.inputs.values() for axis in value.type}

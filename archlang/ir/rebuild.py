@@ -18,6 +18,7 @@ class Rebuild:
         self.old, self.new = old, old.blank()
         self.uses: Counter[tuple[int, int]] = Counter()  # how often a new value will be read
         self._made: dict[tuple[int, int], Value] = {}
+        self._stands: dict[tuple[int, int], list[tuple[int, int]]] = {}  # what a new value stands for
         self._reads = _reads(old)
 
     def value(self, value: Value) -> Value:
@@ -44,17 +45,40 @@ class Rebuild:
         """These new values stand for the results of an old node, and get their names."""
         for output, value in enumerate(values):
             self._made[node.id, output] = value
+            self._stands.setdefault((value.node, value.output), []).append((node.id, output))
             self.uses[value.node, value.output] += self._reads[node.id, output]
             if name := self.old.name_of(Value(self.old, node.id, output, node.types[output])):
                 self.new.rename(value, name)
 
     def move(self, old: Value, new: Value) -> None:
         """`new` stands for what `old`, a value of the new graph, stood for until now."""
-        for key in [key for key, value in self._made.items() if value == old]:
+        if new == old:
+            return
+        keys = self._stands.pop((old.node, old.output), [])
+        self._stands.setdefault((new.node, new.output), []).extend(keys)
+        for key in keys:
             self._made[key] = new
             self.uses[new.node, new.output] += self._reads[key]
+            self.uses[old.node, old.output] -= self._reads[key]
         if name := self.new.name_of(old):
             self.new.rename(new, name)
+        self._release(self.new.producer(old))
+
+    def reads(self, node: Node) -> int:
+        """How often results of a new node will be read."""
+        return sum(self.uses[node.id, i] for i in range(len(node.types)))
+
+    def _release(self, node: Node) -> None:
+        """What nothing reads any more reads nothing."""
+        waiting = [node]
+        while waiting:
+            dead = waiting.pop()
+            if self.reads(dead):
+                continue
+            for _, value in self.new.operands(dead):
+                self.uses[value.node, value.output] -= 1
+                if self.uses[value.node, value.output] == 0:
+                    waiting.append(self.new.producer(value))
 
     def _add(self, op: Primitive, operands: list[tuple[str, Value]], node: Node) -> tuple[Value, ...]:
         same = op is node.op and all(new.type == old.type for (_, new), (_, old) in self._pairs(node, operands))

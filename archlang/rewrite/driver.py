@@ -1,18 +1,22 @@
 """The driver: applies rules to a graph and to all graphs in it until none holds, and owns their safety.
 
 A node that a match would remove must have no reader outside the match, unless the rule says that others may read it.
-What a rule makes must have the axes and the dtype of what it stands for. Sweeps are bounded. Types come from the
+What a rule makes must have the axes and the dtype of what it stands for; it is brought to the order of the axes. Sweeps
+are bounded. Types come from the
 operations as each node is added, so a graph is verified by being built.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from typing import TypeAlias
 
-from archlang.ir import Call, Graph, Node, Rebuild, Scan, Value
+from archlang.ir import Arrange, Call, Graph, Node, Rebuild, Scan, Value
 from archlang.rewrite.pattern import Captures
 from archlang.rewrite.record import Record
 from archlang.rewrite.rule import Match, No, Rule
 from archlang.shapes import TensorType
 
+Roots: TypeAlias = Mapping[str, list[Rule]]  # the rules whose left side is an operation of that name
 ROUNDS = 64  # sweeps over one graph: each makes it simpler, and a rule that does not is a bug
 
 
@@ -57,9 +61,9 @@ def rewrite(graph: Graph, rules: Iterable[Rule], record: Record) -> Graph:
     return everywhere(graph, settle)
 
 
-def _sweep(graph: Graph, roots: Mapping[str, list[Rule]], record: Record) -> Graph:
+def _sweep(graph: Graph, roots: Roots, record: Record) -> Graph:
     """Every rule once at every node; the graph itself where none held."""
-    if not any(node.op.name in roots for node in graph):
+    if not any(_matches(rule, graph, node) for node in graph for rule in roots.get(node.op.name, ())):
         return graph
     rebuild, held = Rebuild(graph), False
     for node in graph:
@@ -68,29 +72,43 @@ def _sweep(graph: Graph, roots: Mapping[str, list[Rule]], record: Record) -> Gra
     return rebuild.finish() if held else graph
 
 
+def _matches(rule: Rule, graph: Graph, node: Node) -> bool:
+    return next(rule.pattern.match(graph, node, {}), None) is not None
+
+
 def _try(rule: Rule, rebuild: Rebuild, root: Node, record: Record) -> bool:
     """Apply a rule at a node, if it holds there."""
     graph, start = rebuild.new, len(rebuild.new)
     for found in rule.pattern.match(graph, root, {}):
         result = _shared(rule, rebuild, found, root) or rule.apply(Match(rebuild, found, root))
+        if result is None:
+            continue
         if isinstance(result, No):
             record.refused(rule.name, graph, root, result.reason)
             continue
-        old = Value(graph, root.id, 0, root.types[0])
-        assert _alike(result.type, old.type), f"{rule.name}: {result.type} does not stand for {old.type}"
-        rebuild.move(old, result)
-        gone = [node for node in found.values() if isinstance(node, Node)]
+        _put(rule, rebuild, root, result if isinstance(result, tuple) else (result,))
+        gone = [node for node in found.values() if isinstance(node, Node) and not rebuild.reads(node)]
         record.fired(rule.name, graph, root, gone, [graph.node(i) for i in range(start, len(graph))])
         return True
     return False
 
 
+def _put(rule: Rule, rebuild: Rebuild, root: Node, results: tuple[Value, ...]) -> None:
+    """What a rule made stands for the results of a node, its axes in their order."""
+    assert len(results) == len(root.types), f"{rule.name}: {len(results)} results for {len(root.types)}"
+    for output, (made, type_) in enumerate(zip(results, root.types, strict=True)):
+        assert _alike(made.type, type_), f"{rule.name}: {made.type} does not stand for {type_}"
+        if made.type.names != type_.names:
+            made = rebuild.add(Arrange(order=type_.names), [("x", made)], root)
+        rebuild.move(Value(rebuild.new, root.id, output, type_), made)
+
+
 def _shared(rule: Rule, rebuild: Rebuild, found: Captures, root: Node) -> No | None:
     """Refuse a match with an inner node that something outside it reads."""
-    for name, node in found.items():
-        if not isinstance(node, Node) or node is root or name in rule.shared:
-            continue
-        if sum(rebuild.uses[node.id, i] for i in range(len(node.types))) > 1:
+    inner = {name: node for name, node in found.items() if isinstance(node, Node) and node is not root}
+    reads = Counter(value.node for node in (root, *inner.values()) for _, value in rebuild.new.operands(node))
+    for name, node in inner.items():
+        if name not in rule.shared and rebuild.reads(node) > reads[node.id]:
             return No(f"the result of `{node.label or node.op.name}` is read elsewhere too")
     return None
 

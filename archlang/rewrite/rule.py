@@ -78,7 +78,9 @@ class Match:
         return self.add(WeightOf(leaf=leaf, type=TensorType(axes, param.dtype)), node, node.label)
 
 
-Result: TypeAlias = Any  # Value | No: what a match names is known to its pattern alone
+# Value, a tuple of them where the root has several results, No, or None where it is no instance after all: what a match
+# names is known to its pattern alone
+Result: TypeAlias = Any
 
 
 @dataclass(frozen=True)
