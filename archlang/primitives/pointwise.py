@@ -198,11 +198,15 @@ class Extreme(Binary):
 
 
 def _greater(a: Any, b: Any) -> Any:
-    return (a >= b) * a + (a < b) * b
+    import torch
+
+    return torch.where(a >= b, a, b)
 
 
 def _less(a: Any, b: Any) -> Any:
-    return (a <= b) * a + (a > b) * b
+    import torch
+
+    return torch.where(a <= b, a, b)
 
 
 def _define(base: type[Binary], name: str, law: str, meaning: Callable[[Any, Any], Any], **facts: Any) -> None:

@@ -52,6 +52,13 @@ def test_a_tensor_and_a_number(name: str, side: str, dtype: str, number: float) 
     check_law(op(name, **{side: number}), a, b)
 
 
+@pytest.mark.parametrize("name", ["maximum", "minimum"])
+def test_extremes_of_infinity(name: str) -> None:
+    far = torch.tensor([float("inf"), float("-inf"), 0.0], dtype=torch.float64)
+    check_law(op(name), (tensor(c=3), far), tensor(b=2, c=3))
+    check_law(op(name, right=float("-inf")), tensor(b=2, c=3))
+
+
 @pytest.mark.parametrize("name", LOGIC)
 def test_truth_values(name: str) -> None:
     check_law(op(name), tensor("bool", b=3, c=4), tensor("bool", c=4))
