@@ -157,8 +157,8 @@ def _between(code: Emission, parts: Form, x: Term, before: bool) -> Term:
     """What a position has once, put at the last of its factors (`before`: zeros stand before it) or at the first."""
     assert parts.inner is not None
     if parts.on.name not in x.order:
-        kept = ", ".join(["-1"] * len(x.order))
-        text = f"{x.safe}[..., None].expand({kept}, {code.size(parts.on.size)})"
+        kept = "-1, " * len(x.order)
+        text = f"{x.safe}[..., None].expand({kept}{code.size(parts.on.size)})"
         x = Term(text, (*x.order, parts.on.name))
     count = code.size(parts.inner.size - 1)
     text = f"F.pad({x.safe}[..., None], ({count}, 0))" if before else f"F.pad({x.safe}[..., None], (0, {count}))"

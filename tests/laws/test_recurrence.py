@@ -79,6 +79,21 @@ def test_axes_that_some_inputs_lack():
     check_law(LinearRecurrence(), one, one, tensor(t=6, heads=2, c=2), None, None, tensor(heads=2))
 
 
+@pytest.mark.parametrize("beta", [None, tensor(b=2, t=6)], ids=["linear", "delta"])
+def test_decays_by_channel_for_shared_keys(beta: TensorType | None):
+    """Keys that lack the heads or the batch of their decay."""
+    q, decay = tensor(b=2, t=6, heads=2, c=3), tensor(b=2, t=6, heads=2, c=3)
+    for k in (tensor(t=6, c=3), tensor(b=2, t=6, c=3), tensor(t=6, heads=2, c=3)):
+        check_law(LinearRecurrence(), q, k, tensor(t=6, c=4), None, beta, decay)
+
+
+def test_one_number_for_a_decay():
+    for beta in (None, tensor(**INNER)):
+        k, doc = tensor(**INNER, c=3), (tensor("segments", t=5), torch.tensor([0, 0, 1, 1, 1]))
+        check_law(LinearRecurrence(inner="step"), tensor(b=2, t=5, heads=2, c=3), k, k, None, beta, tensor(), doc)
+    check_law(LinearRecurrence(), Q, Q, V, None, None, tensor())
+
+
 def test_the_decay_itself():
     """As a factor in (0, 1], and not as its logarithm."""
     factor = torch.rand(2, 11, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

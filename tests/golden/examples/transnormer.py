@@ -69,7 +69,7 @@ def under_decay(q: Tensor, k: Tensor, log_decay: Tensor) -> tuple[Tensor, Tensor
         decays = log_decay.expand(*log_decay.shape[:-1], n).tril(-1).cumsum(-2).exp().tril()
         read = log_decay.cumsum(-2).exp()
         return (q @ k.mT) * decays, q * read, k * decays[..., -1:, :].mT, read[..., -1:, :]
-    size, decay = 1, log_decay.exp()
+    size, decay, k = 1, log_decay.exp(), k.expand(torch.broadcast_shapes(k.shape, log_decay.shape))
     scores = (q * k).sum(-1)[..., None, None]
     read, left, kept = q * decay, k, decay[..., None, :]
     while size < n:
