@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 from archlang.shapes import Axis
 from archlang.sizes import (
@@ -148,7 +149,7 @@ def spell(size: Size, name: Callable[[str], str], number: Callable[[Rational], s
         if abs(factor) != 1 or not factors:
             factors.insert(0, number(factor if factor > 0 else -factor))
         if len(factors) > 1 or sign.strip():
-            factors = [f"({text})" if " // " in text else text for text in factors]
+            factors = [_tight(text) if " // " in text else text for text in factors]
         text += sign + " * ".join(factors)
     return text
 
@@ -165,7 +166,13 @@ def _spell_atom(atom: Atom, name: Callable[[str], str], number: Callable[[Ration
 
 
 def _tight(text: str) -> str:
-    return f"({text})" if " " in text and not (text.startswith(("max(", "min("))) else text
+    return f"({text})" if " " in text and not _is_call(text) else text
+
+
+def _is_call(text: str) -> bool:
+    """Whether `max(..)` or `min(..)` is all of it."""
+    open_ = accumulate((letter == "(") - (letter == ")") for letter in text)
+    return text.startswith(("max(", "min(")) and 0 not in list(open_)[len("max") : -1]
 
 
 def _power(text: str, power: int) -> str:

@@ -11,7 +11,7 @@ from archlang.facts import Condition, Facts
 from archlang.primitive import Axes as Names
 from archlang.primitive import AxisMap, Construct, Emission, OpError, PerAxis, PerName, register
 from archlang.shapes import Axis
-from archlang.sizes import Size, divide, minimum, product
+from archlang.sizes import Size, divide, floor, minimum, product
 
 Axes = tuple[Axis, ...]
 
@@ -211,7 +211,7 @@ class Windows(Cells):
             check_sizes(value, axes, about)
         super().check(facts, axes)
         for axis in axes:
-            moved, step = self.moved(axis), self.step(axis)
+            moved, step = 0 if self.moved(axis) == 0 else per_axis(self.shift, axis, 0), self.step(axis)
             if (isinstance(moved, int) and moved < 0) or not facts.require(Condition("<", moved, self.extent(axis))):
                 raise OpError(
                     "A319",
@@ -233,8 +233,9 @@ class Windows(Cells):
         return 1 if self.extent(axis) == axis.size else per_axis(self.dilation, axis, 1)
 
     def moved(self, axis: Axis) -> Size:
-        """The shift along an axis; none where the window is the map."""
-        return 0 if self.extent(axis) == axis.size else per_axis(self.shift, axis, 0)
+        """The shift along an axis; none where the window is the map, which a free size may turn out to be."""
+        others = floor(divide(axis.size, self.extent(axis))) - 1
+        return per_axis(self.shift, axis, 0) * minimum(1, others)
 
     def place(self, axis: Axis, i: Any) -> Any:
         return super().place(axis, (i - self.moved(axis)) % axis.size)

@@ -259,7 +259,7 @@ def tiling(domain: Domain, axes: Axes, axis: Axis) -> Tiling:
     """How an axis is cut: into tiles of half of what a query sees, in fours (measured on a CPU: wider tiles see more
     that is masked, narrower ones copy more, and other numbers of rows are slower to multiply).
     """
-    found = [span for span in spans(domain, axes, axis) if span.count != axis.size]
+    found = [span for span in spans(domain, axes, axis) if (span.count, span.step) != (axis.size, 1)]
     if not found:
         return Tiling(axis.size, axis.size, 1)
     span = next((s for s in found if all(not _below(o.count, s.count) for o in found)), found[0])
