@@ -184,14 +184,6 @@ class Attend(Primitive):
         for axis in extra:
             if axis.name not in known or not facts.equal(known[axis.name], axis.size):
                 raise OpError("A204", f"`{name}` has {axis}, which is no axis of the attention", name)
-        names = form(extra.names, parts) if name in ("bias", "mask") else "none"
-        if (
-            cells_of(domain)
-            and not is_whole(domain, parts.keys)
-            and (names == "pair" or (name, names) == ("bias", "key"))
-        ):
-            help_ = "make it a bias over the axes `query` and `key` of a window"
-            raise OpError("A319", f"`{name}` does not go with `{domain}`", name, help=help_)
 
     def _cell(self, parts: Layout) -> dict[str, Size]:
         count = product(extents(self.domain(parts), parts.keys))

@@ -1,5 +1,6 @@
 """Attention inside the cells of a partition."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import reduce
 
@@ -12,10 +13,12 @@ from archlang.primitives.attention_code import (
     domain_mask,
     form,
     is_concrete,
+    key_axes,
+    over_pairs,
     tuple_of,
 )
 from archlang.primitives.attention_dense import is_long
-from archlang.primitives.domain import Domain, Full, Grid, cells_of, extents
+from archlang.primitives.domain import Cells, Domain, Full, Grid, cells_of, extents
 from archlang.shapes import Axis
 
 
@@ -23,18 +26,12 @@ def in_cells(code: Emission, work: Work) -> Term:
     """A helper takes q, k, v as [batch, *map, heads, c]."""
     cells, parts = cells_of(work.domain), work.parts
     assert cells is not None
-    window = tuple_of(code, extents(work.domain, parts.keys))
-    flags: dict[str, str] = {}
-    biases = [_cell_bias(code, parts, work.bias)] if work.bias is not None else []
-    if any(moved := [cells.moved(axis) for axis in parts.keys]):
-        flags["shift"] = tuple_of(code, moved)
+    window, flags = tuple_of(code, extents(work.domain, parts.keys)), _cut(code, cells, parts)
+    biases = [_in_a_cell(code, work, work.bias, window, flags)] if work.bias is not None else []
+    if "shift" in flags:
         biases.append(_shift_bias(code, parts, window, flags["shift"]))
-    if isinstance(cells, Grid):
-        flags["spread"] = "True"
-    elif set(steps := [cells.step(axis) for axis in parts.keys]) != {1}:
-        flags["step"] = tuple_of(code, steps)
     biases += _inner_bias(code, work.domain, parts)
-    flags |= _masked(code, work, biases) | dict(work.options)
+    flags |= _masked(code, work, biases, window, flags) | dict(work.options)
     sizes = [replace(axis, size=size) for axis, size in zip(parts.keys, extents(work.domain, parts.keys), strict=True)]
     plain = "F.scaled_dot_product_attention" if work.mask is not None or is_long(sizes) else "short_attention"
     if work.mask is None and is_long(sizes) and "bias" not in flags:
@@ -47,6 +44,19 @@ def in_cells(code: Emission, work: Work) -> Term:
     return apart(code, out, {"*heads": parts.heads, "*batch": parts.batch})
 
 
+def _cut(code: Emission, cells: Cells, parts: Layout) -> dict[str, str]:
+    """How a map is cut into cells."""
+    flags: dict[str, str] = {}
+    if any(moved := [cells.moved(axis) for axis in parts.keys]):
+        shift = Term(tuple_of(code, moved), ())
+        flags["shift"] = (shift if is_concrete(parts.keys) else code.bind(shift, "shift", part=True)).code
+    if isinstance(cells, Grid):
+        flags["spread"] = "True"
+    elif set(steps := [cells.step(axis) for axis in parts.keys]) != {1}:
+        flags["step"] = tuple_of(code, steps)
+    return flags
+
+
 def on_map(code: Emission, work: Work) -> list[str]:
     """q, k and v as [batch, *map, heads, c]."""
     parts = work.parts
@@ -55,7 +65,7 @@ def on_map(code: Emission, work: Work) -> list[str]:
     return [arrange(code, x, {**groups, "c": [code.inputs[place]["c"]]}).code for place, x in enumerate(work.qkv)]
 
 
-def _masked(code: Emission, work: Work, biases: list[str]) -> dict[str, str]:
+def _masked(code: Emission, work: Work, biases: list[str], window: str, cut: Mapping[str, str]) -> dict[str, str]:
     """The bias of all windows, and the mask of keys."""
     mask = work.mask
     flags = {"bias": " + ".join(biases)} if biases else {}
@@ -64,12 +74,21 @@ def _masked(code: Emission, work: Work, biases: list[str]) -> dict[str, str]:
     if form(mask.order, work.parts) == "key":
         groups = {"*batch": work.parts.batch, **{axis.name: [axis] for axis in work.parts.keys}}
         return {**flags, "mask": arrange(code, mask, groups).code}
-    text = f'torch.where({_cell_bias(code, work.parts, mask)}, {flags.get("bias", "0.0")}, float("-inf"))'
+    text = f'torch.where({_in_a_cell(code, work, mask, window, cut)}, {flags.get("bias", "0.0")}, float("-inf"))'
     return {"bias": text if biases else f"{text}.to({code.working()})"}
 
 
-def _cell_bias(code: Emission, parts: Layout, bias: Term) -> str:
-    """A bias as [heads, query, key], or [batch, 1, heads, query, key] where it has batch axes."""
+def _in_a_cell(code: Emission, work: Work, bias: Term, window: str, cut: Mapping[str, str]) -> str:
+    """A bias as [heads, query, key], or [batch, 1, heads, query, key] where it has batch axes; one over pairs of
+    positions as [batch, cells, heads, query, key].
+    """
+    parts = work.parts
+    if form(bias.order, parts) in ("pair", "key"):
+        alone = {axis.name: [axis] for axis in (*parts.queries, *key_axes(parts.keys))}
+        laid = arrange(code, over_pairs(bias, parts), {"*batch": parts.batch, "*heads": parts.heads, **alone})
+        space = tuple_of(code, [axis.size for axis in parts.keys])
+        given = [laid.code, space, window, *(f"{name}={text}" for name, text in cut.items())]
+        return f"{code.helper('pairs_in_cells')}({', '.join(given)})"
     rows, columns = [Axis("query", 1, "free")], [Axis("key", 1, "free")]
     groups: dict[str, list[Axis] | tuple[Axis, ...]] = {"*heads": parts.heads, "*query": rows, "*key": columns}
     if any(axis.name in bias.order for axis in parts.batch):

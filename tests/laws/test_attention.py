@@ -177,7 +177,6 @@ def test_conditions_of_partitions():
         (Attend(drop=1), alike(n=4, c=3), "`drop`"),
         (Attend(), [*alike(n=4, c=3), None, tensor(n=4)], "`mask` must be bool"),
         (Attend(), [*alike(n=4, c=3), tensor(z=4)], "no axis of the attention"),
-        (Attend(over=Windows(size=2)), [*alike(n=4, c=3), tensor(n=4)], "does not go with"),
         (Attend(over=Full()), alike(b=2, t=4, c=3), "looks ahead along the time axis `t`"),
         (Attend(over=Windows(size=2)), alike(b=2, t=4, c=3), "looks ahead along the time axis `t`"),
     ],

@@ -120,6 +120,23 @@ def test_space_and_time():
     check_law(Attend(over=Axial(on=("n",))), *alike(**video))
 
 
+@pytest.mark.parametrize("domain", [Neighborhood(size=5, dilation=2), Neighborhood(size=3, dilation=3)], ids=str)
+@pytest.mark.parametrize("length", [3, 5])
+def test_a_dilated_past_longer_than_the_sequence(domain: Domain, length: int):
+    """As many positions as there are, but not all of them are seen."""
+    check_law(Attend(over=domain), *alike(b=2, t=length, heads=2, c=3))
+    check_law(Attend(over=domain.meet(Sliding(n=3))), *alike(b=2, t=length, heads=2, c=3))
+
+
+@pytest.mark.parametrize("sides", [(4, 4), (4, 8), (8, 4)], ids=str)
+def test_no_shift_where_a_free_size_is_the_window(sides: tuple[int, int]):
+    types = alike(b=2, h=symbol("h"), w=symbol("w"), heads=2, c=3)
+    over = Windows(size=4, shift=per(h=2, w=1))
+    for domain in (over, over.meet(Neighborhood(size=3))):
+        check_law(Attend(over=domain), *types, sizes=dict(zip("hw", sides, strict=True)))
+    check_law(Attend(over=over), *types, tensor(heads=2, query=16, key=16), sizes=dict(zip("hw", sides, strict=True)))
+
+
 # ---- what is seen
 def seen(domain: Domain, *sizes: int) -> list[list[tuple[int, ...]]]:
     """For every query of a map, flattened, the keys that reach it: those whose value has a gradient."""
@@ -203,6 +220,33 @@ def test_a_mask_over_places_of_a_window():
     )
 
 
+CELLS = [
+    Windows(size=3),
+    Windows(size=3, shift=1),
+    Windows(size=3, shift=per(w=2)),
+    Windows(size=3, dilation=per(w=3)),
+    Grid(size=3),
+    Stripes(sizes=per(w=3)),
+    Axial(on=("h",)),
+]
+
+
+@pytest.mark.parametrize("domain", CELLS, ids=str)
+def test_biases_and_masks_over_pairs_in_cells(domain: Domain):
+    """Of all positions, of one axis, and of keys alone."""
+    every = {"h": 6, "w": 9, "h_key": 6, "w_key": 9}
+    check_law(Attend(over=domain), *alike(**MAP), tensor(heads=2, **every), tensor("bool", b=2, **every))
+    check_law(Attend(over=domain), *alike(**MAP), tensor(b=2, h=6, h_key=6), tensor("bool", w=9, w_key=9))
+    check_law(Attend(over=domain), *alike(**MAP), tensor(b=2, h=6, w=9, heads=2), tensor("bool", h=6, w_key=9))
+
+
+def test_pairs_of_free_sizes_in_cells():
+    free, sides = alike(b=2, n=symbol("n"), heads=2, c=3), {"n": symbol("n"), "n_key": symbol("n")}
+    for domain in (Windows(size=2, shift=1), Grid(size=3)):
+        pairs = tensor(heads=2, **sides), tensor("bool", **sides)
+        check_law(Attend(over=domain), *free, *pairs, sizes={"n": 12})
+
+
 # ---- keys beside the map
 BESIDE = [Full(), Windows(size=3), Windows(size=3, shift=1), Neighborhood(size=3), Radius(r=2)]
 
@@ -268,7 +312,6 @@ def test_conditions():
         (Attend(over=Grid(size=3).meet(Neighborhood(size=3))), alike(**MAP), "is not a domain"),
         (Attend(over=Radius(r=2)), alike(b=2, t=4, heads=2, c=3), "looks ahead along the time axis `t`"),
         (Attend(over=Stripes(sizes=per(h=2))), alike(b=2, t=3, h=4, c=3), "looks ahead along the time axis `t`"),
-        (Attend(over=Windows(size=3)), [*alike(**MAP), tensor(h=6, h_key=6)], "does not go with"),
         (Attend(over=Windows(size=3)), [*alike(**MAP), tensor(h_offset=5)], "no axis of the attention"),
         (Attend(over=Neighborhood(size=3)), [*alike(**MAP), tensor(h_offset=4)], "no axis of the attention"),
         (
