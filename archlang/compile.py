@@ -305,7 +305,13 @@ class Architecture:
         file = self.elaborated.module.source
         header = Header(Path(file.name).name, sha256(file.text.encode()).hexdigest(), __version__, " ".join(options))
         with deep_recursion():
-            return emit(graph, doc=graph.doc, header=header, conditions=list(self.conditions.items()))
+            return emit(
+                graph,
+                doc=graph.doc,
+                header=header,
+                conditions=list(self.conditions.items()),
+                evaluate=purpose == "inference",
+            )
 
     @property
     def class_name(self) -> str:

@@ -299,6 +299,7 @@ class Primitive(Construct):
     inputs: ClassVar[tuple[str, ...]] = ("x",)
     lowered: ClassVar[bool] = False  # made of several operations by the elaborator; it is no operation of a graph
     listed: ClassVar[bool] = False  # takes its variadic input as one list: what a loop over modules makes stays one
+    by_type: ClassVar[bool] = False  # reads of its inputs only what type they have, not their values
     random: ClassVar[bool] = False  # draws random numbers in training: never merged with its equal
     sequential: ClassVar[bool] = False  # runs along `on`, maybe in `reverse`: takes `over = ORDER` too
     logarithms: ClassVar[Mapping[str, str]] = {}  # inputs that are better taken as logarithms, and the inputs for these

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from archlang import files
@@ -30,6 +31,8 @@ def load_weights(module: "nn.Module", file: "str | Path | Tensors", map: str | N
     with torch.no_grad():
         for key, tensor in tensors.items():
             ours[key].copy_(tensor)
+    if isinstance(fold := getattr(module, "fold", None), MethodType):  # what its weights determine has changed
+        fold()
 
 
 def save_weights(module: "nn.Module", file: str | Path, map: str | None = None) -> None:

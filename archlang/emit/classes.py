@@ -18,6 +18,7 @@ class Class:
     name: str
     drafts: list[Draft]
     init: list[str]
+    derive: list[str]
     forward: list[str]
     arguments: list[tuple[str, list[Any]]]  # (name, value in each instance)
     spellings: dict[int, str]  # how each mark is written
@@ -33,12 +34,15 @@ class Class:
     def init_lines(self) -> list[str]:
         return self._written([*(f"self.{name} = {name}" for name in self.stored()), *self.init], prefix="")
 
+    def derive_lines(self) -> list[str]:
+        return self._written(self.derive, prefix="self.")
+
     def forward_lines(self) -> list[str]:
         return self._written(self.forward, prefix="self.")
 
     def stored(self) -> list[str]:
-        """The arguments that `forward` reads."""
-        read = {word for mark in marks.marks(self.forward) for word in self.spellings[mark].split(" ")}
+        """The arguments that methods read."""
+        read = {word for mark in marks.marks([*self.derive, *self.forward]) for word in self.spellings[mark].split(" ")}
         return [name for name, _ in self.arguments if name in read]
 
     def _written(self, lines: Sequence[str], prefix: str) -> list[str]:
@@ -60,13 +64,15 @@ def unify(name: str, drafts: list[Draft]) -> Class:
     hints = dict(enumerate(drafts[0].hints))
     runs.settle(columns)
     init = [runs.resolve(line, columns, hints) for line in drafts[0].init]
-    forward = [switches.resolve(line, columns) for line in drafts[0].forward]
-    used = marks.marks([*init, *forward])
+    derive, forward = (
+        [switches.resolve(line, columns) for line in lines] for lines in (drafts[0].derive, drafts[0].forward)
+    )
+    used = marks.marks([*init, *derive, *forward])
     varying = {mark: marks.alike(columns[mark]) for mark in used if len(set(map(repr, columns[mark]))) > 1}
     arguments = Arguments(drafts, list(varying.values()))
     spellings = {mark: marks.literal(columns[mark][0]) for mark in used if mark not in varying}
     spellings |= {mark: arguments.spell(column, hints[mark]) for mark, column in varying.items()}
-    return Class(name, drafts, init, forward, arguments.ordered(), spellings)
+    return Class(name, drafts, init, derive, forward, arguments.ordered(), spellings)
 
 
 class Arguments:

@@ -37,6 +37,8 @@ class Draft:
         self.helpers: dict[str, None] = {}
         self.init: list[str] = []
         self.forward: list[str] = []
+        self.derive: list[str] = []  # works out what weights determine
+        self.base = "nn.Module"
         self.signature: list[str] = []
         self.results = 1  # how many tensors it returns
         self.of: tuple[int, ...] = ()  # which of them each output is
@@ -57,7 +59,7 @@ class Draft:
     @property
     def skeleton(self) -> tuple[object, ...]:
         """Drafts with equal skeletons are one class."""
-        return (self.graph.name, tuple(self.init), tuple(self.signature), tuple(self.forward))
+        return (self.graph.name, tuple(self.init), tuple(self.derive), tuple(self.signature), tuple(self.forward))
 
     def const(self, value: Any, hint: str) -> str:
         """A marked constant; tuples are marked by item, so that `(7, 7)` can become `(window, window)`."""
@@ -76,7 +78,7 @@ class Draft:
     def renumber(self) -> None:
         """Number the marks by their places in the code, so that equal code has equal marks; others are dropped."""
         self.lent_values = self.values
-        used = marks.marks([*self.init, *self.forward])
+        used = marks.marks([*self.init, *self.derive, *self.forward])
         place = {mark: i for i, mark in enumerate(used)}
         self.values, self.hints = [self.values[mark] for mark in used], [self.hints[mark] for mark in used]
 
@@ -85,7 +87,7 @@ class Draft:
                 marks.MARK.sub(lambda match: f"{marks.OPEN}{place[int(match[1])]}{marks.CLOSE}", line) for line in lines
             ]
 
-        self.init, self.forward = renumbered(self.init), renumbered(self.forward)
+        self.init, self.derive, self.forward = map(renumbered, (self.init, self.derive, self.forward))
 
     def declare(self, label: str, declaration: Declaration) -> Declaration:
         """Make something under a label, once."""

@@ -30,6 +30,7 @@ class Forward:
     """Drafts the class of one graph. Conditions mark it as the model, whose inputs and outputs come as declared."""
 
     indent = 8
+    writer: type[Writer] = Writer
 
     def __init__(
         self,
@@ -37,6 +38,7 @@ class Forward:
         called: Mapping[str, Port],
         orders: Mapping[str, tuple[str, ...]],
         root: Conditions | None = None,
+        evaluate: bool = False,
     ) -> None:
         self.root, self.conditions = root is not None, root or ()
         self.graph = graph
@@ -48,6 +50,7 @@ class Forward:
         self.orders = {port: value.type.names if self.root else orders[port] for port, value in graph.inputs.items()}
         self.places = self._places(graph)
         self.sizes = LocalSizes(self.places)
+        self.stored = self._derived(called) if evaluate else {}
         self.begin(graph, called, [*self.returned(), *chain(*graph.losses.values())])
 
     def begin(self, graph: Graph, called: Mapping[str, Port], results: Sequence[Value]) -> None:
@@ -64,11 +67,17 @@ class Forward:
         found = [loop for loop in loops.find(graph, called, self.uses) if not leaving & {c.id for c in loop.calls}]
         self.loops = {call.id: loop for loop in found if loop.calls[0].id in needed for call in loop.calls}
 
+    def _derived(self, called: Mapping[str, Port]) -> Mapping[int, Mapping[int, Term]]:
+        """The results of nodes that `derive` has worked out, by number."""
+        from archlang.emit.evaluation import Derived  # a kind of this class
+
+        return Derived(self, called).every()
+
     # ---- what the graph says
     def operands(self, node: Node) -> list[tuple[str, Value]]:
-        """(argument, value) pairs of a node, read from the graph once."""
+        """(argument, value) pairs of a node, read from the graph once; none where its results are at hand."""
         if node.id not in self._operands:
-            self._operands[node.id] = self.graph.operands(node)
+            self._operands[node.id] = [] if node.id in self.stored else self.graph.operands(node)
         return self._operands[node.id]
 
     def types(self, node: Node) -> list[Any]:
@@ -117,6 +126,9 @@ class Forward:
         alive = any(self.uses[node.id, i] for i in range(len(node.types)))
         if isinstance(node.op, Input):
             self.input(node, node.op)
+        elif node.id in self.stored:
+            for i, term in self.stored[node.id].items():
+                self.hold((node.id, i), term, pending=False)
         elif node.id in self.loops:
             if (loop := self.loops[node.id]).calls[0] is node:
                 loops.write(self, loop)
@@ -149,7 +161,7 @@ class Forward:
         start = len(self.lines)
         operands = self.operands(node)
         slots = [self.slot(i, value) for i, (_, value) in enumerate(operands)]
-        writer = Writer(self, node, self.types(node))
+        writer = self.writer(self, node, self.types(node))
         results = self.emit(node, writer, list(zip([name for name, _ in operands], slots, strict=True)))
         results = [writer.views.get((term.code, term.order), term) for term in results]
         codes = self.fill(start, [value for _, value in operands], [term.code for term in results], self._wanted(node))

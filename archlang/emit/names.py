@@ -20,6 +20,7 @@ _MODULE = frozenset(
     register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to
     to_empty train training type xpu zero_grad""".split()
 )
+_FOLDED = frozenset({"fold", "derive"})  # methods of modules that only evaluate
 _IRREGULAR = {"axes": "axis", "indices": "index", "matrices": "matrix", "series": "series"}
 
 
@@ -36,7 +37,9 @@ def field(name: str) -> str:
 
 def is_attribute(label: str) -> bool:
     """Whether `self.LABEL` is a fit way to hold a module; other labels are kept in the dictionaries of the module."""
-    return label.isidentifier() and not iskeyword(label) and label not in _MODULE and not label.startswith("_")
+    return (
+        label.isidentifier() and not iskeyword(label) and label not in _MODULE | _FOLDED and not label.startswith("_")
+    )
 
 
 def camel(name: str) -> str:

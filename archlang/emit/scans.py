@@ -1,6 +1,6 @@
 """Scans as `for` over the positions of an axis."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from archlang.emit.forward import Forward
 from archlang.emit.writer import Writer
@@ -14,6 +14,7 @@ class Body(Forward):
     def __init__(self, outer: Forward, graph: Graph, results: Sequence[Value]) -> None:
         self.outer, self.root, self.conditions, self.indent = outer, False, (), outer.indent + 4
         self.draft, self.scope, self.sizes, self.orders = outer.draft, outer.scope, outer.sizes, {}
+        self.stored: Mapping[int, Mapping[int, Term]] = {}
         self.near = ""  # a variable of the working type that the loop runs over
         self.begin(graph, outer.called, results)
 

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from archlang import helpers
-from archlang.emit import layout, marks, names, training
+from archlang.emit import evaluation, layout, marks, names, training
 from archlang.emit.calls import Port
 from archlang.emit.classes import Class, class_namer, unify
 from archlang.emit.declare import init_lines
@@ -50,8 +50,10 @@ class View:
 
     name: str
     doc: str
+    base: str
     arguments: Sequence[str]  # the head of `__init__`
     init: Sequence[str]
+    derive: Sequence[str]
     signature: Sequence[str]  # the head of `forward`
     forward: Sequence[str]
 
@@ -65,13 +67,22 @@ class Emitted:
     of: dict[str, tuple[Class, Draft]] = field(default_factory=dict)  # by digest
 
 
-def emit(graph: Graph, *, doc: str = "", header: Header | None = None, conditions: Conditions = ()) -> str:
-    """The module text. The class of the graph itself has the name `class_name(graph)`."""
-    emitted = build(graph, conditions)
+def emit(
+    graph: Graph,
+    *,
+    doc: str = "",
+    header: Header | None = None,
+    conditions: Conditions = (),
+    evaluate: bool = False,
+) -> str:
+    """The module text. The class of the graph itself has the name `class_name(graph)`. One that is only to `evaluate`
+    works out once what its weights determine.
+    """
+    emitted = build(graph, conditions, evaluate)
     order = {id(draft): i for i, draft in enumerate(emitted.of[g.digest][1] for g in _children_first(graph))}
     classes = sorted(emitted.classes, key=lambda made: min(order.get(id(draft), 0) for draft in made.drafts))
     body = [_view(made, "" if made.draft.doc == doc else made.draft.doc) for made in classes]
-    code = [text for view in body for text in (*view.init, *view.forward, *view.signature)]
+    code = [text for view in body for text in (*view.init, *view.derive, *view.forward, *view.signature)]
     pasted = [helpers.helper(file) for file in _pasted(classes, "\n".join(code))]
     outside = [f"import {node.op.module}" for node in foreign_nodes(graph) if isinstance(node.op, Foreign)]
     inherited = [*outside, *(line for helper in pasted for line in helper.imports)]
@@ -91,7 +102,7 @@ def class_name(graph: Graph) -> str:
     return class_namer(_reserved)(graph.name)
 
 
-def build(graph: Graph, conditions: Conditions = ()) -> Emitted:
+def build(graph: Graph, conditions: Conditions = (), evaluate: bool = False) -> Emitted:
     """Draft and unify all graphs, children first."""
     emitted = Emitted(layout.plan(_children_first(graph)))
     namer = class_namer(_reserved)
@@ -105,7 +116,7 @@ def build(graph: Graph, conditions: Conditions = ()) -> Emitted:
     for level in _levels(graph):
         groups: dict[tuple[object, ...], list[tuple[Graph, Draft]]] = {}
         for part in level:
-            draft = _draft(part, emitted, conditions if part is graph else None)
+            draft = _draft(part, emitted, conditions if part is graph else None, evaluate)
             groups.setdefault(draft.skeleton, []).append((part, draft))
         for members in groups.values():
             first = members[0][0]
@@ -121,10 +132,14 @@ def _title(graph: Graph, looped: set[str]) -> str:
     return f"{base}_{names.singular(last)}" if graph.digest in looped else graph.name
 
 
-def _draft(graph: Graph, emitted: Emitted, root: Conditions | None) -> Draft:
+def _draft(graph: Graph, emitted: Emitted, root: Conditions | None, evaluate: bool) -> Draft:
     called = {child.digest: _port(*emitted.of[child.digest]) for child in graph.calls}
-    draft = Forward(graph, called, emitted.orders[graph.digest], root).run()
+    draft = Forward(graph, called, emitted.orders[graph.digest], root, evaluate).run()
+    if evaluate:
+        evaluation.arrange(draft)
     draft.init = [*training.init(draft), *init_lines(draft)]
+    if evaluate:
+        evaluation.settle(draft, root is not None)
     draft.renumber()
     return draft
 
@@ -182,8 +197,10 @@ def _view(made: Class, doc: str) -> View:
     return View(
         made.name,
         docstring(doc, "    "),
+        draft.base,
         fit(f"def __init__({arguments}) -> None:", 4),
         made.init_lines(),
+        made.derive_lines(),
         fit(f"def forward({', '.join(['self', *draft.signature])}) -> {result}:", 4),
         made.forward_lines(),
     )
@@ -202,6 +219,7 @@ def _pasted(classes: Sequence[Class], code: str) -> list[str]:
         names.snake(word)
         for word in re.findall(r"\w+(?=\()", code) + re.findall(r"\b(?:partial\(\s*|core=(?!partial\())(\w+)", code)
     }
+    called |= {names.snake(made.draft.base) for made in classes}
     for file in sorted({file for made in classes for draft in made.drafts for file in draft.helpers} & called):
         add(file)
     return list(files)

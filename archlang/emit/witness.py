@@ -17,10 +17,14 @@ def common(body: "Forward", attribute: str, floating: bool) -> str | None:
             name = body.scope.fix(attribute)
             body.witnesses[attribute] = (name, f"{name} = {variable}.{attribute}")
             return name
-    for path, param, _ in body.graph.weights():
-        if is_float(param.dtype) or not floating:
-            return f"{_weight(body, path)}.{attribute}"
-    return None
+    weight = of_weights(body, floating)
+    return weight and f"{weight}.{attribute}"
+
+
+def of_weights(body: "Forward", floating: bool = True) -> str | None:
+    """How the first weight is reached."""
+    found = (path for path, param, _ in body.graph.weights() if is_float(param.dtype) or not floating)
+    return next((_weight(body, path) for path in found), None)
 
 
 def _weight(body: "Forward", path: str) -> str:

@@ -192,6 +192,11 @@ class Graph:
     def node(self, id: int) -> Node:
         return self._nodes[id]
 
+    def results(self) -> list[Value]:
+        """What the graph is run for: outputs, losses, exits and who leaves by them."""
+        left = [value for _, a, b in self.exits for value in (a, b)]
+        return [*(v for _, v in self.outputs), *(v for values in self.losses.values() for v in values), *left]
+
     @property
     def last(self) -> Node:
         """The node that was added last."""

@@ -101,15 +101,10 @@ class Rebuild:
         return prune(new)
 
 
-def _results(graph: Graph) -> list[Value]:
-    left = [value for _, a, b in graph.exits for value in (a, b)]
-    return [*(v for _, v in graph.outputs), *(v for values in graph.losses.values() for v in values), *left]
-
-
 def _reads(graph: Graph) -> Counter[tuple[int, int]]:
     """How often each value is read, by nodes and as a result."""
     values = [value for node in graph for _, value in graph.operands(node)]
-    return Counter((value.node, value.output) for value in [*values, *_results(graph)])
+    return Counter((value.node, value.output) for value in [*values, *graph.results()])
 
 
 def prune(graph: Graph) -> Graph:
@@ -141,7 +136,7 @@ def kept(graph: Graph, node: Node) -> Primitive:
 def _live(graph: Graph) -> set[int]:
     """The nodes that the results need; inputs, weights of the block itself and calls, which hold weights, always."""
     kept = (node.id for node in graph if isinstance(node.op, Input | Parameter | Kept) or _holds(node))
-    waiting, live = [*kept, *(value.node for value in _results(graph))], set[int]()
+    waiting, live = [*kept, *(value.node for value in graph.results())], set[int]()
     while waiting:
         if (id := waiting.pop()) not in live:
             live.add(id)

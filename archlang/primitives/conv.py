@@ -20,6 +20,7 @@ from archlang.primitive import (
     register,
 )
 from archlang.primitives.init import Start
+from archlang.primitives.linear import need_offset
 from archlang.primitives.sliding import (
     Padding,
     Window,
@@ -69,6 +70,11 @@ def contract(x: Named, weight: Named, groups: int) -> Named:
     return Named(y.to((*rest, "groups", "units")).flatten(-2), (*rest, "c"))
 
 
+def shifted(y: Term, offset: Term | None, slid: int) -> Term:
+    """y + offset, a number for each channel before the axes slid over."""
+    return y if offset is None else Term(f"{y.code} + {offset.safe}[:{', None' * slid}]", y.order, tight=False)
+
+
 @register
 class Conv(Primitive):
     """y[.., units, o] = bias[units] + sum over c, k of weight[units, c, k] x[.., c, o stride + k dilation - left].
@@ -76,7 +82,7 @@ class Conv(Primitive):
     o and k run over `on`, all space and time axes; with `groups`, c only over those of the group of the unit.
     Weight: [units, c / groups, *kernel], kernel axes in the order of x, as `torch.nn.ConvNd`.
     A given weight has the axes units, c and a kernel axis for each axis slid over, under its name; other axes
-    (b: a kernel for every sample) pair with those of x.
+    (b: a kernel for every sample) pair with those of x. A given offset, in the place of the bias, has the axis units.
 
     `padding` adds positions, which `mode` fills:
     - "same", the default, makes a size s into s / stride where that is whole; it takes
@@ -88,7 +94,7 @@ class Conv(Primitive):
     """
 
     name: ClassVar[str] = "conv"
-    inputs: ClassVar[tuple[str, ...]] = ("x", "weight?")
+    inputs: ClassVar[tuple[str, ...]] = ("x", "weight?", "offset?")
     prefers: ClassVar[str | None] = "first"
 
     units: Whole
@@ -103,9 +109,12 @@ class Conv(Primitive):
     init: Start = None
     init_bias: Start = None
 
-    def infer(self, facts: Facts, x: TensorType, weight: TensorType | None = None) -> TensorType:
+    def infer(
+        self, facts: Facts, x: TensorType, weight: TensorType | None = None, offset: TensorType | None = None
+    ) -> TensorType:
         need_axes(x, ("c",))
         need_float(x, self)
+        need_offset(facts, offset, "units", self.units)
         found = windows(self, x)
         need_apart(self, found)
         sizes = slide(self, facts, found)
@@ -141,23 +150,26 @@ class Conv(Primitive):
                     "A204", f"axis `{axis.name}` of the weight has {axis.size}, not {wanted[axis.name]}", "weight"
                 )
 
-    def params(self, x: TensorType, weight: TensorType | None = None) -> dict[str, Param]:
-        bias = {"bias": Param((self.units,), ("units",))} if self.bias else {}
+    def params(
+        self, x: TensorType, weight: TensorType | None = None, offset: TensorType | None = None
+    ) -> dict[str, Param]:
+        bias = {"bias": Param((self.units,), ("units",))} if self.bias and offset is None else {}
         if weight is not None:
             return bias
         found = windows(self, x)
         shape = (self.units, divide(x.size("c"), self.groups), *(window.kernel for window in found))
         return {"weight": Param(shape, ("units", "c", *(window.name for window in found))), **bias}
 
-    def emit(self, code: Emission, x: Term, weight: Term | None = None) -> Term:
+    def emit(self, code: Emission, x: Term, weight: Term | None = None, offset: Term | None = None) -> Term:
         found = windows(self, code.inputs[0])
         if weight is not None:
-            return self._emit_given(code, x, weight, found)
+            return self._emit_given(code, x, weight, offset, found)
         image, others = stacked(code, x, ("c", *(window.name for window in found)))
         within = even(found)
         image = image if within else padded(code, image, found, self._fill)
         mode = {"padding_mode": f'"{self.mode}"'} if within and self.mode != "zeros" else {}
-        bias = {} if self.bias else {"bias": "False"}
+        own = self.bias and offset is None
+        bias = {} if own else {"bias": "False"}
         sizes = (
             code.size(code.inputs[0].size("c")),
             code.size(self.units),
@@ -167,9 +179,9 @@ class Conv(Primitive):
             f"nn.Conv{len(found)}d", *sizes, **self._arguments(code, found, within, self.groups), **bias, **mode
         )
         code.initialise("weight", self.init)
-        if self.bias:
+        if own:
             code.initialise("bias", self.init_bias)
-        return unstacked(code, Term(f"{conv}({image.code})", image.order), others)
+        return unstacked(code, shifted(Term(f"{conv}({image.code})", image.order), offset, len(found)), others)
 
     @property
     def _fill(self) -> str:
@@ -181,7 +193,7 @@ class Conv(Primitive):
         stride, dilation = [window.stride for window in found], [window.dilation for window in found]
         return keywords(code, stride=stride, padding=padding, dilation=dilation, groups=[groups])
 
-    def _emit_given(self, code: Emission, x: Term, weight: Term, found: Sequence[Window]) -> Term:
+    def _emit_given(self, code: Emission, x: Term, weight: Term, offset: Term | None, found: Sequence[Window]) -> Term:
         """A kernel for every sample: the samples are groups, [rest, samples c, ..] with [samples units, c, ..]."""
         names = tuple(window.name for window in found)
         paired = tuple(name for name in weight.order if name not in ("units", "c", *names))
@@ -197,18 +209,27 @@ class Conv(Primitive):
         groups = product(axis.size for axis in samples) * self.groups
         if groups != 1:
             arguments["groups"] = code.size(groups)
-        call = ", ".join([image.code, kernel.code, *(f"{name}={value}" for name, value in arguments.items())])
-        y = code.split(Term(f"F.conv{len(found)}d({call})", image.order), "c", [*samples, code.outputs[0]["c"]])
-        if self.bias:
+        within_call = [offset.code] if offset and not paired else []
+        given = [image.code, kernel.code, *within_call, *(f"{name}={value}" for name, value in arguments.items())]
+        call = Term(f"F.conv{len(found)}d({', '.join(given)})", image.order)
+        y = code.split(call, "c", [*samples, code.outputs[0]["c"]])
+        if self.bias and offset is None:
             code.module("Bias", code.size(self.units))
             code.initialise("bias", self.init_bias)
-            y = Term(f"{y.code} + {code.weight('bias')}[:{', None' * len(found)}]", y.order, tight=False)
-        return unstacked(code, y, others)
+            offset = Term(code.weight("bias"), ("units",))
+        return unstacked(code, y if within_call else shifted(y, offset, len(found)), others)
 
     def reference(
-        self, types: Types, x: Named, given: Named | None = None, weight: Any = None, bias: Any = None
+        self,
+        types: Types,
+        x: Named,
+        given: Named | None = None,
+        offset: Named | None = None,
+        weight: Any = None,
+        bias: Any = None,
     ) -> Named:
         found = windows(self, types.inputs[0])
+        bias = bias if offset is None else offset.to(("units",))
         kernel = given or Named(weight, ("units", "c", *(window.name for window in found)))
         parts = []
         for tap, seen in taps(x, found, self.mode):
@@ -220,11 +241,19 @@ class Conv(Primitive):
         return y if bias is None else y + Named(bias, ("c",))
 
     # ---- one position of time after another
-    def state(self, x: TensorType, weight: TensorType | None = None) -> Mapping[str, TensorType]:
+    def state(
+        self, x: TensorType, weight: TensorType | None = None, offset: TensorType | None = None
+    ) -> Mapping[str, TensorType]:
         """The tail: the inputs that later windows still see."""
         found = windows(self, x)
         reach = found[0].reach if len(found) == 1 else 0
-        if not reach or found[0].axis.role != "time" or weight is not None or self.mode != "zeros":
+        if (
+            not reach
+            or found[0].axis.role != "time"
+            or weight is not None
+            or offset is not None
+            or self.mode != "zeros"
+        ):
             return {}
         moves_by_one = (found[0].stride, found[0].left, found[0].right) == (1, reach, 0)
         return {"tail": x.resized(**{found[0].name: reach})} if moves_by_one else {}
@@ -245,17 +274,17 @@ class Conv(Primitive):
         y = op.reference(now, Named(seen, type_.names), **weights)
         return y, {"tail": Named(seen.narrow(at, 1, window.reach), type_.names)}
 
-    def macs(self, x: TensorType, weight: TensorType | None = None) -> Size:
+    def macs(self, x: TensorType, *given: TensorType | None) -> Size:
         found = windows(self, x)
         rest = product(axis.size for axis in x.without("c", *(window.name for window in found)))
         kernel: Size = product(window.kernel for window in found) * divide(x.size("c"), self.groups)
         outputs: Size = product(window.count for window in found) * self.units
         return rest * outputs * kernel
 
-    def mixes(self, x: TensorType, weight: TensorType | None = None) -> frozenset[str]:
+    def mixes(self, x: TensorType, *given: TensorType | None) -> frozenset[str]:
         return mixed(windows(self, x)) | {"c"}
 
-    def looks_ahead(self, x: TensorType, weight: TensorType | None = None) -> frozenset[str]:
+    def looks_ahead(self, x: TensorType, *given: TensorType | None) -> frozenset[str]:
         found = windows(self, x)
         later = {
             window.name
@@ -270,10 +299,11 @@ class Depthwise(Primitive):
     """`conv` with groups = units = c: every channel has a kernel of its own. Weight: [c, 1, *kernel].
 
     A given weight has the axis c and a kernel axis for each axis slid over; others pair with those of x, as in `conv`.
+    A given offset, in the place of the bias, has the axis c.
     """
 
     name: ClassVar[str] = "depthwise"
-    inputs: ClassVar[tuple[str, ...]] = ("x", "weight?")
+    inputs: ClassVar[tuple[str, ...]] = ("x", "weight?", "offset?")
     prefers: ClassVar[str | None] = "first"
 
     kernel: PerAxis = 3
@@ -286,16 +316,20 @@ class Depthwise(Primitive):
     init: Start = None
     init_bias: Start = None
 
-    def _conv(self, x: TensorType) -> Conv:
+    def conv(self, x: TensorType) -> Conv:
+        """The same as a `conv`."""
         need_axes(x, ("c",))
         return Conv(units=x.size("c"), groups=x.size("c"), **dict(self))
 
-    def infer(self, facts: Facts, x: TensorType, weight: TensorType | None = None) -> TensorType:
+    def infer(
+        self, facts: Facts, x: TensorType, weight: TensorType | None = None, offset: TensorType | None = None
+    ) -> TensorType:
         need_axes(x, ("c",))
+        need_offset(facts, offset, "c", x.size("c"))
         if weight is not None and "c" in weight and not facts.equal(weight.size("c"), x.size("c")):
             title = f"the weight has kernels for c = {weight.size('c')}, and x has c = {x.size('c')}"
             raise OpError("A204", title, "weight")
-        return self._conv(x).infer(facts, x, self._kernels(weight))
+        return self.conv(x).infer(facts, x, self._kernels(weight))
 
     @staticmethod
     def _kernels(weight: TensorType | None) -> TensorType | None:
@@ -306,35 +340,38 @@ class Depthwise(Primitive):
         axes = (Axis("units", axis.size, "free") if axis.name == "c" else axis for axis in weight)
         return replace(weight, axes=(*axes, Axis("c", 1, "channel")))
 
-    def params(self, x: TensorType, weight: TensorType | None = None) -> dict[str, Param]:
-        return self._conv(x).params(x, weight)
+    def params(self, x: TensorType, *given: TensorType | None) -> dict[str, Param]:
+        return self.conv(x).params(x, *given)
 
-    def emit(self, code: Emission, x: Term, weight: Term | None = None) -> Term:
-        conv = self._conv(code.inputs[0])
+    def emit(self, code: Emission, x: Term, weight: Term | None = None, offset: Term | None = None) -> Term:
+        conv = self.conv(code.inputs[0])
         if weight is None:
-            return conv.emit(code, x)
+            return conv.emit(code, x, None, offset)
         order = tuple("units" if name == "c" else name for name in weight.order)
-        return conv.emit(code, x, Term(f"{weight.safe}.unsqueeze(-1)", (*order, "c")))
+        return conv.emit(code, x, Term(f"{weight.safe}.unsqueeze(-1)", (*order, "c")), offset)
 
-    def reference(self, types: Types, x: Named, given: Named | None = None, **weights: Any) -> Named:
+    def reference(
+        self, types: Types, x: Named, given: Named | None = None, offset: Named | None = None, **weights: Any
+    ) -> Named:
+        offset = offset and offset.rename(c="units")
         if given is not None:
             given = given.rename(c="units")
             given = Named(given.tensor.unsqueeze(-1), (*given.names, "c"))
-        return self._conv(types.inputs[0]).reference(types, x, given, **weights)
+        return self.conv(types.inputs[0]).reference(types, x, given, offset, **weights)
 
-    def state(self, x: TensorType, weight: TensorType | None = None) -> Mapping[str, TensorType]:
-        return {} if weight is not None else self._conv(x).state(x)
+    def state(self, x: TensorType, *given: TensorType | None) -> Mapping[str, TensorType]:
+        return self.conv(x).state(x, *given)
 
     def step(
         self, types: Types, state: Mapping[str, Named], x: Named, *others: Any, **weights: Any
     ) -> tuple[Named, dict[str, Named]]:
-        return self._conv(types.inputs[0]).step(types, state, x, **weights)
+        return self.conv(types.inputs[0]).step(types, state, x, **weights)
 
-    def macs(self, x: TensorType, weight: TensorType | None = None) -> Size:
-        return self._conv(x).macs(x)
+    def macs(self, x: TensorType, *given: TensorType | None) -> Size:
+        return self.conv(x).macs(x)
 
-    def mixes(self, x: TensorType, weight: TensorType | None = None) -> frozenset[str]:
-        return self._conv(x).mixes(x) - {"c"}
+    def mixes(self, x: TensorType, *given: TensorType | None) -> frozenset[str]:
+        return self.conv(x).mixes(x) - {"c"}
 
-    def looks_ahead(self, x: TensorType, weight: TensorType | None = None) -> frozenset[str]:
-        return self._conv(x).looks_ahead(x) - {"c"}
+    def looks_ahead(self, x: TensorType, *given: TensorType | None) -> frozenset[str]:
+        return self.conv(x).looks_ahead(x) - {"c"}

@@ -19,8 +19,9 @@ from archlang.primitive import (
     need_axes,
     register,
 )
-from archlang.primitives.conv import contract, need_apart, need_groups
+from archlang.primitives.conv import contract, need_apart, need_groups, shifted
 from archlang.primitives.init import Start
+from archlang.primitives.linear import need_offset
 from archlang.primitives.sliding import (
     Padding,
     Window,
@@ -45,7 +46,8 @@ class ConvTranspose(Primitive):
     """y[.., units, i stride + k dilation - left] = bias[units] + sum over c, i, k of x[.., c, i] weight[c, units, k].
 
     The adjoint of `conv`; i runs over `on`, all space and time axes.
-    Weight: [c, units / groups, *kernel], as `torch.nn.ConvTransposeNd`.
+    Weight: [c, units / groups, *kernel], as `torch.nn.ConvTransposeNd`. A given weight has these axes, the kernel's
+    under the names of those slid over; a given offset, in the place of the bias, the axis units.
 
     `padding` falls away at the ends of the whole result, which is (s - 1) stride + dilation (kernel - 1) + 1 long.
     "same", the default, leaves s * stride: of the rest half, rounded up, falls on the left (kernel = stride: none);
@@ -54,6 +56,7 @@ class ConvTranspose(Primitive):
     """
 
     name: ClassVar[str] = "conv_transpose"
+    inputs: ClassVar[tuple[str, ...]] = ("x", "weight?", "offset?")
     prefers: ClassVar[str | None] = "first"
 
     units: Whole
@@ -91,12 +94,17 @@ class ConvTranspose(Primitive):
             return left, rest - left
         return (0, 0) if word == "valid" else (word, word)
 
-    def infer(self, facts: Facts, x: TensorType) -> TensorType:
+    def infer(
+        self, facts: Facts, x: TensorType, weight: TensorType | None = None, offset: TensorType | None = None
+    ) -> TensorType:
         need_axes(x, ("c",))
         need_float(x, self)
+        need_offset(facts, offset, "units", self.units)
         found = self.windows(x)
         need_apart(self, found)
         need_groups(self, facts, self.groups, self.units, x.size("c"))
+        if weight is not None:
+            self._need_weight(facts, x, weight)
         sizes = {window.name: self._size(window) for window in found}
         for window in found:
             if x[window.name].role == "time" and adjoint_ahead(window):
@@ -115,18 +123,31 @@ class ConvTranspose(Primitive):
                 raise OpError("A204", f"the padding leaves nothing of the axis `{window.name}`", "padding")
         return x.resized(c=self.units, **sizes)
 
+    def _shape(self, x: TensorType) -> dict[str, Size]:
+        """The axes of the weight with their sizes."""
+        kernel = {window.name: window.kernel for window in self.windows(x)}
+        return {"c": x.size("c"), "units": divide(self.units, self.groups), **kernel}
+
+    def _need_weight(self, facts: Facts, x: TensorType, weight: TensorType) -> None:
+        wanted = self._shape(x)
+        need_axes(weight, wanted, "weight")
+        if len(weight.axes) != len(wanted) or any(not facts.equal(weight.size(n), size) for n, size in wanted.items()):
+            sizes = ", ".join(f"{name} = {size}" for name, size in wanted.items())
+            raise OpError("A204", f"the weight is [{sizes}], and this is {weight}", "weight")
+
     @staticmethod
     def _size(window: Window) -> Size:
         size: Size = (window.axis.size - 1) * window.stride + window.reach + 1 - window.left - window.right
         return size
 
-    def params(self, x: TensorType) -> dict[str, Param]:
-        found = self.windows(x)
-        shape = (x.size("c"), divide(self.units, self.groups), *(window.kernel for window in found))
-        bias = {"bias": Param((self.units,), ("units",))} if self.bias else {}
-        return {"weight": Param(shape, ("c", "units", *(window.name for window in found))), **bias}
+    def params(
+        self, x: TensorType, weight: TensorType | None = None, offset: TensorType | None = None
+    ) -> dict[str, Param]:
+        shape = self._shape(x)
+        own = {} if weight is not None else {"weight": Param(tuple(shape.values()), tuple(shape))}
+        return own | ({"bias": Param((self.units,), ("units",))} if self.bias and offset is None else {})
 
-    def emit(self, code: Emission, x: Term) -> Term:
+    def emit(self, code: Emission, x: Term, weight: Term | None = None, offset: Term | None = None) -> Term:
         found = self.windows(code.inputs[0])
         image, others = stacked(code, x, ("c", *(window.name for window in found)))
         # the module drops `padding` on both sides and puts `output_padding`, less than a step, back on the right
@@ -137,17 +158,36 @@ class ConvTranspose(Primitive):
         named = keywords(
             code, stride=stride, padding=padding, output_padding=extra, groups=[self.groups], dilation=dilation
         )
-        bias = {} if self.bias else {"bias": "False"}
-        sizes = (
-            code.size(code.inputs[0].size("c")),
-            code.size(self.units),
-            spell(code, [window.kernel for window in found]),
-        )
-        y = f"{code.module(f'nn.ConvTranspose{len(found)}d', *sizes, **named, **bias)}({image.code})"
-        code.initialise("weight", self.init)
-        if self.bias:
+        bias = self.bias and offset is None
+        if weight is None:
+            y = self._own(code, image, found, bias, named)
+        else:
+            y, offset = self._given(code, image, weight, offset, named)
+        if bias:
             code.initialise("bias", self.init_bias)
-        return unstacked(code, Term(y if within else y + self._cut(code, found), image.order), others)
+        y = y if within else Term(y.code + self._cut(code, found), image.order)
+        return unstacked(code, shifted(y, offset, len(found)), others)
+
+    def _own(self, code: Emission, x: Term, found: Sequence[Window], bias: bool, named: dict[str, str]) -> Term:
+        """With weights of its own."""
+        named = named | ({} if bias else {"bias": "False"})
+        kernel = spell(code, [window.kernel for window in found])
+        sizes = (code.size(code.inputs[0].size("c")), code.size(self.units), kernel)
+        y = Term(f"{code.module(f'nn.ConvTranspose{len(found)}d', *sizes, **named)}({x.code})", x.order)
+        code.initialise("weight", self.init)
+        return y
+
+    def _given(
+        self, code: Emission, x: Term, weight: Term, offset: Term | None, named: dict[str, str]
+    ) -> tuple[Term, Term | None]:
+        """With a given weight, and what is still to be added."""
+        slid = x.order[x.order.index("c") + 1 :]
+        if offset is None and self.bias:
+            code.module("Bias", code.size(self.units))
+            offset = Term(code.weight("bias"), ("units",))
+        given = [x.code, code.permute(weight, ("c", "units", *slid)).code, *([offset.code] if offset else [])]
+        call = ", ".join([*given, *(f"{name}={value}" for name, value in named.items())])
+        return Term(f"F.conv_transpose{len(slid)}d({call})", x.order), None
 
     @staticmethod
     def _cut(code: Emission, found: Sequence[Window]) -> str:
@@ -155,8 +195,19 @@ class ConvTranspose(Primitive):
         right = [f"-{code.size(window.right)}" if window.right > 0 else "" for window in found]
         return f"[..., {', '.join(f'{a}:{b}' for a, b in zip(left, right, strict=True))}]"
 
-    def reference(self, types: Types, x: Named, weight: Any = None, bias: Any = None) -> Named:
+    def reference(
+        self,
+        types: Types,
+        x: Named,
+        given: Named | None = None,
+        offset: Named | None = None,
+        weight: Any = None,
+        bias: Any = None,
+    ) -> Named:
         found = self.windows(types.inputs[0])
+        if given is not None:
+            weight = given.to(("c", "units", *(window.name for window in found)))
+        bias = bias if offset is None else offset.to(("units",))
         weight = (
             weight.unflatten(0, (self.groups, -1)).transpose(1, 2).flatten(0, 1)
         )  # [units, c / groups, ..], as `conv` has it
@@ -169,12 +220,12 @@ class ConvTranspose(Primitive):
         y = sum(parts[1:], parts[0])
         return y if bias is None else y + Named(bias, ("c",))
 
-    def macs(self, x: TensorType) -> Size:
+    def macs(self, x: TensorType, *given: TensorType | None) -> Size:
         kernel = product(window.kernel for window in self.windows(x))
         return x.numel * divide(self.units, self.groups) * kernel
 
-    def mixes(self, x: TensorType) -> frozenset[str]:
+    def mixes(self, x: TensorType, *given: TensorType | None) -> frozenset[str]:
         return mixed(self.windows(x)) | {"c"}
 
-    def looks_ahead(self, x: TensorType) -> frozenset[str]:
+    def looks_ahead(self, x: TensorType, *given: TensorType | None) -> frozenset[str]:
         return frozenset(window.name for window in self.windows(x) if adjoint_ahead(window)) | {"c"}

@@ -1,6 +1,6 @@
 """Linear maps and contractions over named axes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from archlang.facts import Facts
@@ -28,17 +28,27 @@ def contracted(on: Iterable[str], x: TensorType) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for word in on for name in axes_of((word,), x)))
 
 
+def need_offset(facts: Facts, offset: TensorType | None, axis: str, size: Size) -> None:
+    """Refuse a given offset that is not one number for each unit."""
+    if offset is None:
+        return
+    need_axes(offset, (axis,), "offset")
+    if len(offset.axes) != 1 or not facts.equal(offset.size(axis), size):
+        raise OpError("A204", f"the offset is [{axis} = {size}], and this is {offset}", "offset")
+
+
 @register
 class Linear(Primitive):
     """y[.., units] = sum over `on` of x[.., on] weight[units, on] + bias[units].
 
     `units` is a size (of the single axis `on`, which it replaces) or the axes that replace those in `on` (`[part = 3,
     heads, c = c / heads]`; `[]` makes a scalar). Weight: [prod(units), prod(on)], as `torch.nn.Linear`, with the axes
-    in the order written. A given weight has the axis `units` and the axes `on`.
+    in the order written. A given weight has the axis `units` and the axes `on`, or one axis `on` for all of these;
+    a given offset, in the place of the bias, the axis `units`.
     """
 
     name: ClassVar[str] = "linear"
-    inputs: ClassVar[tuple[str, ...]] = ("x", "weight?")
+    inputs: ClassVar[tuple[str, ...]] = ("x", "weight?", "offset?")
     prefers: ClassVar[str | None] = "last"
 
     units: Units
@@ -47,14 +57,28 @@ class Linear(Primitive):
     init: Start = None
     init_bias: Start = None
 
-    def infer(self, facts: Facts, x: TensorType, weight: TensorType | None = None) -> TensorType:
+    def infer(
+        self, facts: Facts, x: TensorType, weight: TensorType | None = None, offset: TensorType | None = None
+    ) -> TensorType:
         need_axes(x, self.on)
         made = self.made(x)
+        need_offset(facts, offset, "units", _count(made))
         if weight is not None:
-            need_axes(weight, ("units", *contracted(self.on, x)), "weight")
+            self._need_weight(facts, x, weight)
             if not facts.equal(weight.size("units"), _count(made)):
                 raise OpError("A204", f"the weight makes {weight.size('units')} units, not {_count(made)}", "weight")
         return x.swapped(contracted(self.on, x), made)
+
+    def _need_weight(self, facts: Facts, x: TensorType, weight: TensorType) -> None:
+        on = contracted(self.on, x)
+        if "on" not in weight:
+            need_axes(weight, ("units", *on), "weight")
+            return
+        need_axes(weight, ("units",), "weight")
+        if not facts.equal(weight.size("on"), product(x.size(name) for name in on)):
+            raise OpError(
+                "A204", f"the weight takes {weight.size('on')} numbers, and `on` is {', '.join(on)}", "weight"
+            )
 
     def made(self, x: TensorType) -> tuple[Axis, ...]:
         """The axes that the units are."""
@@ -70,42 +94,63 @@ class Linear(Primitive):
             )
         return (Axis(on[0], self.units, x[on[0]].role),)
 
-    def params(self, x: TensorType, weight: TensorType | None = None) -> dict[str, Param]:
+    def params(
+        self, x: TensorType, weight: TensorType | None = None, offset: TensorType | None = None
+    ) -> dict[str, Param]:
         units, on = _count(self.made(x)), product(x.size(name) for name in contracted(self.on, x))
-        bias = {"bias": Param((units,), ("units",))} if self.bias else {}
+        bias = {"bias": Param((units,), ("units",))} if self.bias and offset is None else {}
         return bias if weight is not None else {"weight": Param((units, on), ("units", "on")), **bias}
 
-    def emit(self, code: Emission, x: Term, weight: Term | None = None) -> Term:
-        x_type, on = code.inputs[0], contracted(self.on, code.inputs[0])
-        made = self.made(x_type)
+    def emit(self, code: Emission, x: Term, weight: Term | None = None, offset: Term | None = None) -> Term:
+        on = contracted(self.on, code.inputs[0])
+        made, bias = self.made(code.inputs[0]), self.bias and offset is None
         flat, units = code.flat(x, on, "on"), code.size(_count(made))
-        if weight is None:
-            named = {} if self.bias else {"bias": "False"}
-            width = code.size(product(x_type.size(name) for name in on))
-            y = f"{code.module('nn.Linear', width, units, **named)}({flat.code})"
-            code.initialise("weight", self.init)
-        else:
-            y = f"F.linear({flat.code}, {code.flat(code.last(weight, ('units',)), on, 'on').code})"
-            y = f"{code.module('Bias', units)}({y})" if self.bias else y
-        if self.bias:
+        y = self._own(code, flat, units, bias) if weight is None else self._given(code, flat, weight, offset, on)
+        if weight is None and offset is not None:
+            y = Term(f"{y.code} + {offset.code}", y.order, tight=False)
+        elif weight is not None and bias:
+            y = Term(f"{code.module('Bias', units)}({y.code})", y.order)
+        if bias:
             code.initialise("bias", self.init_bias)
-        return code.split(Term(y, (*flat.order[:-1], "units")), "units", made)
+        return code.split(y, "units", made)
+
+    def _own(self, code: Emission, x: Term, units: str, bias: bool) -> Term:
+        """With weights of its own."""
+        width = code.size(product(code.inputs[0].size(name) for name in contracted(self.on, code.inputs[0])))
+        y = f"{code.module('nn.Linear', width, units, **({} if bias else {'bias': 'False'}))}({x.code})"
+        code.initialise("weight", self.init)
+        return Term(y, (*x.order[:-1], "units"))
+
+    @staticmethod
+    def _given(code: Emission, x: Term, weight: Term, offset: Term | None, on: Sequence[str]) -> Term:
+        """With given weights."""
+        on = ("on",) if "on" in weight.order else on
+        matrix = code.flat(code.permute(weight, ("units", *on)), on, "on")
+        given = [x.code, matrix.code, *([offset.code] if offset else [])]
+        return Term(f"F.linear({', '.join(given)})", (*x.order[:-1], "units"))
 
     def reference(
-        self, types: Types, x: Named, given: Named | None = None, weight: Any = None, bias: Any = None
+        self,
+        types: Types,
+        x: Named,
+        given: Named | None = None,
+        offset: Named | None = None,
+        weight: Any = None,
+        bias: Any = None,
     ) -> Named:
         on, made = contracted(self.on, types.inputs[0]), self.made(types.inputs[0])
         if given is not None:
-            weight = given.to(("units", *on)).flatten(1)
+            weight = given.to(("units", *(("on",) if "on" in given.names else on))).flatten(1)
+        bias = bias if offset is None else offset.to(("units",))
         kept = [name for name in x.names if name not in on]
         flat = x.to((*kept, *on)).flatten(len(kept)) if on else x.to(kept).unsqueeze(-1)
         y = (flat.unsqueeze(-2) * weight).sum(-1) + (0 if bias is None else bias)
         return Named(y.reshape(*y.shape[:-1], *(axis.size for axis in made)), (*kept, *(axis.name for axis in made)))
 
-    def macs(self, x: TensorType, weight: TensorType | None = None) -> Size:
+    def macs(self, x: TensorType, *given: TensorType | None) -> Size:
         return x.numel * _count(self.made(x))
 
-    def mixes(self, x: TensorType, weight: TensorType | None = None) -> frozenset[str]:
+    def mixes(self, x: TensorType, *given: TensorType | None) -> frozenset[str]:
         return frozenset(contracted(self.on, x))
 
 

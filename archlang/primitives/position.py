@@ -85,6 +85,8 @@ class Bias(Position):
 class Table(Bias):
     """A bias for every offset between two places of a cell, whose size is known."""
 
+    by_type: ClassVar[bool] = True
+
     def infer(self, facts: Facts, q: TensorType, k: TensorType) -> TensorType:
         for size in (*self.extents(q, k), self.head_count(q)):
             if not isinstance(size, int):

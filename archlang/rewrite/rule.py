@@ -65,17 +65,27 @@ class Match:
         given = {p: x for p, x in zip(ports, operands, strict=False) if isinstance(x, Value)}
         return self.add(made(**fields, **numbers), None, None, **given)
 
-    def weight(self, node: Node, leaf: str) -> Value | None:
-        """A weight of a layer as a tensor with the axes that the layer states; what it was given for it; None where it
-        has none.
+    def weight(self, node: Node, leaf: str, **names: str) -> Value | None:
+        """A weight of a layer as a tensor with the axes that the layer states, some by other `names`; what it was given
+        for it; None where it has none.
         """
-        if (given := self.operand(node, leaf)) is not None:
-            return given
+        if (given := self.operand(node, {"bias": "offset"}.get(leaf, leaf))) is not None:
+            return self.renamed(given, **names)
         param = self.graph.params(node).get(leaf)
         if param is None:
             return None
-        axes = tuple(axis(name, size) for name, size in zip(param.names, param.shape, strict=True))
-        return self.add(WeightOf(leaf=leaf, type=TensorType(axes, param.dtype)), node, node.label)
+        axes = (axis(names.get(name, name), size) for name, size in zip(param.names, param.shape, strict=True))
+        return self.add(WeightOf(leaf=leaf, type=TensorType(tuple(axes), param.dtype)), node, node.label)
+
+    def renamed(self, value: Value, **names: str) -> Value:
+        """A value with other names of axes."""
+        changed = {old: new for old, new in names.items() if old in value.type and old != new}
+        return self.call("rename", value, names=changed) if changed else value
+
+    def call_it(self, value: Value, name: str) -> Value:
+        """A value with a name for readers of what is written."""
+        self.graph.rename(value, name)
+        return value
 
 
 # Value, a tuple of them where the root has several results, No, or None where it is no instance after all: what a match

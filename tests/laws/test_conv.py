@@ -172,6 +172,30 @@ def test_a_weight_for_every_sample(own: tuple[str, ...]) -> None:
         check_law(Conv(units=4, groups=2), tensor(h=5, w=4, c=4, b="b"), kernel, sizes={"b": 3})
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("own", [True, False])
+def test_given_offset(own: bool, bias: bool) -> None:
+    x, units = tensor(b=2, h=5, w=4, c=4), tensor(units=6)
+    check_law(Conv(units=6, groups=2, bias=bias), x, None if own else tensor(units=6, c=2, h=3, w=3), units)
+    check_law(Depthwise(bias=bias), x, None if own else tensor(c=4, h=3, w=3), tensor(c=4))
+    kernel = TensorType((axis("h", 3), axis("units", 3), axis("w", 3), axis("c", 4)))
+    op = ConvTranspose(units=6, kernel=3, stride=2, groups=2, bias=bias)
+    check_law(op, x, None if own else kernel, units)
+    check_law(op, x, kernel)
+
+
+def test_an_offset_beside_a_weight_for_every_sample() -> None:
+    check_law(Conv(units=4), tensor(b=2, h=5, w=4, c=4), tensor(b=2, units=4, c=4, h=3, w=3), tensor(units=4))
+
+
+@pytest.mark.parametrize("op", [Conv(units=4), ConvTranspose(units=4, kernel=2)])
+def test_refused_offsets(op: Primitive) -> None:
+    for offset in (tensor(units=5), tensor(c=4), tensor(units=4, k=2)):
+        with pytest.raises(OpError) as caught:
+            infer(op, Facts(), (IMAGE, None, offset))
+        assert caught.value.about == "offset"
+
+
 IMAGE = tensor(b="b", h=8, w=8, c=6)
 
 

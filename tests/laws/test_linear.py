@@ -38,6 +38,12 @@ def test_the_weight_has_the_axes_in_the_order_written(on: tuple[str, ...]) -> No
 @pytest.mark.parametrize("on", [("h", "c"), ("c", "h")])
 def test_a_given_weight(on: tuple[str, ...]) -> None:
     check_law(Linear(units=UNITS, on=on), tensor(b=2, h=3, c=4), tensor(c=4, units=6, h=3))
+    check_law(Linear(units=UNITS, on=on), tensor(b=2, h=3, c=4), tensor(on=12, units=6))
+
+
+def test_a_given_offset() -> None:
+    check_law(Linear(units=UNITS, on=("c",)), tensor(b=2, c=4), None, tensor(units=6))
+    check_law(Linear(units=UNITS, on=("c",)), tensor(b=2, c=4), tensor(c=4, units=6), tensor(units=6))
 
 
 @settings(max_examples=20)
