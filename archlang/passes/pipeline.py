@@ -67,7 +67,7 @@ def optimise(graph: Graph, options: Options) -> Optimised:
     """Run the pipeline."""
     for name in options.disable:
         _need(name, [known for pass_ in PIPELINE for known in pass_.names], "pass or rule")
-    record, stages = Record(), {}
+    record, stages = Record(options.purpose == "inference"), {}
     for pass_ in PIPELINE:
         if options.purpose in pass_.purposes and pass_.name not in options.disable:
             graph = stages[pass_.name] = pass_.run(graph, record, options)

@@ -1,11 +1,12 @@
 """What passes did and did not do, tied to the source."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from archlang.ir import Graph, Kept, Node, Value
-from archlang.sizes import Size, total
+from archlang.analysis.tree import amount
+from archlang.ir import Graph, Kept, Node, Parameter, Value, WeightOf
+from archlang.sizes import Size, substitute, total
 from archlang.source import BUILTIN, Span
 
 
@@ -38,8 +39,11 @@ class Event:
 
 @dataclass(slots=True)
 class Record:
-    """The events of one run of the pipeline, in order."""
+    """The events of one run of the pipeline, in order. With `evaluates`, what weights determine is worked out once, and
+    is no value of a forward pass.
+    """
 
+    evaluates: bool = False
     stage: str = ""
     events: list[Event] = field(default_factory=list)
     _refused: set[Event] = field(default_factory=set)
@@ -47,7 +51,7 @@ class Record:
     def fired(self, rule: str, graph: Graph, root: Node, gone: Iterable[Node], made: Iterable[Node]) -> None:
         """A rule held: these nodes went, and those came."""
         gone, made = [n for n in gone if n.types], [n for n in made if n.types]
-        saved = _bytes(gone) - _bytes(made)
+        saved = _bytes(gone) - _bytes(_varying(graph, made) if self.evaluates else made)
         removed, added = (tuple(describe(graph, node) for node in nodes) for nodes in (gone, made))
         self.events.append(Event(self.stage, rule, graph.name, root.span, "", removed, added, saved))
 
@@ -65,13 +69,21 @@ def report(events: Sequence[Event]) -> list[str]:
     for name, found in _grouped(events, lambda event: f"{event.stage}: {event.rule}").items():
         held = [event for event in found if not event.reason]
         if held:
-            saved = total(event.saved for event in held)
-            worth = f", {saved} bytes of values less" if saved != 0 else ""
-            lines.append(f"{name}, {len(held)} {'place' if len(held) == 1 else 'places'}{worth}")
+            places = f"{len(held)} {'place' if len(held) == 1 else 'places'}"
+            lines.append(f"{name}, {places}{_worth(total(event.saved for event in held))}")
             lines += [f"    {where}" for where in _grouped(held, _where)]
         for where, reason in _grouped(found, lambda event: (_where(event), event.reason)):
             lines += [f"{name}, refused", f"    {where}: {reason}"] if reason else []
     return lines
+
+
+def _worth(saved: Size) -> str:
+    """What is made less, or more, for one sample."""
+    a_sample = substitute(saved, {"b": 1})
+    if a_sample == 0:
+        return ""
+    more = isinstance(a_sample, int) and a_sample < 0
+    return f", {amount(-a_sample if more else a_sample)} bytes of values a sample {'more' if more else 'less'}"
 
 
 def _where(event: Event) -> str:
@@ -92,6 +104,17 @@ def difference(events: Iterable[Event]) -> list[str]:
         lines.append(f"{event.place or event.graph}: {event.rule}, in {event.graph}")
         lines += [f"  - {line}" for line in event.removed] + [f"  + {line}" for line in event.added]
     return lines
+
+
+def _varying(graph: Graph, made: Iterable[Node]) -> Iterator[Node]:
+    """The nodes that inputs have a part in."""
+    fixed: set[int] = set()
+    for node in made:
+        sources = [graph.producer(value) for _, value in graph.operands(node)]
+        if all(source.id in fixed or isinstance(source.op, Parameter | WeightOf) for source in sources):
+            fixed.add(node.id)
+        else:
+            yield node
 
 
 def _bytes(nodes: Iterable[Node]) -> Size:
