@@ -23,6 +23,7 @@ from archlang.shapes import TensorType, axis
 from archlang.sizes import symbol
 from archlang.testing.interpret import concrete
 from archlang.testing.laws import check_emitted, random_tensor
+from archlang.testing.networks import check_network
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden"
@@ -291,3 +292,15 @@ def test_random_graphs_mean_what_is_emitted(seed: int) -> None:
     maker = Maker(seed)
     graph = maker.graph("net", maker.random.choice(WIDTHS), depth=2)
     check_emitted(graph, inputs(graph, b=2, n=3))
+
+
+def test_renamed_sums_keep_together():
+    text = """model net {
+  input x: [b, n = 3]
+  input y: [b, n = 3]
+  input w: [b, c = 3]
+  output z = ((x + y) -> rename(n = c)) * w
+}"""
+    network = archlang.loads(text).net()
+    assert "return (x + y) * w" in network.source()
+    check_network(network, {"b": 2})

@@ -15,6 +15,19 @@ def determined(graph: Graph) -> set[int]:
     return found
 
 
+def is_determined(graph: Graph, value: Value) -> bool:
+    """Whether weights and constants alone determine a value."""
+    waiting, seen = [value.node], set[int]()
+    while waiting:
+        if (id := waiting.pop()) in seen:
+            continue
+        seen.add(id)
+        if not _fixed(node := graph.node(id)):
+            return False
+        waiting += [operand.node for _, operand in reads(graph, node)]
+    return True
+
+
 def derived(graph: Graph) -> list[Value]:
     """The values worth working out once: made of weights or of tables of numbers by more than views, and read by what
     is different in every call.

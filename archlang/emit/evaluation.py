@@ -76,9 +76,14 @@ class Derived(Forward):
 
     def narrow(self) -> str:
         """The dtype that the weights have."""
-        name = self.scope.fix("dtype") if "narrow" not in self.witnesses else self.witnesses["narrow"][0]
-        self.witnesses["narrow"] = (name, f"{name} = {self.origin()}.dtype")
-        return name
+        return self.noted("dtype", f"{self.origin()}.dtype")
+
+    def noted(self, name: str, code: str) -> str:
+        """A variable that is set at the top."""
+        if name not in self.witnesses:
+            variable = self.scope.fix(name)
+            self.witnesses[name] = (variable, f"{variable} = {code}")
+        return self.witnesses[name][0]
 
     def emit(self, node: Node, writer: Writer, operands: list[tuple[str, Term]]) -> list[Term]:
         if node.op.by_type:  # it looks at types alone
@@ -89,7 +94,9 @@ class Derived(Forward):
         return made
 
     def common_witness(self, attribute: str, floating: bool) -> str | None:
-        return f"{self.draft.need_helper('wide')}({self.origin()}).{attribute}"
+        if attribute == "device":
+            return f"{self.origin()}.device"
+        return self.noted("exact", f"{self.draft.need_helper('wide')}({self.origin()}).dtype")
 
     def origin(self) -> str:
         """A weight, or a table of numbers, whose dtype and device all have."""

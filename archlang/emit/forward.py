@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Any, TypeAlias
 
 from archlang import helpers
-from archlang.emit import calls, checks, hints, layout, loops, names, selects, training, witness
+from archlang.emit import calls, head, hints, layout, loops, names, selects, training, witness
 from archlang.emit.calls import Port
 from archlang.emit.draft import Declaration, Draft
 from archlang.emit.scope import SLOT, Held, Scope, is_atom, place
@@ -165,9 +165,10 @@ class Forward:
         results = self.emit(node, writer, list(zip([name for name, _ in operands], slots, strict=True)))
         results = [writer.views.get((term.code, term.order), term) for term in results]
         codes = self.fill(start, [value for _, value in operands], [term.code for term in results], self._wanted(node))
+        tight = [self._tight(term, [value for _, value in operands]) for term in results]
         for _, value in operands:
             self.use(value)
-        results = [Term(code, term.order, term.tight) for code, term in zip(codes, results, strict=True)]
+        results = [Term(code, term.order, t) for code, term, t in zip(codes, results, tight, strict=True)]
         self.keep(node, self._returned(node, node.op, results[0].code) if isinstance(node.op, Call) else results)
 
     def temporarily(self, *hints: str) -> str:
@@ -191,6 +192,14 @@ class Forward:
         """An operand as operations see it: a variable, or a slot that is filled once the code around it is there."""
         term = self.held[value.node, value.output].term
         return Term(f"\ue002{i}\ue003", term.order) if self.inline(value) else term
+
+    def _tight(self, term: Term, operands: Sequence[Value]) -> bool:
+        """Whether a result is fit for `.method()`; one that is an operand itself where that is."""
+        slot = SLOT.fullmatch(term.code)
+        if slot is None:
+            return term.tight
+        value = operands[int(slot[1])]
+        return self.held[value.node, value.output].term.tight
 
     def inline(self, value: Value) -> bool:
         held = self.held[value.node, value.output]
@@ -375,29 +384,7 @@ class Forward:
             for group, t in ((tensors, "torch.Tensor"), (modules, "nn.Module"), (whole, "int"))
             for n in group
         ]
-        checked = self._checks() if self.root else ([], [])
-        self.draft.forward = [*checked[0], *self._reads(), *checked[1], *self.lines]
-
-    def _checks(self) -> tuple[list[str], list[str]]:
-        """What a model checks of its inputs, before and after their sizes are read."""
-        types = {port: value.type for port, value in self.graph.inputs.items()}
-        variables = dict(zip(types, (text.split(":")[0] for text in self.draft.signature), strict=False))
-        agree = checks.agreements(self.sizes, self.places, types, variables)
-        return checks.shapes(types, variables), [*agree, *checks.conditions(self.sizes, self.conditions)]
-
-    def _reads(self) -> list[str]:
-        """The lines that read the sizes used, one an input."""
-        lines = [line for _, line in self.witnesses.values()]
-        for port, variable in zip(self.graph.inputs, self.draft.signature, strict=False):
-            names_ = {p.axis.name: p.name for p in self.places if p.port == port and p.name in self.sizes.used}
-            targets = [names_.get(axis, "_") for axis in self.orders[port]]
-            variable = variable.split(":")[0]
-            if len(names_) == 1:
-                (axis,) = names_
-                lines.append(f"{names_[axis]} = {variable}.shape[{Term('', self.orders[port]).at(axis)}]")
-            elif names_:
-                lines.append(f"{', '.join(targets)} = {variable}.shape")
-        return lines
+        self.draft.forward = [*head.lines(self), *self.lines]
 
     def _order(self, value: Value, term: Term) -> tuple[str, ...]:
         if self.root:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from archlang.diagnostics import error, suggest
 from archlang.ir import Graph
-from archlang.passes import common, fold, simplify
+from archlang.passes import branches, common, fold, simplify
 from archlang.passes.options import Options, Purpose
 from archlang.rewrite import Event, Record, Rule, difference, rewrite
 
@@ -40,7 +40,7 @@ class Pass:
 PIPELINE: tuple[Pass, ...] = (
     Pass("evaluate", simplify.EVALUATION, purposes=("inference",)),
     Pass("simplify", simplify.RULES, (common.common_subexpressions,)),
-    Pass("fold", fold.RULES, purposes=("inference",)),
+    Pass("fold", (*fold.RULES, *branches.RULES), purposes=("inference",)),
 )
 
 

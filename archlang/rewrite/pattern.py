@@ -60,8 +60,8 @@ class Op:
     def _orders(self, op: Primitive) -> Iterator[dict[str, Argument]]:
         ports = [port.strip("*?") for port in op.inputs]
         yield dict(zip(ports, self.inputs, strict=False))
-        if op.name in _COMMUTE and len(self.inputs) == 2:
-            yield dict(zip(ports, reversed(self.inputs), strict=False))
+        if op.name in _COMMUTE and (len(self.inputs) == 2 or self.rest):  # `mul(a, ...)` has `a` on either side
+            yield dict(zip(reversed(ports), self.inputs, strict=False))
 
 
 def _all(
