@@ -300,6 +300,7 @@ class Primitive(Construct):
     lowered: ClassVar[bool] = False  # made of several operations by the elaborator; it is no operation of a graph
     listed: ClassVar[bool] = False  # takes its variadic input as one list: what a loop over modules makes stays one
     by_type: ClassVar[bool] = False  # reads of its inputs only what type they have, not their values
+    constant: ClassVar[bool] = False  # follows from sizes alone: one is enough for all who need its like
     random: ClassVar[bool] = False  # draws random numbers in training: never merged with its equal
     sequential: ClassVar[bool] = False  # runs along `on`, maybe in `reverse`: takes `over = ORDER` too
     logarithms: ClassVar[Mapping[str, str]] = {}  # inputs that are better taken as logarithms, and the inputs for these
@@ -342,6 +343,12 @@ class Primitive(Construct):
     def looks_ahead(self, *inputs: Any) -> frozenset[str]:
         """The mixed axes along which an output sees later positions; causal operations leave theirs out."""
         return self.mixes(*inputs)
+
+    def split(self, *inputs: Any) -> "tuple[Primitive, Primitive] | None":
+        """Where a part of it follows from sizes alone: an operation without inputs that makes this part, and one that
+        takes it as its last input beside those of this.
+        """
+        return None
 
     def algorithm(self, *inputs: Any) -> str:
         """Which algorithm is emitted and why, where there are several; empty where there is one."""

@@ -95,9 +95,9 @@ model torch(nn: int = 8, F: int = 4) {
   super = range -> class_(nn) as class
   x = super
   repeat 3 as steps[i] { x = x -> linear(nn) as __init__ }
-  rotary = x -> class_(F) as def
+  turn = x -> class_(F) as def
   buffer eval: [c = nn] = ones * 2
-  output None: [b, n, m: free] = dot((rotary * eval * rotary) -> drop_path(0.5), lambda, on = c)
+  output None: [b, n, m: free] = dot((turn * eval * turn) -> drop_path(0.5), lambda, on = c)
 }
 '''
 GOLDENS = {"stages": STAGES, "sizes": SIZES, "shared": SHARED, "hostile": HOSTILE}
@@ -179,7 +179,7 @@ def test_module_attributes_are_known() -> None:
 def test_user_names_hide_nothing() -> None:
     text = architecture(HOSTILE).source()
     assert "def forward(self, range: torch.Tensor, lambda_: torch.Tensor)" in text
-    assert "rotary2 = " in text  # helpers keep their names
+    assert "turn2 = " in text  # helpers keep their names
     module = load(text, class_name(architecture(HOSTILE).graph))()
     assert {"class.type", "class.half.weight", "class.to.bias", "steps.2.__init__.weight", "eval"} <= set(
         module.state_dict()

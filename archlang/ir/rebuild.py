@@ -29,9 +29,9 @@ class Rebuild:
         """What stands for the operands of an old node."""
         return [(argument, self.value(value)) for argument, value in self.old.operands(node)]
 
-    def copy(self, node: Node, op: Primitive | None = None) -> Node:
-        """Take an old node over, maybe as another operation."""
-        made = self._add(op or node.op, self.operands(node), node)
+    def copy(self, node: Node, op: Primitive | None = None, beside: Iterable[tuple[str, Value]] = ()) -> Node:
+        """Take an old node over, maybe as another operation, with new values beside its operands."""
+        made = self._add(op or node.op, [*self.operands(node), *beside], node)
         self.put(node, made)
         return self.new.node(made[0].node) if made else self.new.last
 

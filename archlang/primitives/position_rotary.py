@@ -2,6 +2,8 @@
 
 from typing import ClassVar, Literal
 
+from pydantic import InstanceOf
+
 from archlang.facts import Condition, Facts
 from archlang.named import Named
 from archlang.primitive import (
@@ -9,17 +11,19 @@ from archlang.primitive import (
     Emission,
     Number,
     OpError,
+    Primitive,
     Term,
     Types,
     Whole,
     axes_of,
+    describe,
     need_axes,
     register,
 )
-from archlang.primitives.attention_code import whole
+from archlang.primitives.attention_code import tuple_of, whole
 from archlang.primitives.position import Position
 from archlang.primitives.position_scaling import Reach
-from archlang.shapes import TensorType, is_float
+from archlang.shapes import Axis, TensorType, is_float
 from archlang.sizes import Size
 
 
@@ -83,22 +87,15 @@ class Rope(Position):
     def turned(self, x: TensorType) -> Size:
         return x.size("c") if self.dim is None else self.dim
 
+    def split(self, x: TensorType) -> "tuple[Turns, Turn]":
+        axes = tuple(x[name] for name in places(self.on, x))
+        pairs = whole(self.turned(x)) // 2 // len(axes)
+        turns = Turns(axes=axes, pairs=pairs, base=self.base, scaling=self.scaling)
+        return turns, Turn(on=tuple(axis.name for axis in axes), interleaved=self.interleaved)
+
     def emit(self, code: Emission, x: Term) -> Term:
-        type_, x = code.inputs[0], code.last(x, ("c",))
-        axes = [str(x.order.index(name)) for name in places(self.on, type_)]
-        base, named = float(self.base), {"base": code.const(float(self.base))} if self.base != 10000 else {}
-        if self.scaling is not None:
-            x = code.bind(x, "x")
-            named = self.scaling.keywords(code, whole(self.turned(type_)) // 2 // len(axes), base)
-        if self.turned(type_) != type_.size("c"):
-            named["dim"] = code.size(self.turned(type_))
-        if self.interleaved:
-            named["interleaved"] = "True"
-        options = "".join(f", {name}={text}" for name, text in named.items())
-        if len(axes) == 1 and self.scaling is None:
-            return Term(f"{code.helper('rotary')}({x.code}, {axes[0]}{options})", x.order)
-        along = f"({', '.join(axes)}{',' if len(axes) == 1 else ''})"
-        return Term(f"{code.helper('axial_rotary')}({x.code}, {along}{options})", x.order)
+        turns, turn = self.split(code.inputs[0])
+        return turn.emit(code, x, code.bind(turns.emit(code), "turns", part=True))
 
     def reference(self, types: Types, x: Named) -> Named:
         import torch
@@ -125,3 +122,91 @@ class Rope(Position):
     def _speed(self, i: int, pairs: int) -> float:
         base = float(self.base)
         return self.scaling.speed(i, pairs, base) if self.scaling else float(base ** (-i / pairs))
+
+
+PARTS, PAIRS = "*part", "*pair"  # the axes of turns beside those of places
+
+
+class Turns(Primitive):
+    """cos and sin of the angles of a rotary position, for every place along some axes: they follow from sizes alone."""
+
+    name: ClassVar[str] = "turns"
+    inputs: ClassVar[tuple[str, ...]] = ()
+    constant: ClassVar[bool] = True
+
+    axes: tuple[InstanceOf[Axis], ...]
+    pairs: int  # of each axis
+    base: Number
+    scaling: Reach = None
+
+    def __str__(self) -> str:
+        options = [f"base = {describe(self.base)}", *([f"scaling = {self.scaling}"] if self.scaling else [])]
+        return f"turns({', '.join([*map(str, self.axes), f'pairs = {self.pairs}', *options])})"
+
+    def infer(self, facts: Facts) -> TensorType:
+        pairs = Axis(PAIRS, self.pairs * len(self.axes), "free")
+        return TensorType((Axis(PARTS, 2, "free"), *self.axes, pairs))
+
+    def emit(self, code: Emission) -> Term:
+        named = {"base": code.const(float(self.base))} if self.base != 10000 else {}
+        if self.scaling is not None:
+            named = self.scaling.keywords(code, self.pairs, float(self.base))
+        named |= {"dtype": code.working(), "device": code.device()}
+        given = [tuple_of(code, [axis.size for axis in self.axes]), code.size(self.pairs)]
+        given += [f"{name}={text}" for name, text in named.items()]
+        return Term(f"{code.helper('rotary_turns')}({', '.join(given)})", self.infer(Facts()).names)
+
+    def reference(self, types: Types) -> Named:
+        import torch
+
+        angles = torch.zeros(
+            [*(whole(axis.size) for axis in self.axes), len(self.axes), self.pairs], dtype=torch.float64
+        )
+        for part, axis in enumerate(self.axes):
+            for p in range(whole(axis.size)):
+                for i in range(self.pairs):
+                    angles.select(part, p)[..., part, i] = p * self._speed(i)
+        angles = angles.flatten(-2)
+        gain = self.scaling.gain() if self.scaling else 1
+        return Named(torch.stack([angles.cos(), angles.sin()]) * gain, types.outputs[0].names)
+
+    def _speed(self, i: int) -> float:
+        base = float(self.base)
+        return self.scaling.speed(i, self.pairs, base) if self.scaling else float(base ** (-i / self.pairs))
+
+
+class Turn(Primitive):
+    """Pairs of the first channels of x turned by the angles of `turns`: what `rope` does once these are known."""
+
+    name: ClassVar[str] = "turn"
+    inputs: ClassVar[tuple[str, ...]] = ("x", "turns")
+
+    on: tuple[str, ...]
+    interleaved: bool = False
+
+    def infer(self, facts: Facts, x: TensorType, turns: TensorType) -> TensorType:
+        return x
+
+    def mixes(self, x: TensorType, turns: TensorType) -> frozenset[str]:
+        return frozenset("c")
+
+    def emit(self, code: Emission, x: Term, turns: Term) -> Term:
+        x = code.last(x, ("c",))
+        axes = sorted(self.on, key=x.order.index)
+        turns = code.permute(turns, (PARTS, *axes, PAIRS))
+        along = ", ".join(str(x.order.index(name)) for name in axes)
+        given = [x.code, turns.code, f"({along}{',' if len(axes) == 1 else ''})"]
+        given += ["interleaved=True"] if self.interleaved else []
+        return Term(f"{code.helper('turn')}({', '.join(given)})", x.order)
+
+    def reference(self, types: Types, x: Named, turns: Named) -> Named:
+
+        cos, sin = turns.to((PARTS, *self.on, PAIRS))
+        order = (*(name for name in x.names if name not in (*self.on, "c")), *self.on, "c")
+        given = x.to(order)
+        made, pairs = given.clone(), cos.shape[-1]
+        for i in range(pairs):
+            a, b = (2 * i, 2 * i + 1) if self.interleaved else (i, i + pairs)
+            made[..., a] = given[..., a] * cos[..., i] - given[..., b] * sin[..., i]
+            made[..., b] = given[..., b] * cos[..., i] + given[..., a] * sin[..., i]
+        return Named(made, order)

@@ -1,5 +1,5 @@
 """A "net" with \\"\\"\\" quotes, {{ braces }}, {% blocks %} and a \\ backslash"""
-# Made by archlang 0.1.0 from <string> (sha256 6e10fcd30302d8e0): torch
+# Made by archlang 0.1.0 from <string> (sha256 3cd071090969c01b): torch
 
 import torch
 from torch import nn
@@ -56,6 +56,6 @@ class Torch(nn.Module):
         super = self._modules["class"](range)
         for step in self.steps:
             super = step(super)
-        rotary2 = self._modules["def"](super)
+        turn2 = self._modules["def"](super)
         eval = self._buffers["eval"]
-        return torch.einsum("abc,adc->abd", drop_path(rotary2 * eval * rotary2, 0.5, self.training), lambda_)
+        return torch.einsum("abc,adc->abd", drop_path(turn2 * eval * turn2, 0.5, self.training), lambda_)

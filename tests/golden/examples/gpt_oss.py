@@ -12,36 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def axial_rotary(
-    x: Tensor,
-    axes: Sequence[int],
-    base: float = 10000.0,
-    dim: int | None = None,
-    interleaved: bool = False,
-    step: float = 1.0,
-    speeds: Tensor | None = None,
-    gain: float = 1.0,
-) -> Tensor:
-    """Turn the pairs of the first `dim` channels of x (the last axis), an equal share of them along each axis: pair i
-    of a share at place p by p * step * base^(-i / pairs), or p * speeds[i]. `gain` multiplies what is turned.
-    """
-    dim = x.shape[-1] if dim is None else dim
-    pairs = dim // 2 // len(axes)
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    if speeds is None:
-        speeds = step / base ** (torch.arange(pairs, dtype=dtype, device=x.device) / pairs)
-    angles = [torch.arange(x.shape[axis], dtype=dtype, device=x.device)[:, None] * speeds for axis in axes]
-    angles = [angle.view(-1, *(1,) * (x.ndim - axis - 2), pairs) for angle, axis in zip(angles, axes, strict=True)]
-    space = [size if axis in axes else 1 for axis, size in enumerate(x.shape[:-1])][min(axes) :]
-    angle = torch.cat([angle.expand(*space, pairs) for angle in angles], -1)
-    turned = x[..., :dim]
-    a, b = (turned[..., ::2], turned[..., 1::2]) if interleaved else turned.chunk(2, -1)
-    cos, sin = angle.cos() * gain, angle.sin() * gain
-    a, b = a * cos - b * sin, b * cos + a * sin
-    turned = torch.stack((a, b), -1).flatten(-2) if interleaved else torch.cat((a, b), -1)
-    return torch.cat((turned.to(x.dtype), x[..., dim:]), -1)
-
-
 class AxisTiles:
     """An axis in tiles of `tile` queries that are `step` apart, each beside the `width` keys from the first that one
     of them sees. `span` holds the first and the last key of every position.
@@ -162,6 +132,30 @@ class Losses(dict[str, torch.Tensor]):
         return Losses, ()
 
 
+def rotary_turns(
+    places: Sequence[int],
+    pairs: int,
+    base: float = 10000.0,
+    step: float = 1.0,
+    speeds: Tensor | None = None,
+    gain: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | None = None,
+) -> Tensor:
+    """[cos, sin] of the angles at the places of a map, `gain` times: [2, *places, pairs of all axes]. Each axis has its
+    own share of the pairs: pair i at place p turns by p * step * base^(-i / pairs), or p * speeds[i].
+    """
+    dtype = torch.promote_types(dtype, torch.float32)
+    if speeds is None:
+        speeds = step / base ** (torch.arange(pairs, dtype=dtype, device=device) / pairs)
+    angles = []
+    for axis, size in enumerate(places):
+        angle = torch.arange(size, dtype=dtype, device=device)[:, None] * speeds
+        angles.append(angle.view(-1, *(1,) * (len(places) - axis - 1), pairs).expand(*places, pairs))
+    angle = torch.cat(angles, -1)
+    return torch.stack((angle.cos(), angle.sin())) * gain
+
+
 def scored_attention(
     q: Tensor,
     k: Tensor,
@@ -218,6 +212,20 @@ def seen_in_tiles(near: Sequence[AxisTiles], radius: int | None = None) -> Tenso
     return mask[:, None, None]
 
 
+def turn(x: Tensor, turns: Tensor, axes: Sequence[int], interleaved: bool = False) -> Tensor:
+    """(a, b) -> (a cos - b sin, b cos + a sin) for pairs of the first channels of x (the last axis), with the cos and
+    sin of each place along `axes`: turns [2, *places, pairs].
+    """
+    dim = 2 * turns.shape[-1]
+    places = [size if axis in axes else 1 for axis, size in enumerate(x.shape[:-1])][min(axes) :]
+    cos, sin = turns.reshape(2, *places, dim // 2)
+    turned = x[..., :dim]
+    a, b = (turned[..., ::2], turned[..., 1::2]) if interleaved else turned.chunk(2, -1)
+    a, b = a * cos - b * sin, b * cos + a * sin
+    turned = torch.stack((a, b), -1).flatten(-2) if interleaved else torch.cat((a, b), -1)
+    return torch.cat((turned.to(x.dtype), x[..., dim:]), -1) if dim < x.shape[-1] else turned.to(x.dtype)
+
+
 def yarn_speeds(
     pairs: int,
     base: float,
@@ -257,18 +265,24 @@ class Attention(nn.Module):
         q = self.q_proj(x).unflatten(-1, (2, 2, 4))
         k = self.k_proj(x).unflatten(-1, (2, 4))
         v = self.v_proj(x).unflatten(-1, (2, 4))
-        q = axial_rotary(
-            q,
-            (1,),
+        turns = rotary_turns(
+            (t,),
+            2,
             speeds=yarn_speeds(2, 150000.0, 32.0, 4096, 32.0, 1.0, truncate=False, dtype=q.dtype, device=q.device),
             gain=1.3465735902799727,
+            dtype=q.dtype,
+            device=q.device,
         )
-        k = axial_rotary(
-            k,
-            (1,),
+        turns2 = rotary_turns(
+            (t,),
+            2,
             speeds=yarn_speeds(2, 150000.0, 32.0, 4096, 32.0, 1.0, truncate=False, dtype=k.dtype, device=k.device),
             gain=1.3465735902799727,
+            dtype=k.dtype,
+            device=k.device,
         )
+        k = turn(k, turns2, (1,))
+        q = turn(q, turns, (1,))
         near = [AxisTiles(band_span(t, 2, 0, device=v.device), tile=4, width=6)]
         o = local_attention(
             q.flatten(2, 3),
@@ -357,18 +371,24 @@ class Attention2(nn.Module):
         q = self.q_proj(x).unflatten(-1, (2, 2, 4))
         k = self.k_proj(x).unflatten(-1, (2, 4))
         v = self.v_proj(x).unflatten(-1, (2, 4))
-        q = axial_rotary(
-            q,
-            (1,),
+        turns = rotary_turns(
+            (t,),
+            2,
             speeds=yarn_speeds(2, 150000.0, 32.0, 4096, 32.0, 1.0, truncate=False, dtype=q.dtype, device=q.device),
             gain=1.3465735902799727,
+            dtype=q.dtype,
+            device=q.device,
         )
-        k = axial_rotary(
-            k,
-            (1,),
+        turns2 = rotary_turns(
+            (t,),
+            2,
             speeds=yarn_speeds(2, 150000.0, 32.0, 4096, 32.0, 1.0, truncate=False, dtype=k.dtype, device=k.device),
             gain=1.3465735902799727,
+            dtype=k.dtype,
+            device=k.device,
         )
+        k = turn(k, turns2, (1,))
+        q = turn(q, turns, (1,))
         mask = torch.ones(t, t, dtype=torch.bool, device=v.device).tril()
         o = scored_attention(
             q.flatten(2, 3).transpose(1, 2),

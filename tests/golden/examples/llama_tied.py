@@ -1,20 +1,45 @@
 """Llama 3 and 3.1 (Grattafiori et al., arXiv:2407.21783): RMSNorm, rotary positions, grouped queries, SwiGLU."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def rotary(x: Tensor, axis: int, base: float = 10000.0, dim: int | None = None, interleaved: bool = False) -> Tensor:
-    """Turn the pairs of the first `dim` channels of x (the last axis) at place p of `axis` by p * base^(-2 i / dim)."""
-    dim = x.shape[-1] if dim is None else dim
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    speed = 1.0 / base ** (torch.arange(0, dim, 2, dtype=dtype, device=x.device) / dim)
-    angle = torch.arange(x.shape[axis], dtype=dtype, device=x.device)[:, None] * speed
-    angle = angle.view(-1, *(1,) * (x.ndim - axis - 2), dim // 2)
+def rotary_turns(
+    places: Sequence[int],
+    pairs: int,
+    base: float = 10000.0,
+    step: float = 1.0,
+    speeds: Tensor | None = None,
+    gain: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | None = None,
+) -> Tensor:
+    """[cos, sin] of the angles at the places of a map, `gain` times: [2, *places, pairs of all axes]. Each axis has its
+    own share of the pairs: pair i at place p turns by p * step * base^(-i / pairs), or p * speeds[i].
+    """
+    dtype = torch.promote_types(dtype, torch.float32)
+    if speeds is None:
+        speeds = step / base ** (torch.arange(pairs, dtype=dtype, device=device) / pairs)
+    angles = []
+    for axis, size in enumerate(places):
+        angle = torch.arange(size, dtype=dtype, device=device)[:, None] * speeds
+        angles.append(angle.view(-1, *(1,) * (len(places) - axis - 1), pairs).expand(*places, pairs))
+    angle = torch.cat(angles, -1)
+    return torch.stack((angle.cos(), angle.sin())) * gain
+
+
+def turn(x: Tensor, turns: Tensor, axes: Sequence[int], interleaved: bool = False) -> Tensor:
+    """(a, b) -> (a cos - b sin, b cos + a sin) for pairs of the first channels of x (the last axis), with the cos and
+    sin of each place along `axes`: turns [2, *places, pairs].
+    """
+    dim = 2 * turns.shape[-1]
+    places = [size if axis in axes else 1 for axis, size in enumerate(x.shape[:-1])][min(axes) :]
+    cos, sin = turns.reshape(2, *places, dim // 2)
     turned = x[..., :dim]
     a, b = (turned[..., ::2], turned[..., 1::2]) if interleaved else turned.chunk(2, -1)
-    cos, sin = angle.cos(), angle.sin()
     a, b = a * cos - b * sin, b * cos + a * sin
     turned = torch.stack((a, b), -1).flatten(-2) if interleaved else torch.cat((a, b), -1)
     return torch.cat((turned.to(x.dtype), x[..., dim:]), -1) if dim < x.shape[-1] else turned.to(x.dtype)
@@ -33,11 +58,14 @@ class CausalAttention(nn.Module):
         self.o_proj = nn.Linear(32, 32, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        t = x.shape[1]
         q = self.q_proj(x).unflatten(-1, (2, 2, 8))
         k = self.k_proj(x).unflatten(-1, (2, 8))
         v = self.v_proj(x).unflatten(-1, (2, 8))
-        q = rotary(q, 1)
-        k = rotary(k, 1)
+        turns = rotary_turns((t,), 4, dtype=q.dtype, device=q.device)
+        turns2 = rotary_turns((t,), 4, dtype=k.dtype, device=k.device)
+        k = turn(k, turns2, (1,))
+        q = turn(q, turns, (1,))
         o = F.scaled_dot_product_attention(
             q.flatten(2, 3).transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True, enable_gqa=True
         )

@@ -102,19 +102,28 @@ def relu_score(logits: Tensor, power: int = 1, count: int = 1) -> Tensor:
     return (weights if power == 1 else weights**power) / count
 
 
-def rotary(x: Tensor, axis: int, base: float = 10000.0, dim: int | None = None, interleaved: bool = False) -> Tensor:
-    """Turn the pairs of the first `dim` channels of x (the last axis) at place p of `axis` by p * base^(-2 i / dim)."""
-    dim = x.shape[-1] if dim is None else dim
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    speed = 1.0 / base ** (torch.arange(0, dim, 2, dtype=dtype, device=x.device) / dim)
-    angle = torch.arange(x.shape[axis], dtype=dtype, device=x.device)[:, None] * speed
-    angle = angle.view(-1, *(1,) * (x.ndim - axis - 2), dim // 2)
-    turned = x[..., :dim]
-    a, b = (turned[..., ::2], turned[..., 1::2]) if interleaved else turned.chunk(2, -1)
-    cos, sin = angle.cos(), angle.sin()
-    a, b = a * cos - b * sin, b * cos + a * sin
-    turned = torch.stack((a, b), -1).flatten(-2) if interleaved else torch.cat((a, b), -1)
-    return torch.cat((turned.to(x.dtype), x[..., dim:]), -1) if dim < x.shape[-1] else turned.to(x.dtype)
+def rotary_turns(
+    places: Sequence[int],
+    pairs: int,
+    base: float = 10000.0,
+    step: float = 1.0,
+    speeds: Tensor | None = None,
+    gain: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | None = None,
+) -> Tensor:
+    """[cos, sin] of the angles at the places of a map, `gain` times: [2, *places, pairs of all axes]. Each axis has its
+    own share of the pairs: pair i at place p turns by p * step * base^(-i / pairs), or p * speeds[i].
+    """
+    dtype = torch.promote_types(dtype, torch.float32)
+    if speeds is None:
+        speeds = step / base ** (torch.arange(pairs, dtype=dtype, device=device) / pairs)
+    angles = []
+    for axis, size in enumerate(places):
+        angle = torch.arange(size, dtype=dtype, device=device)[:, None] * speeds
+        angles.append(angle.view(-1, *(1,) * (len(places) - axis - 1), pairs).expand(*places, pairs))
+    angle = torch.cat(angles, -1)
+    return torch.stack((angle.cos(), angle.sin())) * gain
 
 
 def scored_attention(
@@ -188,6 +197,20 @@ def sinusoid(
     return torch.stack((angle.sin(), angle.cos()), -1 if interleaved else 1).flatten(1).to(dtype)
 
 
+def turn(x: Tensor, turns: Tensor, axes: Sequence[int], interleaved: bool = False) -> Tensor:
+    """(a, b) -> (a cos - b sin, b cos + a sin) for pairs of the first channels of x (the last axis), with the cos and
+    sin of each place along `axes`: turns [2, *places, pairs].
+    """
+    dim = 2 * turns.shape[-1]
+    places = [size if axis in axes else 1 for axis, size in enumerate(x.shape[:-1])][min(axes) :]
+    cos, sin = turns.reshape(2, *places, dim // 2)
+    turned = x[..., :dim]
+    a, b = (turned[..., ::2], turned[..., 1::2]) if interleaved else turned.chunk(2, -1)
+    a, b = a * cos - b * sin, b * cos + a * sin
+    turned = torch.stack((a, b), -1).flatten(-2) if interleaved else torch.cat((a, b), -1)
+    return torch.cat((turned.to(x.dtype), x[..., dim:]), -1) if dim < x.shape[-1] else turned.to(x.dtype)
+
+
 class ScaleNorm(nn.Module):
     """x / |x| * sqrt(c), scaled by one weight (Nguyen and Salazar, 2019)."""
 
@@ -229,13 +252,16 @@ class JointAttention(nn.Module):
         self.to_out = ConvUnit(16, units=8, mul=4.0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        dtype = x.dtype
+        device = x.device
         n = x.shape[1]
         moved, kept = x.split((4, 4), -1)
         y = torch.cat((F.pad(moved[:, :-1], (0, 0, 1, 0)), kept), -1)
         values = self.to_hidden(y)
         base = self.to_qk(y)
         copies = base * self.gamma[:, None, None] + self.beta[:, None, None]
-        copies = rotary(copies, 2, dim=4, interleaved=True)
+        turns = rotary_turns((n,), 2, dtype=dtype, device=device)
+        copies = turn(copies, turns, (2,), interleaved=True)
         q, far, k, memory = copies.unbind(0)
         near = [AxisTiles(chunk_span(n, 4, device=q.device), tile=4, width=4)]
         near = local_attention(

@@ -7,36 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def axial_rotary(
-    x: Tensor,
-    axes: Sequence[int],
-    base: float = 10000.0,
-    dim: int | None = None,
-    interleaved: bool = False,
-    step: float = 1.0,
-    speeds: Tensor | None = None,
-    gain: float = 1.0,
-) -> Tensor:
-    """Turn the pairs of the first `dim` channels of x (the last axis), an equal share of them along each axis: pair i
-    of a share at place p by p * step * base^(-i / pairs), or p * speeds[i]. `gain` multiplies what is turned.
-    """
-    dim = x.shape[-1] if dim is None else dim
-    pairs = dim // 2 // len(axes)
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    if speeds is None:
-        speeds = step / base ** (torch.arange(pairs, dtype=dtype, device=x.device) / pairs)
-    angles = [torch.arange(x.shape[axis], dtype=dtype, device=x.device)[:, None] * speeds for axis in axes]
-    angles = [angle.view(-1, *(1,) * (x.ndim - axis - 2), pairs) for angle, axis in zip(angles, axes, strict=True)]
-    space = [size if axis in axes else 1 for axis, size in enumerate(x.shape[:-1])][min(axes) :]
-    angle = torch.cat([angle.expand(*space, pairs) for angle in angles], -1)
-    turned = x[..., :dim]
-    a, b = (turned[..., ::2], turned[..., 1::2]) if interleaved else turned.chunk(2, -1)
-    cos, sin = angle.cos() * gain, angle.sin() * gain
-    a, b = a * cos - b * sin, b * cos + a * sin
-    turned = torch.stack((a, b), -1).flatten(-2) if interleaved else torch.cat((a, b), -1)
-    return torch.cat((turned.to(x.dtype), x[..., dim:]), -1)
-
-
 def drop_path(x: torch.Tensor, rate: float, training: bool, batch: tuple[int, ...] = (0,)) -> torch.Tensor:
     """In training whole samples are 0 with probability `rate`, and the others x / (1 - rate)."""
     if rate == 0 or not training:
@@ -54,6 +24,44 @@ class LayerScale(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * self.gamma
+
+
+def rotary_turns(
+    places: Sequence[int],
+    pairs: int,
+    base: float = 10000.0,
+    step: float = 1.0,
+    speeds: Tensor | None = None,
+    gain: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | None = None,
+) -> Tensor:
+    """[cos, sin] of the angles at the places of a map, `gain` times: [2, *places, pairs of all axes]. Each axis has its
+    own share of the pairs: pair i at place p turns by p * step * base^(-i / pairs), or p * speeds[i].
+    """
+    dtype = torch.promote_types(dtype, torch.float32)
+    if speeds is None:
+        speeds = step / base ** (torch.arange(pairs, dtype=dtype, device=device) / pairs)
+    angles = []
+    for axis, size in enumerate(places):
+        angle = torch.arange(size, dtype=dtype, device=device)[:, None] * speeds
+        angles.append(angle.view(-1, *(1,) * (len(places) - axis - 1), pairs).expand(*places, pairs))
+    angle = torch.cat(angles, -1)
+    return torch.stack((angle.cos(), angle.sin())) * gain
+
+
+def turn(x: Tensor, turns: Tensor, axes: Sequence[int], interleaved: bool = False) -> Tensor:
+    """(a, b) -> (a cos - b sin, b cos + a sin) for pairs of the first channels of x (the last axis), with the cos and
+    sin of each place along `axes`: turns [2, *places, pairs].
+    """
+    dim = 2 * turns.shape[-1]
+    places = [size if axis in axes else 1 for axis, size in enumerate(x.shape[:-1])][min(axes) :]
+    cos, sin = turns.reshape(2, *places, dim // 2)
+    turned = x[..., :dim]
+    a, b = (turned[..., ::2], turned[..., 1::2]) if interleaved else turned.chunk(2, -1)
+    a, b = a * cos - b * sin, b * cos + a * sin
+    turned = torch.stack((a, b), -1).flatten(-2) if interleaved else torch.cat((a, b), -1)
+    return torch.cat((turned.to(x.dtype), x[..., dim:]), -1) if dim < x.shape[-1] else turned.to(x.dtype)
 
 
 class RankAugmentedAttention(nn.Module):
@@ -76,8 +84,10 @@ class RankAugmentedAttention(nn.Module):
         seen = torch.einsum("abc,adebc->abde", q.mean((1, 2)), k) * 0.3535533905932738
         k = k * seen.flatten(2).softmax(-1).unflatten(-1, (-1, 8)).permute(0, 2, 3, 1)[..., None]
         weight = torch.einsum("abcde,ade->abcd", q, k.sum((1, 2)))
-        q = axial_rotary(q, (1, 2), base=100000000.0, interleaved=True)
-        k = axial_rotary(k, (1, 2), base=100000000.0, interleaved=True)
+        turns = rotary_turns((8, 8), 2, base=100000000.0, dtype=q.dtype, device=q.device)
+        q = turn(q, turns, (1, 2), interleaved=True)
+        turns = rotary_turns((8, 8), 2, base=100000000.0, dtype=k.dtype, device=k.device)
+        k = turn(k, turns, (1, 2), interleaved=True)
         total = torch.einsum("abcde,adef->abcdf", q, torch.einsum("abcde,abcdf->adef", k, v))
         y = (total / (weight + 1e-6)[..., None]).flatten(3)
         return self.proj((y + local) * gate)
@@ -138,10 +148,14 @@ class GatedAttention(nn.Module):
         self.proj = nn.Linear(16, 16)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        dtype = x.dtype
+        device = x.device
         q, k, v, gate = self.qkvo(x).chunk(4, -1)
         local = self.lepe(v.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        q = axial_rotary(q.unflatten(-1, (2, -1)), (1, 2), base=100000000.0, interleaved=True)
-        k = axial_rotary(k.unflatten(-1, (2, -1)), (1, 2), base=100000000.0, interleaved=True)
+        turns = rotary_turns((4, 4), 2, base=100000000.0, dtype=dtype, device=device)
+        q = turn(q.unflatten(-1, (2, -1)), turns, (1, 2), interleaved=True)
+        turns = rotary_turns((4, 4), 2, base=100000000.0, dtype=dtype, device=device)
+        k = turn(k.unflatten(-1, (2, -1)), turns, (1, 2), interleaved=True)
         v = v.unflatten(-1, (2, -1))
         y = F.scaled_dot_product_attention(
             q.flatten(1, 2).transpose(1, 2), k.flatten(1, 2).transpose(1, 2), v.flatten(1, 2).transpose(1, 2)

@@ -7,36 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def axial_rotary(
-    x: Tensor,
-    axes: Sequence[int],
-    base: float = 10000.0,
-    dim: int | None = None,
-    interleaved: bool = False,
-    step: float = 1.0,
-    speeds: Tensor | None = None,
-    gain: float = 1.0,
-) -> Tensor:
-    """Turn the pairs of the first `dim` channels of x (the last axis), an equal share of them along each axis: pair i
-    of a share at place p by p * step * base^(-i / pairs), or p * speeds[i]. `gain` multiplies what is turned.
-    """
-    dim = x.shape[-1] if dim is None else dim
-    pairs = dim // 2 // len(axes)
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    if speeds is None:
-        speeds = step / base ** (torch.arange(pairs, dtype=dtype, device=x.device) / pairs)
-    angles = [torch.arange(x.shape[axis], dtype=dtype, device=x.device)[:, None] * speeds for axis in axes]
-    angles = [angle.view(-1, *(1,) * (x.ndim - axis - 2), pairs) for angle, axis in zip(angles, axes, strict=True)]
-    space = [size if axis in axes else 1 for axis, size in enumerate(x.shape[:-1])][min(axes) :]
-    angle = torch.cat([angle.expand(*space, pairs) for angle in angles], -1)
-    turned = x[..., :dim]
-    a, b = (turned[..., ::2], turned[..., 1::2]) if interleaved else turned.chunk(2, -1)
-    cos, sin = angle.cos() * gain, angle.sin() * gain
-    a, b = a * cos - b * sin, b * cos + a * sin
-    turned = torch.stack((a, b), -1).flatten(-2) if interleaved else torch.cat((a, b), -1)
-    return torch.cat((turned.to(x.dtype), x[..., dim:]), -1)
-
-
 class LayerScale(nn.Module):
     """y = gamma x over the last axes."""
 
@@ -46,6 +16,44 @@ class LayerScale(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * self.gamma
+
+
+def rotary_turns(
+    places: Sequence[int],
+    pairs: int,
+    base: float = 10000.0,
+    step: float = 1.0,
+    speeds: Tensor | None = None,
+    gain: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | None = None,
+) -> Tensor:
+    """[cos, sin] of the angles at the places of a map, `gain` times: [2, *places, pairs of all axes]. Each axis has its
+    own share of the pairs: pair i at place p turns by p * step * base^(-i / pairs), or p * speeds[i].
+    """
+    dtype = torch.promote_types(dtype, torch.float32)
+    if speeds is None:
+        speeds = step / base ** (torch.arange(pairs, dtype=dtype, device=device) / pairs)
+    angles = []
+    for axis, size in enumerate(places):
+        angle = torch.arange(size, dtype=dtype, device=device)[:, None] * speeds
+        angles.append(angle.view(-1, *(1,) * (len(places) - axis - 1), pairs).expand(*places, pairs))
+    angle = torch.cat(angles, -1)
+    return torch.stack((angle.cos(), angle.sin())) * gain
+
+
+def turn(x: Tensor, turns: Tensor, axes: Sequence[int], interleaved: bool = False) -> Tensor:
+    """(a, b) -> (a cos - b sin, b cos + a sin) for pairs of the first channels of x (the last axis), with the cos and
+    sin of each place along `axes`: turns [2, *places, pairs].
+    """
+    dim = 2 * turns.shape[-1]
+    places = [size if axis in axes else 1 for axis, size in enumerate(x.shape[:-1])][min(axes) :]
+    cos, sin = turns.reshape(2, *places, dim // 2)
+    turned = x[..., :dim]
+    a, b = (turned[..., ::2], turned[..., 1::2]) if interleaved else turned.chunk(2, -1)
+    a, b = a * cos - b * sin, b * cos + a * sin
+    turned = torch.stack((a, b), -1).flatten(-2) if interleaved else torch.cat((a, b), -1)
+    return torch.cat((turned.to(x.dtype), x[..., dim:]), -1) if dim < x.shape[-1] else turned.to(x.dtype)
 
 
 class Patchify(nn.Module):
@@ -64,10 +72,15 @@ class RotaryAttention(nn.Module):
         self.proj = nn.Linear(16, 16)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        dtype = x.dtype
+        device = x.device
         qkv = self.qkv(x).unflatten(-1, (3, 2, 8))
         q, k, v = qkv.unbind(2)
-        patches = axial_rotary(q[:, 1:].unflatten(1, (4, 4)), (2, 1), base=100.0, interleaved=True)
-        patches2 = axial_rotary(k[:, 1:].unflatten(1, (4, 4)), (2, 1), base=100.0, interleaved=True)
+        turns = rotary_turns((4, 4), 2, base=100.0, dtype=dtype, device=device)
+        patches = turn(q[:, 1:].unflatten(1, (4, 4)), turns.transpose(1, 2), (1, 2), interleaved=True)
+        rearrange = k[:, 1:].unflatten(1, (4, 4))
+        turns = rotary_turns((4, 4), 2, base=100.0, dtype=dtype, device=device)
+        patches2 = turn(rearrange, turns.transpose(1, 2), (1, 2), interleaved=True)
         k = torch.cat((k[:, :1], patches2.flatten(1, 2)), 1)
         q = torch.cat((q[:, :1], patches.flatten(1, 2)), 1)
         o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
