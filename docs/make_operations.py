@@ -14,6 +14,7 @@ from archlang.ir import Graph
 from archlang.parser import parse
 from archlang.primitive import Construct, Primitive, describe
 from archlang.primitives import CONSTRUCTS, FAMILIES
+from archlang.primitives.score import SCORES
 from archlang.source import Source
 
 ROOT = Path(__file__).parent.parent
@@ -69,6 +70,8 @@ TITLES = {
     "mixture": "Layers side by side",
     "routing": "Routing",
     "attention": "Attention",
+    "domain": "Domains",
+    "near": "Domains that move with the query",
     "segments": "Documents",
     "position": "Positions: tables",
     "position_mlp": "Positions: biases computed from offsets",
@@ -76,11 +79,12 @@ TITLES = {
     "position_rotary": "Positions: rotations",
     "position_scaling": "Positions: rotations that reach further",
     "position_embedding": "Positions: sinusoids",
-    "domain": "Domains",
+    "partition": "Cells of a partition",
     "order": "Orders over a map",
     "sequence": "Maps in sequence",
     "kan": "Bases of univariate functions",
     "kan_rational": "Rational activations",
+    "recurrence": "Linear recurrences",
     "gated_sum": "Gated sums",
     "selective_scan": "State space models",
     "recurrent": "Recurrent layers",
@@ -90,7 +94,9 @@ TITLES = {
     "solve": "Linear systems",
     "lti": "Linear systems in time",
     "init": "Initialisations",
+    "init_random": "Initialisations that draw",
 }
+WORDS = {"near": "domain", "init_random": "init", "position_scaling": "scaling"}  # for what a family has, if not its name
 # Operations that are more often written as operators of the language: the first of several is computed.
 OPERATORS = {
     "add": "+",
@@ -337,7 +343,10 @@ def page() -> str:
     used = {block.name: file for file, blocks in library().items() for block in blocks}
     graphs = examples(used)
     parts = [INTRO.replace("INPUTS", INPUTS)]
-    parts += [family(name, graphs) for name in TITLES]
+    for name in TITLES:
+        parts.append(family(name, graphs))
+        if name == "attention":
+            parts.append(table("Scores", "score | is", SCORES.values(), graphs))
     parts += ["## The standard library\n", "Each is used by name: `use std.attention: self_attention`.\n"]
     parts += [standard(file, blocks, graphs) for file, blocks in library().items()]
     return "\n".join(parts)
@@ -389,15 +398,17 @@ def makes(graph: Graph) -> str:
 def family(name: str, graphs: dict[str, Graph]) -> str:
     """A table of the operations of a family, and what more there is to say about each."""
     classes = [CONSTRUCTS[word] for word in FAMILIES[name].split()]
-    layers = issubclass(classes[0], Primitive)
-    head = (
-        "| operation | is | for example |\n|---|---|---|"
-        if layers
-        else f"| {name.rpartition('_')[2]} | is |\n|---|---|"
-    )
+    if issubclass(classes[0], Primitive):
+        return table(TITLES[name], "operation | is | for example", classes, graphs)
+    return table(TITLES[name], f"{WORDS.get(name, name)} | is", classes, graphs)
+
+
+def table(title: str, head: str, classes: Iterable[type[Construct]], graphs: dict[str, Graph]) -> str:
+    """What there is of a kind, and what more there is to say about each."""
+    rule = "|---" * (head.count("|") + 1)
     rows = [row(cls, graphs) for cls in classes]
     notes = [f"**`{cls.name}`.** {rest}\n" for cls in classes if (rest := doc(cls)[1])]
-    return "\n".join([f"## {TITLES[name]}\n", head, *rows, "", *notes])
+    return "\n".join([f"## {title}\n", f"| {head} |\n{rule}|", *rows, "", *notes])
 
 
 def row(cls: type[Construct], graphs: dict[str, Graph]) -> str:
@@ -416,7 +427,9 @@ def doc(cls: type[Construct]) -> tuple[str, str]:
 def signature(cls: type[Construct]) -> str:
     hypers = ", ".join(hyper(cls))
     inputs = cls.inputs if issubclass(cls, Primitive) else ()
-    ports = f"({', '.join(port.replace('a?', 'a').replace('b?', 'b') for port in inputs)})" if inputs else ""
+    if {"a?", "b?"} <= set(inputs):  # one of the two may be a number
+        inputs = tuple(port.strip("?") for port in inputs)
+    ports = f"({', '.join(inputs)})" if inputs else ""
     return f"{cls.name}{f'({hypers})' if hypers else ''}{ports}"
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from archlang.primitives import CONSTRUCTS
+from archlang.primitives.score import SCORES
 from docs import make_operations, make_pictures
 
 ROOT = Path(__file__).parent.parent
@@ -180,6 +182,12 @@ def test_operations_are_up_to_date(request: pytest.FixtureRequest) -> None:
     if request.config.getoption("--update-golden"):
         make_operations.PAGE.write_text(page, "utf-8")
     assert make_operations.PAGE.read_text("utf-8") == page, "run `python -m docs.make_operations`"
+
+
+def test_every_operation_is_told() -> None:
+    page = make_operations.PAGE.read_text("utf-8")
+    told = set(re.findall(r"^\| `(\w+)", page, re.MULTILINE))
+    assert set(CONSTRUCTS) | set(SCORES) <= told
 
 
 def test_pictures_are_up_to_date() -> None:
