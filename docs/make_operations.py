@@ -96,7 +96,11 @@ TITLES = {
     "init": "Initialisations",
     "init_random": "Initialisations that draw",
 }
-WORDS = {"near": "domain", "init_random": "init", "position_scaling": "scaling"}  # for what a family has, if not its name
+WORDS = {
+    "near": "domain",
+    "init_random": "init",
+    "position_scaling": "scaling",
+}  # for what a family has, if not its name
 # Operations that are more often written as operators of the language: the first of several is computed.
 OPERATORS = {
     "add": "+",

@@ -28,7 +28,7 @@ class GatedSum(Primitive):
     x, decay: [.., t, ..] broadcast by name, start: [..] without t; `decay` may lack t, or be a number `factor`.
     With decay = 1 - z and x = z * candidate this is the minimal gated unit of HGRN (Qin et al., NeurIPS 2023) and of
     minGRU; with a constant decay an exponential moving average. `on` is the axis (default: the time axis, else the one
-    space axis), `reverse` runs from its end.
+    space axis), `reverse` runs from its end. y is summed in float32 at least.
     """
 
     name: ClassVar[str] = "gated_sum"
@@ -76,15 +76,15 @@ class GatedSum(Primitive):
 
     def emit(self, code: Emission, x: Term, decay: Term | None = None, start: Term | None = None) -> Term:
         axis = self.axis(code.inputs[0])
-        before = x.order
+        before, x = x.order, self._first(code, x, axis)
         if decay is None:
-            x = code.bind(x, "x")
-            decay = Term(f"torch.full_like({x.code}, {code.const(self.factor)})", x.order)
-        laid = [self._first(code, term, axis) for term in (decay, x)]
-        decay, x = code.align(*laid)
-        arguments = f"{decay.code}, {x.code}"
-        if set(laid[0].order) != set(laid[1].order):
-            arguments = f"*torch.broadcast_tensors({arguments})"
+            arguments = f"{code.const(self.factor)}, {x.code}"
+        else:
+            laid = self._first(code, decay, axis), x
+            decay, x = code.align(*laid)
+            arguments = f"{decay.code}, {x.code}"
+            if set(laid[0].order) != set(laid[1].order):
+                arguments = f"*torch.broadcast_tensors({arguments})"
         if start is not None:
             _, start = code.align(Term("y", x.order[1:]), start)
             arguments += f", {start.code}"

@@ -1,7 +1,9 @@
 """Gated sums: laws, and what they refuse."""
 
 import pytest
+import torch
 
+from archlang.helpers.linear_scan import linear_scan
 from archlang.primitive import OpError
 from archlang.primitives.gated_sum import GatedSum
 from archlang.shapes import TensorType, axis
@@ -31,6 +33,37 @@ def type_(*axes: object, dtype: str = "float") -> TensorType:
 )
 def test_law(op: GatedSum, inputs: tuple[TensorType, ...]) -> None:
     check_law(op, *inputs, sizes=SIZES)
+
+
+@pytest.mark.parametrize("length", [2**11, pytest.param(2**16, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("decay", [0.999, "gate"])
+def test_in_working_precision(decay: float | str, length: int) -> None:
+    """Slow and strong decays over a long sequence; a sum in bfloat16 would stand still."""
+    random = torch.Generator().manual_seed(0)
+    x = torch.randn(length, 2, generator=random) + 1
+    given = (
+        decay
+        if isinstance(decay, float)
+        else torch.tensor([0.0, -1e-3, -0.1, -20.0])[torch.randint(0, 4, (length, 2), generator=random)].exp()
+    )
+    double = given if isinstance(given, float) else given.double()
+    meant = linear_scan(double, x.double())
+    assert (linear_scan(given, x) - meant).abs().max() <= 1e-5 * meant.abs().max()
+    made = linear_scan(given, x.bfloat16()) if isinstance(given, float) else linear_scan(given.bfloat16(), x.bfloat16())
+    double = given if isinstance(given, float) else given.bfloat16().double()
+    meant = linear_scan(double, x.bfloat16().double())
+    assert made.dtype == torch.bfloat16
+    assert (made - meant).abs().max() <= 2**-8 * meant.abs().max()
+
+
+@pytest.mark.parametrize("decay", [0.9, "gate"])
+def test_as_compiled(decay: float | str) -> None:
+    """By doubling, at any length."""
+    for length in (1, 16, 37):
+        x, state = torch.randn(length, 2), torch.randn(2)
+        given = decay if isinstance(decay, float) else torch.rand(length, 2)
+        compiled = torch.compile(linear_scan, backend="eager", fullgraph=True, dynamic=False)
+        torch.testing.assert_close(compiled(given, x, state), linear_scan(given, x, state))
 
 
 @pytest.mark.parametrize(
