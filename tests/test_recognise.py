@@ -9,6 +9,7 @@ import archlang
 from archlang.elaborate import scans
 from archlang.elaborate.chains import NotLinearError
 from archlang.ir import Scan
+from archlang.named import Named
 from archlang.testing.laws import random_weights
 from archlang.testing.networks import check_network, module_of, random_inputs
 
@@ -82,16 +83,57 @@ FORMS = {
     s, z = a * s + v, z + a
     yield s * z
   }""",
+    "read_before_it_is_written": f"o = scan t {STATE} {{\n yield dot(q, S, on = c)\n S = a * S + k * write\n }}",
+    "bonus": f"""param bonus: [heads, c = dk] = normal(1)
+  o = scan t {STATE} {{
+    new = k * write
+    yield dot(q, S + bonus * new, on = c)
+    S = exp(-softplus(g)) * S + new
+  }}""",
+    "before_and_after": f"""o = scan t {STATE} {{
+    old = dot(q, S, on = c)
+    S = a * S
+    S = S + beta * k * (write - dot(S, k, on = c))
+    yield dot(k, g * S, on = c) - 0.5 * a * old
+  }}""",
+    "written_first": f"o = scan t {STATE} {{\n S = S + k * write\n S = g * S\n yield dot(q, S, on = c)\n }}",
+    "by_a_number": f"o = scan t {STATE} {{\n S = 0.5 * S + k * write\n yield dot(q, S, on = c)\n }}",
+    "shared_by_heads": """read, other = mean(q, on = heads), mean(k, on = heads)
+  o = scan t carry S: [b, heads, state = dk, c = dv] = 0 {
+    S = a * S + rename(other, c = state) * v
+    yield dot(rename(read, c = state), S, on = state)
+  }""",
+    "systems_of_channels": """param step: [c = dv, state = 3] = normal(1)
+  fade = sigmoid(step)
+  o = scan t carry s: [b, heads, c = dv, state = 3] = 0 {
+    s = fade * s + step * v
+    yield dot(fade, s, on = state)
+  }""",
+    "channels_aside": """param step: [c = dk, state = 3] = normal(1)
+  o = scan t carry S: [b, heads, c = dk, state = 3, value = dv] = 0 {
+    S = sigmoid(step) * S + step * k * write
+    yield dot(step, S, on = state)
+  }
+  o = dot(q, o, on = c)""",
+    "yields_what_was": """o = scan t carry s: [b, heads, c = dk] = 0, n: [b] = 1 {
+    yield s * n + q
+    s, n = g * s + k, n + mean(a, on = heads)
+  }""",
+    "what_was_from_a_start": """param first: [c = dv] = normal(1)
+  o = scan t carry s: [b, heads, c = dv] = first {
+    yield s * v
+    s = a * s + v
+  }""",
+    "unread_carry": f"""o = scan t {STATE}, count: [b] = 0 {{
+    S, count = a * S + k * write, tanh(count + 1)
+    yield dot(q, S, on = c)
+  }}""",
     "normalised": f"""o = scan t {STATE}, z: [b, heads, c = dk] = 0.5, n: [b] = 1 {{
     S, z, n = S + exp(k) * write, z + exp(k), n + mean(a, on = heads)
     yield dot(exp(q), S, on = c) / (dot(exp(q), z, on = c) * n)
   }}""",
 }
 LOOPS = {
-    "exclusive": (
-        f"o = scan t {STATE} {{\n yield dot(q, S, on = c)\n S = a * S + k * write\n }}",
-        "`S` is read as the position before left it",
-    ),
     "starts": (
         f"o = scan t {STATE.replace('= 0', '= 1')} {{\n S = a * S + k * write\n yield dot(q, S, on = c)\n }}",
         "`S` does not start from 0",
@@ -104,13 +146,21 @@ LOOPS = {
         f"o = scan t {STATE} {{\n S = sigmoid(write * g) * S + k * write\n yield dot(q, S, on = c)\n }}",
         "`S` decays by pairs of channels, which no products of matrices do",
     ),
-    "written_first": (
-        f"o = scan t {STATE} {{\n S = S + k * write\n S = a * S\n yield dot(q, S, on = c)\n }}",
-        "`S` is scaled after it is written to",
+    "corrected_first": (
+        f"o = scan t {STATE} {{\n S = a * (S + beta * k * (write - dot(S, k, on = c)))\n yield dot(q, S, on = c)\n }}",
+        "`S` is scaled after it is corrected",
     ),
-    "by_a_number": (
-        f"o = scan t {STATE} {{\n S = 0.5 * S + k * write\n yield dot(q, S, on = c)\n }}",
-        "it decays by a number, and a recurrence by a tensor",
+    "scaled_by_a_carry": (
+        f"""o = scan t {STATE}, m: [b, heads] = 0 {{
+    m = tanh(m + a)
+    S = m * S + k * write
+    yield dot(q, S, on = c)
+  }}""",
+        "`S` is scaled by what depends on a carry",
+    ),
+    "read_by_pairs": (
+        f"o = scan t {STATE} {{\n S = a * S + k * write\n yield dot(q, S * tanh(k * write), on = c)\n }}",
+        "`S` is read with a query that has its axis `value`",
     ),
     "other_key": (
         f"o = scan t {STATE} {{\n S = S + beta * k * (write - dot(S, q, on = c))\n yield dot(q, S, on = c)\n }}",
@@ -149,9 +199,10 @@ def test_recognised(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for network_ in (made, loop):
         leaves = [x.clone().requires_grad_() for x in inputs.values()]
         out = module_of(network_, weights)(*leaves)
+        names = network_.graph.outputs[0][1].type.names
         results.append(
             [
-                out,
+                Named(out, names).to(sorted(names)),
                 *torch.autograd.grad(
                     (out * out.detach().cos()).sum(), leaves, allow_unused=True, materialize_grads=True
                 ),

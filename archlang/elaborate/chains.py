@@ -1,10 +1,11 @@
 """What becomes of the carries of a scan at one position: read from its body as sums of products."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from archlang.ir import Call, Foreign, Graph, Input, Node, Scan, Value
+from archlang.primitive import axes_of
 
 Key = tuple[int, int]
 
@@ -34,6 +35,31 @@ class Product:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A product in what is read of a state: factors, a number, and the state itself where it is one of them."""
+
+    factors: tuple[Value, ...] = ()
+    number: Any = 1
+    state: Value | None = None
+
+    def times(self, other: "Part") -> "Part":
+        if self.state is not None and other.state is not None:
+            raise NotLinearError("a product of the carry with itself is not linear")
+        factors = (*self.factors, *other.factors)
+        return Part(factors, self.number * other.number, self.state or other.state)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """`dot(query, parts, on = keys)`: a value of the body that reads a state."""
+
+    value: Value
+    query: Value
+    keys: tuple[str, ...]
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Chain:
     """What becomes of a carry at a position: a product of gates and a number scales it, then sums are added."""
 
@@ -42,9 +68,10 @@ class Chain:
     added: tuple[tuple[Product, ...], ...] = ()
 
     def times(self, by: Any) -> "Chain":
-        if isinstance(by, Value):
-            return replace(self, gates=(*self.gates, by))
-        return replace(self, number=self.number * by)
+        if not isinstance(by, Value):
+            return replace(self, number=self.number * by)
+        added = tuple(tuple(replace(p, factors=(*p.factors, by)) for p in products) for products in self.added)
+        return replace(self, gates=(*self.gates, by), added=added)
 
     def plus(self, products: tuple[Product, ...]) -> "Chain":
         return replace(self, added=(*self.added, products))
@@ -74,11 +101,15 @@ class Body:
         operands = dict(self.body.operands(node))
         if node.op.name == "mul" and (scaled := self.scaled(node, list(operands.values()))):
             before = self.chain(port, scaled[0], root)
-            if before.added:
-                raise NotLinearError(f"`{port}` is scaled after it is written to")
+            if any(product.old is not None for sum_ in before.added for product in sum_):
+                raise NotLinearError(f"`{port}` is scaled after it is corrected")
+            if before.added and not isinstance(scaled[1], Value):
+                raise NotLinearError(f"`{port}` is scaled by a number after it is written to")
             return before.times(scaled[1])
         if node.op.name in ("add", "sub") and len(operands) == 2:
             return self.plus(port, root, operands["a"], operands["b"], node.op.name == "sub")
+        if node.op.name == "mul":
+            raise NotLinearError(f"`{port}` is scaled by what depends on a carry")
         said = self.body.name_of(value) if isinstance(node.op, Input) else node.label
         raise NotLinearError(f"`{said or node.op.name}` stands between `{port}` and what it becomes")
 
@@ -160,6 +191,48 @@ class Body:
         if not same or new[0].sign != 1 or not scale:
             raise NotLinearError(f"what is taken from `{port}` is not what is written")
         return Write(k, v, scale, delta=True)
+
+    def parts(self, value: Value, states: Iterable[Value]) -> list[Part]:
+        """A value that is linear in states as a sum of products."""
+        node = self.body.producer(value)
+        if value in states:
+            return [Part(state=value)]
+        if self.free(value):
+            return [Part(tuple(self.factors(value)))]
+        operands, op = [self.parts(operand, states) for _, operand in self.body.operands(node)], node.op
+        number = next((n for n in (getattr(op, "left", None), getattr(op, "right", None)) if n is not None), None)
+        if op.name == "mul":
+            right = operands[1] if number is None else [Part(number=number)]
+            return [a.times(b) for a in operands[0] for b in right]
+        if op.name in ("add", "sub") and number is None:
+            sign = Part(number=-1 if op.name == "sub" else 1)
+            return [*operands[0], *(part.times(sign) for part in operands[1])]
+        raise NotLinearError(f"`{op.name}` of the carry is not linear")
+
+    def reading(self, value: Value, states: Sequence[Value]) -> Reading | None:
+        """A value as a sum over an axis of a query times what is linear in states."""
+        node = self.body.producer(value)
+        operands = [operand for _, operand in self.body.operands(node)]
+        queries = [operand for operand in operands if self.free(operand)]
+        if node.op.name != "dot" or len(queries) != 1:
+            return None
+        try:
+            (read,) = (operand for operand in operands if operand != queries[0])
+            parts = self.parts(read, states)
+        except NotLinearError:
+            return None
+        return Reading(value, queries[0], axes_of(getattr(node.op, "on", ()), read.type), tuple(parts))
+
+    def met(self, final: Value, ends: Callable[[Value], bool]) -> set[Value]:
+        """What all results but a carry are made of, as far as `ends` and what can be had for all positions at once."""
+        waiting = [value for port, value in self.body.outputs if value != final or not port]
+        found: set[Value] = set()
+        while waiting:
+            value = waiting.pop()
+            if value not in found and not self.free(value):
+                found.add(value)
+                waiting += [] if ends(value) else [v for _, v in self.body.operands(self.body.producer(value))]
+        return found
 
     def same(self, values: Iterable[Value]) -> list[str]:
         """Equal for the same values, however often they are computed."""

@@ -2,19 +2,21 @@
 that is only scaled and added to becomes a cumulative sum or a `linear_recurrence`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
 from archlang.diagnostics import ArchError
 from archlang.elaborate import calls
-from archlang.elaborate.chains import Body, Chain, NotLinearError, Product, Write, key_of
+from archlang.elaborate.chains import Body, Chain, NotLinearError, Part, Product, Reading, Write, key_of
 from archlang.elaborate.context import Context
 from archlang.elaborate.frame import Frame
 from archlang.elaborate.values import Given, Layer
 from archlang.ir import Call, Foreign, Graph, Input, Node, Scan, Value
-from archlang.primitive import OpError, axes_of
+from archlang.primitive import AxisMap, OpError
 from archlang.primitives import CONSTRUCTS
+from archlang.shapes import Axis
 from archlang.source import Span
 
 
@@ -27,6 +29,32 @@ def recognise(cx: Context, op: Scan, given: dict[str, Value], span: Span) -> tup
         titles = [d.title for d in failure.diagnostics] if isinstance(failure, ArchError) else [failure.title]
         raise NotLinearError(titles[0]) from None
     return Recurrence(cx, op, given, span).run()
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The axis of keys and that of values in a state, and all of its axes; a recurrence calls both `c`."""
+
+    key: str
+    value: str
+    axes: tuple[str, ...]
+
+    @property
+    def aside(self) -> dict[str, str]:
+        """Another axis that is called `c`."""
+        return {"c": "lane"} if "c" in self.axes and "c" not in (self.key, self.value) else {}
+
+    @property
+    def keyed(self) -> dict[str, str]:
+        return {self.key: "c", **self.aside}
+
+    @property
+    def valued(self) -> dict[str, str]:
+        return {self.value: "c", **self.aside}
+
+    @property
+    def back(self) -> dict[str, str]:
+        return {"c": self.value, **{new: old for old, new in self.aside.items()}}
 
 
 class Recurrence(Body):
@@ -100,13 +128,21 @@ class Recurrence(Body):
     def carry(self, port: str, final: Value) -> None:
         """Replace a carry: the values of the body that read it are had for all positions."""
         root = self.body.inputs[port]
+        states = (root, final)
+        readings: dict[Value, Reading] = {}
+
+        def is_read(value: Value) -> bool:
+            if value not in states and (reading := self.reading(value, states)) is not None:
+                readings[value] = reading
+            return value in states or value in readings
+
+        bare = not self.met(final, is_read).isdisjoint(states)
+        if not bare and not readings:
+            return
         chain = self.chain(port, final, root)
-        readers = [node for node, _ in self.body.users(final)]
-        if not readers and final not in self.op.yields:
-            raise NotLinearError(f"`{port}` is read as the position before left it")
-        matrix = bool(readers) and all(node.op.name == "dot" for node in readers) and final not in self.op.yields
-        if matrix:
-            self.matrix(port, final, chain)
+        own = [] if bare else self.own_axes(port, final, chain, list(readings.values()))
+        if own:
+            self.matrix(port, final, chain, list(readings.values()), own)
         else:
             self.sums(port, final, chain)
 
@@ -121,6 +157,10 @@ class Recurrence(Body):
         if made != {*self.body.inputs[port].type.names, axis} or axis not in item.type:
             raise NotLinearError(f"what is added to `{port}` has not all of its axes")
         self.keep(final, self.cumulative(port, item) if gate is None else self.gated(port, item, gate))
+        root = self.body.inputs[port]
+        if root in self.met(final, lambda value: value == root):
+            start = self.given.get(port, self.op.starts.get(port))
+            self.lifted[key_of(root)] = self.before(self.lifted[key_of(final)], start)
 
     def cumulative(self, port: str, item: Value) -> Value:
         """`s = s + x`."""
@@ -178,45 +218,75 @@ class Recurrence(Body):
             self.cx.frame.graph.rename(made, name)
 
     # ---- matrix states
-    def matrix(self, port: str, final: Value, chain: Chain) -> None:
-        """`S = a S + k v` read by `dot(q, S)`: a linear recurrence for each reader."""
-        readers = [node for node, _ in self.body.users(final)]
-        keys = {axes_of(node.op.on, final.type) for node in readers if hasattr(node.op, "on")}
+    def own_axes(self, port: str, final: Value, chain: Chain, readings: Sequence[Reading]) -> list[Axis]:
+        """The axes of a state that its queries and keys lack; those of the batch stay apart."""
+        keys = {reading.keys for reading in readings}
         if len(keys) != 1 or len(key := keys.pop()) != 1:
             raise NotLinearError(f"`{port}` is read along different axes")
-        queries = [next(v for _, v in self.body.operands(node) if v != final) for node in readers]
-        if not all(map(self.free, queries)):
-            raise NotLinearError(f"`{port}` is read with a query that depends on a carry")
-        known = {name for value in queries for name in value.type.names}
-        if set(final.type.names) <= known:
-            self.sums(port, final, chain)
-            return
+        factors = [f for products in chain.added for product in products for f in product.factors if key[0] in f.type]
+        known = {name for value in (*(r.query for r in readings), *factors) for name in value.type.names}
+        return [axis for axis in final.type if axis.name not in known and axis.role != "batch"]
+
+    def matrix(self, port: str, final: Value, chain: Chain, readings: Sequence[Reading], own: Sequence[Axis]) -> None:
+        """`S = a S + k v` read by `dot(q, S)`: a linear recurrence for each reading."""
         if self.op.starts.get(port) != 0:
             raise NotLinearError(f"`{port}` does not start from 0")
-        writes = [self.write(port, products, key[0], final) for products in chain.added]
-        known |= {name for write in writes for value in write.k for name in value.type.names}
-        values = [name for name in final.type.names if name not in known]
-        if len(values) != 1:
-            raise NotLinearError(f"`{port}` has {len(values) or 'no'} axes of its own, and a matrix state has one")
-        if any(values[0] in gate.type for gate in chain.gates):
+        apart = [axis.name for axis in own if not any(axis.name in gate.type for gate in chain.gates)]
+        if not apart:
             raise NotLinearError(f"`{port}` decays by pairs of channels, which no products of matrices do")
+        names = Names(readings[0].keys[0], "c" if "c" in apart else apart[-1], final.type.names)
+        writes = [self.write(port, products, names.key, final) for products in chain.added]
         fields = self.fields(writes)
-        shared = self.ports(writes, chain, key[0], values[0], fields)
-        for node, query in zip(readers, queries, strict=True):
-            q = self.renamed(self.lift(query), key[0])
-            ports = {"q": q, **shared}
-            layer = Layer(
-                CONSTRUCTS["linear_recurrence"],  # type: ignore[arg-type]
-                self.span,
-                {name: Given(value, self.span) for name, value in fields.items()},
-                {name: Given(value, self.span) for name, value in ports.items()},
-            )
-            result = calls.apply(self.cx, layer, {}, self.span)
-            self.remark(result, f"a scan whose carry `{port}` is only scaled and written to is this recurrence")
-            made = self.renamed(result, "c", values[0])
-            if set(made.type.names) - {self.op.axis.name} != set(node.types[0].names):
+        ports = {final: self.ports(writes, chain, names, fields)}
+        for reading in readings:
+            for state in (part.state for part in reading.parts):
+                if state is not None and state not in ports:
+                    ports[state] = {name: self.before(x, 0) for name, x in ports[final].items()}
+            items = [self.part(port, reading, part, names, ports, fields) for part in reading.parts]
+            made = reduce(lambda a, b: calls.operation(self.cx, "add", [("a", a), ("b", b)], {}, self.span), items)
+            if set(made.type.names) - {self.op.axis.name} != set(reading.value.type.names):
                 raise NotLinearError(f"`{port}` broadcasts in a way that recurrences do not")
-            self.keep(Value(self.body, node.id, 0, node.types[0]), made)
+            self.keep(reading.value, made)
+
+    def part(
+        self,
+        port: str,
+        reading: Reading,
+        part: Part,
+        names: Names,
+        ports: Mapping[Value, Mapping[str, Value]],
+        fields: Mapping[str, Any],
+    ) -> Value:
+        """One product of what is read: factors with the key are those of the query."""
+        inside = [self.lift(factor) for factor in part.factors if names.key in factor.type]
+        beside = [self.lift(factor) for factor in part.factors if names.key not in factor.type]
+        query = self.lift(reading.query)
+        if part.state is not None:
+            made = self.recurrence(port, self.product([query, *inside]), names, ports[part.state], fields)
+        elif inside:
+            pairs = [("a", query), ("b", self.product(inside))]
+            made = calls.operation(self.cx, "dot", pairs, {"on": (names.key,)}, self.span)
+        else:
+            raise NotLinearError(f"what is read beside `{port}` has no axis `{names.key}`")
+        made = self.product([made, *beside])
+        if part.number == 1:
+            return made
+        scaled: Value = calls.operation(self.cx, "mul", [("a", made)], {"right": part.number}, self.span)
+        return scaled
+
+    def recurrence(
+        self, port: str, query: Value, names: Names, ports: Mapping[str, Value], fields: Mapping[str, Any]
+    ) -> Value:
+        """What a query reads of a state."""
+        if names.value in query.type:
+            raise NotLinearError(f"`{port}` is read with a query that has its axis `{names.value}`")
+        given = {**fields, "q": self.renamed(self.along(query), names.keyed), **ports}
+        hypers = {name: Given(value, self.span) for name, value in given.items() if name in fields}
+        inputs = {name: Given(value, self.span) for name, value in given.items() if name not in fields}
+        layer = Layer(CONSTRUCTS["linear_recurrence"], self.span, hypers, inputs)  # type: ignore[arg-type]
+        result = calls.apply(self.cx, layer, {}, self.span)
+        self.remark(result, f"a scan whose carry `{port}` is only scaled and written to is this recurrence")
+        return self.renamed(result, names.back)
 
     def remark(self, made: Value, text: str) -> None:
         self.cx.frame.graph.remarks[made.node] = text
@@ -237,28 +307,61 @@ class Recurrence(Body):
         node = self.body.producer(writes[0].k[0])
         return str(getattr(node.op, "axis", "factor")) if node.op.name == "select" else "factor"
 
-    def ports(
-        self, writes: Sequence[Write], chain: Chain, key: str, value: str, fields: dict[str, Any]
-    ) -> dict[str, Value]:
+    def ports(self, writes: Sequence[Write], chain: Chain, names: Names, fields: Mapping[str, Any]) -> dict[str, Value]:
         """k, v, beta and decay for all positions."""
         inner = fields["inner"][0] if "inner" in fields else None
         ks = [write.k for write in writes]
         vs = [(*write.v, *(() if write.delta else write.scale)) for write in writes]
-        found = {"k": self.renamed(self.side_by_side(ks, inner), key)}
-        v = self.renamed(self.side_by_side(vs, inner), value)
+        found = {"k": self.renamed(self.along(self.side_by_side(ks, inner)), names.keyed)}
+        v = self.renamed(self.along(self.side_by_side(vs, inner)), names.valued)
         if any(write.sign < 0 for write in writes):
             if len({write.sign for write in writes}) > 1:
                 raise NotLinearError("what is written at a position differs in sign")
             v = calls.operation(self.cx, "neg", [("x", v)], {}, self.span)
         found["v"] = v
-        gate = self.gate(chain)
-        if isinstance(gate, Value):
-            found["decay"] = self.renamed(gate, key)
-        elif gate is not None:
-            raise NotLinearError("it decays by a number, and a recurrence by a tensor")
+        if (gate := self.gate(chain)) is not None:
+            found["decay"] = self.renamed(gate if isinstance(gate, Value) else self.number(gate), names.keyed)
         if writes[0].delta:
-            found["beta"] = self.side_by_side([write.scale for write in writes], inner)
+            beta = self.side_by_side([write.scale for write in writes], inner)
+            found["beta"] = self.renamed(beta, names.aside)
         return found
+
+    def along(self, value: Value) -> Value:
+        """A value with the axis of the scan."""
+        axis = self.op.axis
+        if axis.name in value.type:
+            return value
+        fields = {"sizes": AxisMap(((axis.name, axis.size),))}
+        made: Value = calls.operation(self.cx, "expand", [("x", value)], fields, self.span)
+        return made
+
+    def number(self, value: Any) -> Value:
+        """A tensor without axes."""
+        line = calls.operation(self.cx, "values", [], {"numbers": [value], "on": ("one",)}, self.span)
+        made: Value = calls.operation(self.cx, "select", [("x", line)], {"axis": ("one",), "index": 0}, self.span)
+        return made
+
+    def before(self, value: Value, start: Any) -> Value:
+        """A value at the position before; at the first one `start`, a number or a tensor."""
+        axis, graph = self.op.axis.name, value.graph
+        if axis not in value.type:
+            return value
+        if (node := graph.producer(value)).op.name == "exp":  # a decay, of which the logarithm is taken
+            log = self.before(graph.operands(node)[0][1], 0)
+            made: Value = calls.operation(self.cx, "exp", [("x", log)], {}, self.span)
+            return made
+        ends = {"start": 1} if self.op.reverse else {"stop": -1}
+        others = calls.operation(self.cx, "slice", [("x", value)], {"axis": (axis,), **ends}, self.span)
+        if isinstance(start, Value):
+            first = calls.operation(self.cx, "expand", [("x", start)], {"sizes": AxisMap(((axis, 1),))}, self.span)
+            items = [others, first] if self.op.reverse else [first, others]
+            pairs = [(f"xs.{i}", item) for i, item in enumerate(items)]
+            joined: Value = calls.operation(self.cx, "concat", pairs, {"on": (axis,)}, self.span)
+            return joined
+        sides = (0, 1) if self.op.reverse else (1, 0)
+        fields = {"amounts": AxisMap(((axis, sides),)), "value": start}
+        padded: Value = calls.operation(self.cx, "pad", [("x", others)], fields, self.span)
+        return padded
 
     def side_by_side(self, groups: Sequence[tuple[Value, ...]], inner: str | None) -> Value:
         """Products, one a write, along the axis `inner`: what they were selected from, or stacked."""
@@ -280,9 +383,10 @@ class Recurrence(Body):
     def product(self, values: list[Value]) -> Value:
         return reduce(lambda a, b: calls.operation(self.cx, "mul", [("a", a), ("b", b)], {}, self.span), values)
 
-    def renamed(self, value: Value, old: str, new: str = "c") -> Value:
-        """An axis under the name that the recurrence knows it by."""
-        if old == new or old not in value.type:
+    def renamed(self, value: Value, names: Mapping[str, str]) -> Value:
+        """Axes under the names that the recurrence knows them by."""
+        changed = tuple((old, new) for old, new in names.items() if old in value.type and old != new)
+        if not changed:
             return value
-        made: Value = calls.operation(self.cx, "rename", [("x", value)], {"names": ((old, new),)}, self.span)
+        made: Value = calls.operation(self.cx, "rename", [("x", value)], {"names": changed}, self.span)
         return made

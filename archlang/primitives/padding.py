@@ -123,11 +123,9 @@ class Pad(Primitive):
         """The position whose value stands at position i, which may be outside; None for `value`."""
         if 0 <= i < size:
             return i
-        outside = {
-            "reflect": -i if i < 0 else 2 * (size - 1) - i,
-            "replicate": 0 if i < 0 else size - 1,
-            "circular": i % size,
-        }
+        if self.mode == "circular":
+            return i % size
+        outside = {"reflect": -i if i < 0 else 2 * (size - 1) - i, "replicate": 0 if i < 0 else size - 1}
         return outside.get(self.mode)
 
     def mixes(self, x: TensorType) -> frozenset[str]:
@@ -142,8 +140,8 @@ class Pad(Primitive):
 def _picked(tensor: Any, place: int, sources: list[int | None], value: Any) -> Any:
     import torch
 
-    rows = [torch.full_like(tensor.select(place, 0), value) if i is None else tensor.select(place, i) for i in sources]
-    return torch.stack(rows, place)
+    outside = tensor.new_full((*tensor.shape[:place], *tensor.shape[place + 1 :]), value)
+    return torch.stack([outside if i is None else tensor.select(place, i) for i in sources], place)
 
 
 @register
