@@ -189,6 +189,33 @@ class Writer:
         part = self.bind(f"{name}[c = 1:]", {**axes, "c": c - 1})
         self.bind(f"concat([{v}, {part}, {u}], on = c)", {**axes, "c": 2 * c - 1})
 
+    def collapse(self) -> None:
+        """What rules of simplification make less of."""
+        name, other = self.tensor(), self.tensor()
+        axes = self.tensors[name]
+        c = axes["c"]
+        if not isinstance(c, int):
+            return
+        forms = [
+            *(f"-(-{name})", f"{name} * 1", f"{name} - 0", f"{name} / 1", f"relu(relu({name}))", f"abs(-{name})"),
+            *(f"relu(sigmoid({name}))", f"clamp(clamp({name}, low = -1), high = 1)", f"maximum({name}, {name})"),
+            *(f"flip(flip({name}, on = c), on = c)", f"roll(roll({name}, [c = 1]), [c = {self.pick([-1, 1])}])"),
+            *(f"{name}[c = 0:{c}]", f"concat([{name}, {name}], on = c)[c = :{c}]", f"concat([{name}], on = c)"),
+            *(f"stack([{name}, tanh({name})], k)[k = 0]", f"{name} -> rename(c = q) -> rename(q = c)"),
+            *(f"pad(pad({name}, [c = 1]), [c = 1])[c = 1:][c = 1:{c + 1}]", f"expand({name}, k = 2)[k = 1]"),
+            *(f"concat(split({name}, [1, {c - 1}], on = c), on = c)", f"{name} -> expand(k = 2) -> mean(on = k)"),
+        ]
+        if c % 2 == 0:
+            forms.append(f'{name} -> rearrange("c -> k c", k = 2) -> rearrange("k c -> c")')
+            forms.append(
+                f'{name} -> rearrange("c -> k c", k = 2) -> rearrange("k c -> c k", k = {c // 2}) -> sum(on = k)'
+            )
+        if self.fits(name, other):
+            self.bind(f"{name} {self.pick('+-')} (-{other})", {**axes, **self.tensors[other]})
+        made = self.bind(self.pick(forms), axes)
+        if self.lines[-1].endswith("sum(on = k)"):
+            self.tensors[made] = {**axes, "c": 2}
+
     def heads(self) -> None:
         """Take an axis out of the channels, work on it, and put it back."""
         name = self.tensor()
@@ -342,6 +369,7 @@ class Writer:
             self.use,
             self.outputs,
             self.cut,
+            self.collapse,
             self.heads,
             self.reduce,
             self.attend,

@@ -17,7 +17,7 @@ def graph(body: str, before: str = "") -> Graph:
 
 
 def after(found: Graph, *rules: Rule) -> tuple[Graph, Record]:
-    record = Record("planted")
+    record = Record(stage="planted")
     return rewrite(found, rules, record), record
 
 

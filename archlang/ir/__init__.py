@@ -8,7 +8,7 @@ time of a cold build to import, so it is imported when one is asked for.
 
 from archlang.ir.graph import Graph, Node, Value, infer, listing, numbers
 from archlang.ir.operations import Arrange, Call, Foreign, Input, Kept, Parameter, Scan, WeightOf
-from archlang.ir.rebuild import Rebuild, prune
+from archlang.ir.rebuild import Rebuild, live, prune
 
 __all__ = [
     "Arrange",
@@ -25,6 +25,7 @@ __all__ = [
     "WeightOf",
     "infer",
     "listing",
+    "live",
     "numbers",
     "prune",
 ]

@@ -68,6 +68,11 @@ class Rebuild:
         """How often results of a new node will be read."""
         return sum(self.uses[node.id, i] for i in range(len(node.types)))
 
+    def forget(self, start: int) -> None:
+        """The new nodes from this one on are not wanted after all."""
+        for id in range(start, len(self.new)):
+            self.uses.subtract((value.node, value.output) for _, value in self.new.operands(self.new.node(id)))
+
     def _release(self, node: Node) -> None:
         """What nothing reads any more reads nothing."""
         waiting = [node]
@@ -109,12 +114,12 @@ def _reads(graph: Graph) -> Counter[tuple[int, int]]:
 
 def prune(graph: Graph) -> Graph:
     """The graph without what nothing reads. A layer that nothing applies any more stays to hold its weights."""
-    live = _live(graph)
-    if len(live) == len(graph):
+    needed = live(graph)
+    if len(needed) == len(graph):
         return graph
-    rebuild, labels = Rebuild(graph), {node.label for node in graph if node.id in live and _makes(node)}
+    rebuild, labels = Rebuild(graph), {node.label for node in graph if node.id in needed and _makes(node)}
     for node in graph:
-        if node.id in live:
+        if node.id in needed:
             rebuild.copy(node)
         elif node.label and node.label not in labels and not isinstance(node.op, WeightOf):
             labels.add(node.label)
@@ -133,15 +138,15 @@ def kept(graph: Graph, node: Node) -> Primitive:
     return Kept(op=node.op, given=tuple(graph.input_types(node)), types=node.types)
 
 
-def _live(graph: Graph) -> set[int]:
+def live(graph: Graph) -> set[int]:
     """The nodes that the results need; inputs, weights of the block itself and calls, which hold weights, always."""
     kept = (node.id for node in graph if isinstance(node.op, Input | Parameter | Kept) or _holds(node))
-    waiting, live = [*kept, *(value.node for value in graph.results())], set[int]()
+    waiting, found = [*kept, *(value.node for value in graph.results())], set[int]()
     while waiting:
-        if (id := waiting.pop()) not in live:
-            live.add(id)
+        if (id := waiting.pop()) not in found:
+            found.add(id)
             waiting += [value.node for _, value in graph.operands(graph.node(id))]
-    return live
+    return found
 
 
 def _holds(node: Node) -> bool:

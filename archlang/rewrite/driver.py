@@ -78,9 +78,12 @@ def _matches(rule: Rule, graph: Graph, node: Node) -> bool:
 
 def _try(rule: Rule, rebuild: Rebuild, root: Node, record: Record) -> bool:
     """Apply a rule at a node, if it holds there."""
-    graph, start = rebuild.new, len(rebuild.new)
+    graph = rebuild.new
     for found in rule.pattern.match(graph, root, {}):
+        start = len(graph)
         result = _shared(rule, rebuild, found, root) or rule.apply(Match(rebuild, found, root))
+        if result is None or isinstance(result, No):
+            rebuild.forget(start)
         if result is None:
             continue
         if isinstance(result, No):

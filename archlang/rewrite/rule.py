@@ -61,9 +61,19 @@ class Match:
         """An operation by its name in the language; of operators a side may be a number: `call("mul", x, 2)`."""
         made: Any = CONSTRUCTS[name]
         ports = [port.strip("*?") for port in made.inputs]
+        if made.inputs == ("*xs",):
+            ports = [f"xs.{i}" for i in range(len(operands))]
         numbers = {made.numbers[p]: x for p, x in zip(ports, operands, strict=False) if not isinstance(x, Value)}
         given = {p: x for p, x in zip(ports, operands, strict=False) if isinstance(x, Value)}
         return self.add(made(**fields, **numbers), None, None, **given)
+
+    def vary(self, node: Node, **fields: Any) -> Value:
+        """The operation of a node with other fields, on the same operands, with the same weights."""
+        return self._rebuild.add(node.op.model_copy(update=fields), self.graph.operands(node), node, node.label)
+
+    def alone(self, node: Node) -> bool:
+        """Whether one operation reads the node, once."""
+        return self._rebuild.reads(node) == 1
 
     def weight(self, node: Node, leaf: str, **names: str) -> Value | None:
         """A weight of a layer as a tensor with the axes that the layer states, some by other `names`; what it was given
