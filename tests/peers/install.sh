@@ -7,4 +7,5 @@ python=${1:?usage: tests/peers/install.sh PYTHON}
 cd "$(dirname "$0")/../.."
 install=("$python" -m pip install -q --disable-pip-version-check -c constraints.txt)
 "${install[@]}" -e '.[peers]'
-"${install[@]}" --no-deps timm monai
+# flash-linear-attention asks for CUDA builds; its sequential functions and models need none.
+"${install[@]}" --no-deps timm monai flash-linear-attention fla-core
