@@ -61,8 +61,12 @@ def steps(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, beta: Tenso
     return torch.cat(outputs, -2)
 
 
-def recurrence(heads: int, keys: int, values: int, gate: int, delta: bool, peer: str = "") -> Callable[[int], Case]:
-    """`linear_recurrence` with a decay of so many channels, and fla's function for chunks if there is one."""
+def recurrence(
+    heads: int, keys: int, values: int, gate: int, delta: bool, peer: str = "", bounded: bool = False
+) -> Callable[[int], Case]:
+    """`linear_recurrence` with a decay of so many channels, and fla's function for chunks if there is one; `bounded` as
+    the compiler has it where the text of a gate bounds the decay from below.
+    """
 
     def case(length: int) -> Case:
         generator = torch.Generator().manual_seed(0)
@@ -75,8 +79,8 @@ def recurrence(heads: int, keys: int, values: int, gate: int, delta: bool, peer:
         if peer:
             rivals["fla"] = lambda: FLA[peer](q, k, v, log_decay, beta)
         if beta is not None:
-            return Case(lambda: delta_rule(q, k, v, beta, log_decay), rivals, leaves)
-        return Case(lambda: linear_recurrence(q, k, v, log_decay), rivals, leaves)
+            return Case(lambda: delta_rule(q, k, v, beta, log_decay, bounded=bounded), rivals, leaves)
+        return Case(lambda: linear_recurrence(q, k, v, log_decay, bounded=bounded), rivals, leaves)
 
     return case
 
@@ -126,9 +130,11 @@ MIXERS: dict[str, Callable[[int], Case]] = {
     "linear attention": recurrence(4, 128, 256, 0, False),
     "simple gla": recurrence(4, 128, 256, 1, False, "simple_gla"),
     "gla": recurrence(4, 128, 256, 128, False),
+    "gla, bounded": recurrence(4, 128, 256, 128, False, bounded=True),
     "delta": recurrence(8, 128, 128, 0, True, "delta"),
     "gated delta": recurrence(8, 128, 128, 1, True, "gated_delta"),
     "kda": recurrence(8, 128, 128, 128, True),
+    "kda, bounded": recurrence(8, 128, 128, 128, True, bounded=True),
     "mamba": mixer("mamba", "MambaConfig"),
     "mamba2": mixer("mamba2", "Mamba2Config"),
 }

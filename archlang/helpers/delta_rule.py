@@ -15,12 +15,13 @@ def delta_rule(
     log_decay: Tensor | None = None,
     scale: float = 1.0,
     chunk: int = 64,
+    bounded: bool = False,
 ) -> Tensor:
     """S_t = (I - beta_t k_t k_t^T) exp(log_decay_t) S_{t-1} + beta_t k_t v_t^T, o_t = scale * q_t S_t with
     q, k: [.., t, c], v: [.., t, d], beta: [.., t, 1] and log_decay: [.., t, c] or [.., t, 1].
 
     Inside a chunk a triangular system gives what every position writes (the UT transform of Yang et al., NeurIPS 2024);
-    the state passes from one chunk to the next.
+    the state passes from one chunk to the next. `bounded`: the decays of a chunk together are not below exp(-120).
     """
 
     def inside(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -30,8 +31,8 @@ def delta_rule(
         if log_decay is None:
             scores, overlap, read, left, kept = (q @ k.mT).tril(), k @ k.mT, k, k, k.new_ones(1, 1, 1)
         else:
-            scores, q, left, kept = under_decay(q, k, log_decay)
-            overlap, read, *_ = under_decay(k, k, log_decay)
+            scores, q, left, kept = under_decay(q, k, log_decay, bounded)
+            overlap, read, *_ = under_decay(k, k, log_decay, bounded)
         system, one = (overlap * beta).tril(-1), torch.eye(k.shape[-2], dtype=k.dtype, device=k.device)
         inverse = torch.linalg.solve_triangular(system, one.expand_as(system), upper=False, unitriangular=True)
         inverse = inverse * beta.mT

@@ -8,19 +8,26 @@ from archlang.helpers.under_decay import under_decay
 
 
 def linear_recurrence(
-    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None = None, scale: float = 1.0, chunk: int = 64
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_decay: Tensor | None = None,
+    scale: float = 1.0,
+    chunk: int = 64,
+    bounded: bool = False,
 ) -> Tensor:
     """S_t = exp(log_decay_t) S_{t-1} + k_t v_t^T, o_t = scale * q_t S_t with q, k: [.., t, c], v: [.., t, d] and
     log_decay: [.., t, c] or [.., t, 1].
 
-    Inside a chunk every query meets the keys before it; the state passes from one chunk to the next.
+    Inside a chunk every query meets the keys before it; the state passes from one chunk to the next. `bounded`: the
+    decays of a chunk together are not below exp(-120).
     """
 
     def inside(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None = None) -> tuple[Tensor, ...]:
         """What the queries read of their own chunk and what they read the state with; what is kept of it and added."""
         if log_decay is None:
             return (q @ k.mT).tril() @ v, q, k.new_ones(1, 1, 1), k.mT @ v
-        scores, q, k, kept = under_decay(q, k, log_decay)
+        scores, q, k, kept = under_decay(q, k, log_decay, bounded)
         return scores @ v, q, kept.mT, k.mT @ v
 
     def step(state: Tensor, own: Tensor, q: Tensor, kept: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:

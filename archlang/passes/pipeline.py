@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from archlang.diagnostics import error, suggest
 from archlang.ir import Graph
-from archlang.passes import branches, common, constants, fold, numbers, simplify, views
+from archlang.passes import branches, common, constants, fold, numbers, recurrence, simplify, views
 from archlang.passes.options import Options, Purpose
 from archlang.rewrite import Event, Record, Rule, difference, rewrite
 
@@ -44,6 +44,7 @@ PIPELINE: tuple[Pass, ...] = (
         (*simplify.RULES, *views.RULES, *numbers.RULES),
         (common.common_subexpressions, simplify.no_dead_code),
     ),
+    Pass("recurrences", recurrence.RULES),
     Pass("fold", (*fold.RULES, *branches.RULES), purposes=("inference",)),
     Pass("constants", changes=(constants.constants_once,)),
 )

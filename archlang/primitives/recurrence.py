@@ -18,7 +18,7 @@ from archlang.primitive import (
     need_axes,
     register,
 )
-from archlang.primitives.recurrence_code import chunk_of, chunked, chunked_macs, form, stepwise
+from archlang.primitives.recurrence_code import chunk_of, chunked, chunked_macs, form, is_bounded, stepwise
 from archlang.shapes import Axis, TensorType, is_float, promote
 from archlang.sizes import Size
 
@@ -37,7 +37,9 @@ class LinearRecurrence(Primitive):
     another, after one decay (DeltaProduct, Siems et al., 2025). Every other axis agrees or broadcasts by name.
 
     `on` is the axis (default: the time axis, else the one space axis), `reverse` runs from its end, `chunk` is how many
-    positions are taken at once (default 64). `segments`[.., t] are documents: S is 0 again where one starts.
+    positions are taken at once (default 64). No decay is below `least`: the compiler finds it out where it can, and
+    decays a key channel are faster where it is not too small for a chunk. `segments`[.., t] are documents: S is 0 again
+    where one starts.
     """
 
     name: ClassVar[str] = "linear_recurrence"
@@ -50,6 +52,7 @@ class LinearRecurrence(Primitive):
     reverse: bool = False
     inner: AxisName | None = None
     chunk: Whole | None = None
+    least: Number = 0
 
     # ---- types
     def infer(
@@ -116,6 +119,8 @@ class LinearRecurrence(Primitive):
     def _check_chunk(self) -> None:
         if self.chunk is not None and (not isinstance(self.chunk, int) or self.chunk not in [2**i for i in range(13)]):
             raise OpError("A319", f"`chunk` must be a power of 2 up to 4096, and is {self.chunk}", "chunk")
+        if not 0 <= self.least <= 1:
+            raise OpError("A319", f"`least` is a decay, from 0 to 1, and here {self.least}", "least")
 
     def mixes(self, *types: TensorType | None) -> frozenset[str]:
         return frozenset({self.axis(*types).name, "c"} | ({self.inner} if self.inner else set()))
@@ -128,7 +133,8 @@ class LinearRecurrence(Primitive):
         if parts.decay == "pair":
             return "one position after another: a decay for every pair of channels has no form of matrix products"
         how = {"": "no decay", "head": "a decay per head", "key": "a decay per key channel"}[parts.decay]
-        return f"chunks of {chunk_of(self, parts)}: {how}{', delta rule' if parts.beta else ''}"
+        bound = f", never below {self.least:.3g}" if is_bounded(self, parts) else ""
+        return f"chunks of {chunk_of(self, parts)}: {how}{bound}{', delta rule' if parts.beta else ''}"
 
     def macs(self, *types: TensorType | None) -> Size:
         parts = form(self, *types)

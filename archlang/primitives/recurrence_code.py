@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import log
 from typing import Any, Literal
 
 from archlang.primitive import Emission, Term
@@ -12,6 +13,7 @@ from archlang.sizes import Size, ceil, product
 
 CHUNK = 64  # positions taken at once: fastest of 16 ... 256 on CPUs, for all forms
 SMALLEST = "1e-30"  # decays below it are taken as it: their logarithm stays finite
+RANGE = 120  # of the logarithms of a chunk's decays: half of it on either side of 1 is far from the ends of float32
 Ports = Mapping[str, Any]
 
 
@@ -60,6 +62,11 @@ def chunk_of(op: Any, parts: Form) -> int:
     return min(CHUNK, 1 << (length - 1).bit_length()) if isinstance(length, int) else CHUNK
 
 
+def is_bounded(op: Any, parts: Form) -> bool:
+    """Whether decays a key channel can be divided out inside a chunk without leaving the range of float32."""
+    return parts.decay == "key" and op.least > 0 and -log(op.least) * chunk_of(op, parts) <= RANGE
+
+
 # ---- what is counted
 def chunked_macs(op: Any, parts: Form, *types: TensorType | None) -> Size:
     """Multiply-accumulates of the matrix products of `chunked`."""
@@ -69,7 +76,7 @@ def chunked_macs(op: Any, parts: Form, *types: TensorType | None) -> Size:
     assert v is not None
     chunk, keys, values = chunk_of(op, parts), k.size("c"), v.size("c")
     rows = ceil(length_of(parts) / Fraction(chunk)) * chunk
-    by_channel = parts.decay == "key" and keys != 1
+    by_channel = parts.decay == "key" and keys != 1 and not is_bounded(op, parts)
     inside: Size = Fraction(chunk - 1, 2) * keys if by_channel else chunk * keys
 
     def lead(*these: TensorType | None) -> Size:
@@ -89,6 +96,7 @@ def chunked_macs(op: Any, parts: Form, *types: TensorType | None) -> Size:
 def chunked(op: Any, code: Emission, parts: Form, ports: Ports) -> Term:
     """Chunks by matrix products."""
     named = {} if chunk_of(op, parts) == CHUNK else {"chunk": code.const(chunk_of(op, parts))}
+    named |= {"bounded": "True"} if is_bounded(op, parts) else {}
     return _written(op, code, parts, ports, "delta_rule" if parts.beta else "linear_recurrence", named)
 
 

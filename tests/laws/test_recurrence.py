@@ -1,5 +1,7 @@
 """Laws of linear recurrences: every form, in chunks, equals one position after another."""
 
+import math
+
 import pytest
 import torch
 
@@ -125,3 +127,16 @@ def test_documents_with_several_factors_a_position(beta: TensorType | None):
     k, doc = tensor(**INNER, c=3), (tensor("segments", t=5), torch.tensor([0, 0, 1, 1, 1]))
     for decay in (None, tensor(t=5, heads=2)):
         check_law(LinearRecurrence(inner="step"), tensor(b=2, t=5, heads=2, c=3), k, k, None, beta, decay, doc)
+
+
+@pytest.mark.parametrize("beta", [None, tensor(**HEADS)], ids=["linear", "delta"])
+@pytest.mark.parametrize("least", [0.16, 0.9])
+def test_decays_that_are_bounded_from_below(beta: TensorType | None, least: float):
+    log_decay = torch.rand(2, 11, 2, 3, dtype=torch.float64) * math.log(least)
+    op = LinearRecurrence(least=least)
+    check_law(op, Q, Q, V, None, beta, (tensor(**HEADS, c=3), log_decay))
+    assert "never below" in op.algorithm(Q, Q, V, None, beta, tensor(**HEADS, c=3))
+
+
+def test_a_bound_that_a_chunk_leaves_is_of_no_use():
+    assert "never below" not in LinearRecurrence(least=0.15).algorithm(*(tensor(b=2, t=100, c=3),) * 3, None, None, Q)

@@ -51,6 +51,21 @@ def test_strong_decays_over_a_long_sequence(channels: int, delta: bool, length: 
     assert error(made, run(rounded, torch.float64, chunk=16)) <= 2**-8
 
 
+@pytest.mark.parametrize("delta", [False, True])
+def test_bounded_decays_at_their_bound(delta: bool):
+    """All decays of a chunk as small as they may be together, and none: as without the bound."""
+    given = inputs(300, 4, delta)
+    given["log_decay"] = torch.where(given["log_decay"] < -0.5, -120 / 64, 0.0)
+    given["log_decay"][..., 0] = -120 / 64
+    meant = run(given, torch.float64)
+    leaves = {name: x.clone().requires_grad_() for name, x in given.items()}
+    function = delta_rule if delta else linear_recurrence
+    made = function(**leaves, bounded=True)
+    assert error(made, meant) <= 1e-5
+    made.sum().backward()
+    assert all(bool(x.grad.isfinite().all()) for x in leaves.values() if x.grad is not None)
+
+
 @FORMS
 def test_gradients_under_strong_decays(channels: int, delta: bool):
     """As those of one step after another in double precision."""

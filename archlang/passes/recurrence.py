@@ -1,0 +1,28 @@
+"""Forms of linear recurrences that hold under what is known of their decays."""
+
+import math
+from typing import Any
+
+from archlang.analysis.ranges import bounds
+from archlang.primitives.recurrence_code import form
+from archlang.rewrite import Match, No, Result, Rule, rule
+
+
+@rule("linear_recurrence(...)", "reassociating")
+def bounded_decay(m: Match) -> Result:
+    """A decay per key channel that is never below a number may be divided out inside a chunk."""
+    op: Any = m.root.op
+    given = dict(m.graph.operands(m.root))
+    if op.least or form(op, *m.types(m.root)).decay != "key":
+        return None
+    if "segments" in given:
+        return No("where a document starts, the decay is 0")
+    decay = given.get("decay") or given["log_decay"]
+    least, _ = bounds(m.graph, decay)
+    least = math.exp(min(least, 0.0)) if "log_decay" in given else least
+    if least <= 0:
+        return No("nothing bounds the decay from below: chunks are made of products of blocks, which any decay allows")
+    return m.add(op.model_copy(update={"least": least}), None, None, **given)
+
+
+RULES: tuple[Rule, ...] = (bounded_decay,)
