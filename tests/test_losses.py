@@ -40,6 +40,46 @@ def test_losses_are_collected_from_loops_blocks_and_shared_layers():
     assert {name: len(values) for name, values in module.losses.items()} == {"sparse": 5, "size": 1}
 
 
+IN_SCANS = """
+use std.ffn: mlp
+use std.moe: moe
+
+block cell(dim: int)(x: [b, c], s: [b, c = dim]) -> [b, c = dim] {
+  y = tanh(s + (x -> linear(dim) as into))
+  loss small = mean(square(y), on = [b, c])
+  return y
+}
+model net {
+  input x: [b, t, c = 8]
+  input image: [b, h = 2, w = 3, c = 4]
+  output y = scan t carry s: [b, c = 8] = 0 {
+    s = cell(x, s, dim = 8)
+    s = s + (s -> moe(mlp(2), experts = 3, top = 2) as ffn)
+    loss size = mean(abs(s), on = [b, c])
+    yield s
+  }
+  output z = scan snake(h, w) carry s: [b, c = 4] = 0 {
+    s = s + image
+    loss size = mean(square(s), on = [b, c])
+    yield s
+  }
+}
+"""
+
+
+def test_losses_of_scans_are_means_over_their_positions():
+    """Of a loop with experts in its body, and of a scan that becomes a cumulative sum along a path."""
+    module = check_network(archlang.loads(IN_SCANS).architecture(), {"b": 2, "t": 3})
+    counts = {name: len(values) for name, values in module.losses.items()}
+    assert counts == {"small": 1, "balance": 1, "z": 1, "size": 2}
+    image, s, sizes = torch.randn(2, 2, 3, 4), torch.zeros(2, 4), []
+    for h, w in ((0, 0), (0, 1), (0, 2), (1, 2), (1, 1), (1, 0)):
+        s = s + image[:, h, w]
+        sizes.append(s.square().mean())
+    module.float().train()(torch.randn(2, 3, 8), image)
+    torch.testing.assert_close(module.losses["size"][1], torch.stack(sizes).mean())
+
+
 def test_losses_are_of_training():
     module, x = nested().module(seed=0).eval(), torch.randn(2, 5, 8)
     y = module(x)

@@ -14,9 +14,6 @@ from archlang.shapes import is_float
 
 def collect(cx: Context, statement: syntax.Loss) -> None:
     """Remember the loss; the graphs around give it on, up to the model."""
-    if cx.scanned:
-        title = f"the loss `{statement.name}` is inside a scan"
-        raise error("A020", title, statement.span, help="`yield` what it is made of, and state it after the scan")
     value = expressions.evaluate(cx, statement.value)
     _check(statement, value)
     value = cx.frame.capture(value)

@@ -38,8 +38,20 @@ def scan(cx: Context, expr: syntax.Scan) -> Any:
     if not yielded.values:
         raise error("A322", "the scan yields nothing", _head(expr), help="end its body with `yield ...`")
     finals = [(carry.port.name, _final(cx, inner, carry)) for carry in expr.carries]
-    frame.graph.outputs = [*finals, *(("", frame.capture(value)) for value in yielded.values)]
-    return _add(cx, frame, order, starts, expr)
+    beside = [value for _, value in frame.losses]
+    frame.graph.outputs = [*finals, *(("", frame.capture(value)) for value in (*yielded.values, *beside))]
+    made = _add(cx, frame, order, starts, expr)
+    for (name, _), value in zip(frame.losses, made[len(yielded.values) :], strict=True):
+        cx.frame.losses.append((name, _mean(cx, frame, name, value, expr)))
+    return made[: len(yielded.values)] if len(yielded.values) > 1 else made[0]
+
+
+def _mean(cx: Context, frame: ScanFrame, name: str, value: Value, expr: syntax.Scan) -> Value:
+    """A loss of all positions."""
+    cx.frame.graph.rename(value, name)
+    made: Value = calls.operation(cx, "mean", [("x", value)], {"on": frame.axes}, expr.span)
+    cx.frame.graph.rename(made, name)
+    return made
 
 
 def _order(cx: Context, expr: syntax.Expr) -> Order:
@@ -200,7 +212,7 @@ def _leaks(name: str, binding: Binding) -> ArchError:
     return error("A104", title, binding.span, help=help)
 
 
-def _add(cx: Context, frame: ScanFrame, order: Order, starts: dict[str, Any], expr: syntax.Scan) -> Any:
+def _add(cx: Context, frame: ScanFrame, order: Order, starts: dict[str, Any], expr: syntax.Scan) -> tuple[Value, ...]:
     """The scan as one node, and what it yields; over several axes it runs along the path over them."""
     path = order.model_copy(update={"reverse": False}) if len(order.axes) > 1 else None
     axis = _axis(frame)
@@ -224,7 +236,7 @@ def _add(cx: Context, frame: ScanFrame, order: Order, starts: dict[str, Any], ex
         sizes = tuple((name, frame.found[name].size) for name in order.axes)
         fields = {"over": path, "on": (axis.name,), "sizes": sizes}
         values = tuple(calls.operation(cx, "unsequence", [("x", value)], fields, expr.span) for value in values)
-    return values if len(values) > 1 else values[0]
+    return values
 
 
 def _made(cx: Context, op: Scan, pairs: list[tuple[str, Value]], expr: syntax.Scan) -> tuple[Value, ...]:
