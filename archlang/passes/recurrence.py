@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 from archlang.analysis.ranges import bounds
-from archlang.primitives.recurrence_code import form
 from archlang.rewrite import Match, No, Result, Rule, rule
 
 
@@ -13,11 +12,11 @@ def bounded_decay(m: Match) -> Result:
     """A decay per key channel that is never below a number may be divided out inside a chunk."""
     op: Any = m.root.op
     given = dict(m.graph.operands(m.root))
-    if op.least or form(op, *m.types(m.root)).decay != "key":
+    decay = given.get("decay") or given.get("log_decay")
+    if decay is None or op.least or "c" not in decay.type or "c_value" in decay.type:
         return None
     if "segments" in given:
         return No("where a document starts, the decay is 0")
-    decay = given.get("decay") or given["log_decay"]
     least, _ = bounds(m.graph, decay)
     least = math.exp(min(least, 0.0)) if "log_decay" in given else least
     if least <= 0:
