@@ -12,4 +12,4 @@ def wide(x: Any) -> Any:
     if isinstance(x, nn.Module):
         exact = all(wide(weight).dtype == weight.dtype for weight in x.parameters())
         return x if exact else deepcopy(x).float()
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x.detach().to(torch.promote_types(x.dtype, torch.float32))
