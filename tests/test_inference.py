@@ -84,6 +84,9 @@ def test_weights_are_loaded(pair: tuple[nn.Module, nn.Module]):
     folded.first.load_state_dict(plain.first.state_dict())  # a part alone
     other.first.load_state_dict(plain.first.state_dict())
     same(other, folded)
+    for module in (folded, other):  # and a layer of a part
+        module.layers[0].layer.norm.load_state_dict(plain.first.norm.state_dict())
+    same(other, folded)
 
 
 def test_weights_are_loaded_from_files(pair: tuple[nn.Module, nn.Module], tmp_path):
@@ -135,9 +138,12 @@ def test_it_is_made_without_memory():
     plain = network.module(seed=0).eval()
     with torch.device("meta"):
         folded = network.module(purpose="inference")
+        again = network.module(purpose="inference")
     folded.to_empty(device="cpu").load_state_dict(plain.state_dict())
+    again.load_state_dict(plain.state_dict(), assign=True)
     x = torch.randn(2, 6, 4)
-    torch.testing.assert_close(folded(x), plain(x).detach())
+    for made in (folded, again):
+        torch.testing.assert_close(made(x), plain(x).detach())
 
 
 def test_it_is_exported(pair: tuple[nn.Module, nn.Module]):

@@ -1,6 +1,7 @@
 """Modules that only evaluate: `derive` works out once what their weights determine, and keeps it as buffers."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from archlang import helpers
@@ -110,11 +111,19 @@ def arrange(draft: Draft) -> None:
     draft.declarations = dict(sorted(draft.declarations.items(), key=lambda item: rank.get(item[0], len(rank))))
 
 
+def sources(lines: Iterable[str]) -> list[str]:
+    """The modules whose weights `derive` reads."""
+    read = re.findall(r"\bwide\((self[^()]*)\)(?!\()", "\n".join(lines))
+    called = re.findall(r"\bwide\((self[^()]*)\)(?=\()", "\n".join(lines))
+    held = [path.rpartition(".")[0] for path in read]
+    return sorted({*called, *held} - {"self"})
+
+
 def settle(draft: Draft, root: bool) -> None:
     """What a class needs that keeps such values, and the class of the whole network."""
     if draft.derive or root:
         draft.base = draft.need_helper("Folded")
     if draft.derive:
-        draft.init.append("self.derive()")
+        draft.init.append(f"self.derive_from({', '.join(sources(draft.derive))})")
     if root:
         draft.init.append("self.requires_grad_(False).eval()")

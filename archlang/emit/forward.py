@@ -217,6 +217,9 @@ class Forward:
             return [Term(writer.weight(op.leaf), op.type.names)]
         if isinstance(op, Call):
             return [Term(calls.call(self, node, op, writer, dict(operands)), ())]
+        if isinstance(op, Kept) and isinstance(op.op, Call):
+            calls.declare(self.draft, node, op.op, self.called[op.op.graph.digest])
+            return []
         if isinstance(op, Kept):
             op.op.emit(Writer(self, replace(node, op=op.op, types=op.types), op.given), *op.terms())
             return []
@@ -362,6 +365,8 @@ class Forward:
     def finish(self) -> None:
         """`return`, with the results in the order that callers expect."""
         values = self.returned()
+        if not values:  # a block that only holds weights
+            return
         if not self.graph.exits:
             training.losses(self)
         node = Node(-1, Input(port="", type=values[0].type), ())

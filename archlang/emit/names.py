@@ -20,7 +20,7 @@ _MODULE = frozenset(
     register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to
     to_empty train training type xpu zero_grad""".split()
 )
-_FOLDED = frozenset({"fold", "derive"})  # methods of modules that only evaluate
+_FOLDED = frozenset({"fold", "derive", "derive_from", "sources"})  # methods of modules that only evaluate
 _IRREGULAR = {"axes": "axis", "indices": "index", "matrices": "matrix", "series": "series"}
 
 
@@ -40,6 +40,19 @@ def is_attribute(label: str) -> bool:
     return (
         label.isidentifier() and not iskeyword(label) and label not in _MODULE | _FOLDED and not label.startswith("_")
     )
+
+
+def path(inner: str) -> str:
+    """How what a module holds is reached from it: `blocks.0.conv.weight` is `.blocks[0].conv.weight`."""
+    if not inner:
+        return ""
+    *modules, leaf = inner.split(".")
+    steps = [f"[{part}]" if part.isdigit() else _attribute("modules", part) for part in modules]
+    return "".join([*steps, _attribute("parameters", leaf)])
+
+
+def _attribute(kind: str, label: str) -> str:
+    return f".{label}" if is_attribute(label) else f'._{kind}["{label}"]'
 
 
 def camel(name: str) -> str:

@@ -18,7 +18,7 @@ from archlang.emit.forward import Conditions, Forward
 from archlang.emit.lines import fit
 from archlang.emit.prose import comment, docstring
 from archlang.foreign import foreign_nodes
-from archlang.ir import Call, Foreign, Graph
+from archlang.ir import Foreign, Graph, called
 from archlang.resources import read_text
 
 
@@ -108,10 +108,10 @@ def build(graph: Graph, conditions: Conditions = (), evaluate: bool = False) -> 
     namer = class_namer(_reserved)
     main = namer(graph.name)
     looped = {
-        n.op.graph.digest
+        inner.digest
         for g in _children_first(graph)
         for _, n in g.deep()
-        if isinstance(n.op, Call) and n.label and "." in n.label
+        if n.label and "." in n.label and (inner := called(n.op)) is not None
     }
     for level in _levels(graph):
         groups: dict[tuple[object, ...], list[tuple[Graph, Draft]]] = {}

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from archlang.emit import names
 from archlang.shapes import is_float
 
 if TYPE_CHECKING:
@@ -31,6 +32,4 @@ def _weight(body: "Forward", path: str) -> str:
     """How `forward` reaches a weight at a path."""
     labels = (own for _, node in body.graph.deep() if (own := node.label))
     label = next((own for own in labels if path == own or path.startswith(f"{own}.")), path)
-    return body.draft.reach(label) + "".join(
-        f"[{part}]" if part.isdigit() else f".{part}" for part in path[len(label) :].split(".") if part
-    )
+    return body.draft.reach(label) + names.path(path[len(label) :].strip("."))

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from archlang.emit import marks
+from archlang.emit import marks, names
 from archlang.emit.draft import Declaration, Draft
 from archlang.emit.hints import becoming
 from archlang.emit.scope import sequence
@@ -143,7 +143,7 @@ class Writer:
 
     def weight(self, leaf: str) -> str:
         assert self._label is not None
-        return f"{self._draft.reach(self._label)}.{leaf}"
+        return f"{self._draft.reach(self._label)}{names.path(leaf)}"
 
     def initialise(self, leaf: str, init: Any) -> None:
         if init is None:

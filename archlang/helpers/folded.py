@@ -1,6 +1,7 @@
 """Modules that only evaluate, and work out once what their weights determine."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -12,10 +13,13 @@ class Folded(nn.Module):
     are loaded, moved or cast. Call `fold` after changing weights by hand.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        register: Callable[..., Any] = self.register_load_state_dict_post_hook
-        register(_loaded)
+    def derive_from(self, *modules: nn.Module) -> None:
+        """Derive, now and when the weights of these modules, or of this one, are loaded."""
+        self.sources = modules
+        for module in (*modules, self):
+            register: Callable[..., Any] = module.register_load_state_dict_post_hook
+            register(partial(_loaded, self))
+        self.derive()
 
     def derive(self) -> None:
         """Nothing, in a module whose weights are used as they are."""
@@ -37,5 +41,8 @@ class Folded(nn.Module):
         return self
 
 
-def _loaded(module: Any, keys: Any) -> None:
-    module.derive()
+def _loaded(folded: Folded, module: nn.Module, keys: Any) -> None:
+    """Derive, once all that is read is in one place."""
+    places = {weight.device for source in folded.sources for weight in source.parameters()}
+    if module is folded or len(places) == 1:
+        folded.derive()

@@ -6,7 +6,7 @@ holds one of them. `Graph.net` is the same as a `networkx.MultiDiGraph`, for alg
 time of a cold build to import, so it is imported when one is asked for.
 """
 
-from archlang.ir.graph import Graph, Node, Value, infer, listing, numbers
+from archlang.ir.graph import Graph, Node, Value, called, infer, listing, numbers
 from archlang.ir.operations import Arrange, Call, Foreign, Input, Kept, Parameter, Scan, WeightOf
 from archlang.ir.rebuild import Rebuild, live, prune
 
@@ -23,6 +23,7 @@ __all__ = [
     "Scan",
     "Value",
     "WeightOf",
+    "called",
     "infer",
     "listing",
     "live",

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from archlang.facts import Facts
-from archlang.ir.operations import Call, Foreign, Input, Parameter, Scan, WeightOf
+from archlang.ir.operations import Call, Foreign, Input, Kept, Parameter, Scan, WeightOf
 from archlang.primitive import OpError, Param, Primitive
 from archlang.shapes import TensorType
 from archlang.sizes import Size
@@ -80,6 +80,12 @@ def _check_starts(op: Primitive, inputs: Sequence[Any]) -> None:
             except OpError as failure:
                 failure.about = hyper
                 raise
+
+
+def called(op: Primitive) -> "Graph | None":
+    """The graph that an operation calls, or of whose weights it keeps hold."""
+    op = op.op if isinstance(op, Kept) else op
+    return op.graph if isinstance(op, Call) else None
 
 
 class Graph:
@@ -240,8 +246,8 @@ class Graph:
         block itself, then those of its layers as they appear.
         """
         for label, graph, node in sorted(self.makers(), key=self._rank):
-            if isinstance(node.op, Call):
-                yield from node.op.graph.weights(f"{prefix}{label}.")
+            if (inner := called(node.op)) is not None:
+                yield from inner.weights(f"{prefix}{label}.")
             else:
                 yield from (
                     (f"{prefix}{label}{'.' if leaf else ''}{leaf}", p, node) for leaf, p in graph.params(node).items()
@@ -287,9 +293,9 @@ class Graph:
 
     @property
     def calls(self) -> list["Graph"]:
-        """The distinct graphs that it calls, in order."""
-        found = (node.op.graph for _, node in self.deep() if isinstance(node.op, Call))
-        return list({graph.digest: graph for graph in found}.values())
+        """The distinct graphs that it calls, or holds, in order."""
+        found = (called(node.op) for _, node in self.deep())
+        return list({graph.digest: graph for graph in found if graph is not None}.values())
 
     @cached_property
     def digest(self) -> str:

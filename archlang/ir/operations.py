@@ -60,8 +60,8 @@ class WeightOf(Primitive):
 
 
 class Kept(Primitive):
-    """A layer that nothing applies: it keeps its weights under its label for those that read them. `given` and `types`
-    are what it was applied to and made.
+    """A layer or block that nothing applies: it keeps its weights under its label for those that read them. `given` and
+    `types` are what it was applied to and made.
     """
 
     name: ClassVar[str] = "kept"

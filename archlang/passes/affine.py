@@ -11,6 +11,7 @@ from archlang.primitives.sliding import windows
 from archlang.rewrite import Match, No
 
 LINEAR = "conv depthwise linear conv_transpose"
+INNER = "conv depthwise linear"  # those of which every output sees all that a kernel holds
 
 
 @dataclass(frozen=True, slots=True)

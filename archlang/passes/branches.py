@@ -7,7 +7,19 @@ from dataclasses import replace
 from math import gcd, prod
 
 from archlang.ir import Node, Value
-from archlang.passes.affine import Scaling, called, entrance, other, plus, refuses, replaced, scaling, weights, x_of
+from archlang.passes.affine import (
+    INNER,
+    Scaling,
+    called,
+    entrance,
+    other,
+    plus,
+    refuses,
+    replaced,
+    scaling,
+    weights,
+    x_of,
+)
 from archlang.primitives.conv import Conv, Depthwise
 from archlang.primitives.linear import Linear, contracted
 from archlang.primitives.sliding import Window, windows
@@ -125,13 +137,13 @@ def linears_in_parallel(m: Match) -> Result:
 
 
 # ---- the input itself as a branch
-@rule("layer(x, ...) + x", "reassociating", layer="conv depthwise linear")
+@rule("layer(x, ...) + x", "reassociating", layer=INNER)
 def identity_in_parallel(m: Match) -> Result:
     """W x + b + x = (W + 1) x + b."""
     return _with_identity(m, Scaling(None, None))
 
 
-@rule("layer(x, ...) + share(x, ...)", "reassociating", layer="conv depthwise linear", share="mul")
+@rule("layer(x, ...) + share(x, ...)", "reassociating", layer=INNER, share="mul")
 def share_in_parallel(m: Match) -> Result:
     """W x + b + a x = (W + a 1) x + b."""
     share = other(m, m.share, m.x)
@@ -140,7 +152,26 @@ def share_in_parallel(m: Match) -> Result:
     return _with_identity(m, Scaling(m.renamed(share, c="units") if isinstance(share, Value) else share, None))
 
 
-@rule("layer(x, ...) + batch_norm(x)", "reassociating", layer="conv depthwise linear")
+@rule(
+    "layer(x, ...) + total(share(x, ...), ...)",
+    "reassociating",
+    layer=INNER,
+    share="mul",
+    total="add",
+)
+def affine_in_parallel(m: Match) -> Result:
+    """W x + b + (a x + t) = (W + a 1) x + (b + t)."""
+    scale, shift = other(m, m.share, m.x), other(m, m.total, m.result(m.share))
+    if (
+        not isinstance(scale, Value)
+        or not isinstance(shift, Value)
+        or (scale.type.names, shift.type.names) != (("c",), ("c",))
+    ):
+        return None
+    return _with_identity(m, Scaling(m.renamed(scale, c="units"), m.renamed(shift, c="units")))
+
+
+@rule("layer(x, ...) + batch_norm(x)", "reassociating", layer=INNER)
 def norm_in_parallel(m: Match) -> Result:
     """W x + b + batch_norm(x) = (W + s 1) x + (b + t)."""
     if m.batch_norm.op.on != "c":
@@ -271,6 +302,7 @@ RULES: tuple[Rule, ...] = (
     linears_in_parallel,
     identity_in_parallel,
     share_in_parallel,
+    affine_in_parallel,
     norm_in_parallel,
     low_rank_in_parallel,
     linears_in_a_row,

@@ -4,6 +4,7 @@ their names: the new ones are worked out from them.
 
 from archlang.ir import Value
 from archlang.passes.affine import (
+    INNER,
     LINEAR,
     Scaling,
     after,
@@ -16,8 +17,6 @@ from archlang.passes.affine import (
     x_of,
 )
 from archlang.rewrite import Match, No, Result, Rule, rule
-
-INNER = "conv depthwise linear"
 
 
 # ---- norms

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from archlang.diagnostics import error, suggest
 from archlang.ir import Graph
-from archlang.passes import branches, common, constants, fold, numbers, recurrence, simplify, views
+from archlang.passes import blocks, branches, common, constants, fold, numbers, recurrence, simplify, views
 from archlang.passes.options import Options, Purpose
 from archlang.rewrite import Event, Record, Rule, difference, rewrite
 
@@ -21,6 +21,7 @@ class Pass:
     rules: Sequence[Rule] = ()
     changes: Sequence[Change] = ()
     purposes: tuple[Purpose, ...] = BOTH
+    opened: Callable[[Graph], Graph] | None = None  # what the rules see across the borders of blocks
 
     @property
     def names(self) -> list[str]:
@@ -30,7 +31,8 @@ class Pass:
     def run(self, graph: Graph, record: Record, options: Options) -> Graph:
         """The graph after this pass."""
         record.stage = self.name
-        graph = rewrite(graph, [rule for rule in self.rules if rule.name not in options.disable], record)
+        rules = [rule for rule in self.rules if rule.name not in options.disable]
+        graph = rewrite(graph, rules, record, self.opened)
         for change in self.changes:
             if change.__name__ not in options.disable:
                 graph = change(graph, record)
@@ -45,7 +47,7 @@ PIPELINE: tuple[Pass, ...] = (
         (common.common_subexpressions, simplify.no_dead_code),
     ),
     Pass("recurrences", recurrence.RULES),
-    Pass("fold", (*fold.RULES, *branches.RULES), purposes=("inference",)),
+    Pass("fold", (*fold.RULES, *branches.RULES), purposes=("inference",), opened=blocks.opened),
     Pass("constants", changes=(constants.constants_once,)),
 )
 

@@ -44,21 +44,33 @@ def _with_parts(graph: Graph, visit: Callable[[Graph], Graph]) -> Graph:
     return rebuild.finish()
 
 
-def rewrite(graph: Graph, rules: Iterable[Rule], record: Record) -> Graph:
-    """The graph after all rules, wherever they hold."""
+def rewrite(
+    graph: Graph, rules: Iterable[Rule], record: Record, opened: Callable[[Graph], Graph] | None = None
+) -> Graph:
+    """The graph after all rules, wherever they hold; with blocks `opened` where rules hold across their borders."""
     roots: dict[str, list[Rule]] = {}
     for rule in rules:
         for name in rule.pattern.ops:
             roots.setdefault(name, []).append(rule)
 
     def settle(part: Graph) -> Graph:
-        for _ in range(ROUNDS):
-            if (after := _sweep(part, roots, record)) is part:
-                return part
-            part = after
-        raise AssertionError(f"{part.name}: rules still hold after {ROUNDS} sweeps")
+        part = _settled(part, roots, record)
+        if opened is None or (whole := opened(part)) is part:
+            return part
+        trial = record.trial()
+        found = _settled(whole, roots, trial)
+        return found if record.take(trial) else part
 
     return everywhere(graph, settle)
+
+
+def _settled(graph: Graph, roots: Roots, record: Record) -> Graph:
+    """The graph once no rule holds."""
+    for _ in range(ROUNDS):
+        if (after := _sweep(graph, roots, record)) is graph:
+            return graph
+        graph = after
+    raise AssertionError(f"{graph.name}: rules still hold after {ROUNDS} sweeps")
 
 
 def _sweep(graph: Graph, roots: Roots, record: Record) -> Graph:

@@ -46,7 +46,7 @@ class Record:
     evaluates: bool = False
     stage: str = ""
     events: list[Event] = field(default_factory=list)
-    _refused: set[Event] = field(default_factory=set)
+    refusals: set[Event] = field(default_factory=set)
 
     def fired(self, rule: str, graph: Graph, root: Node, gone: Iterable[Node], made: Iterable[Node]) -> None:
         """A rule held: these nodes went, and those came."""
@@ -55,11 +55,22 @@ class Record:
         removed, added = (tuple(describe(graph, node) for node in nodes) for nodes in (gone, made))
         self.events.append(Event(self.stage, rule, graph.name, root.span, "", removed, added, saved))
 
+    def take(self, trial: "Record") -> bool:
+        """Take over what a trial did, and say whether it did anything."""
+        if held := any(not event.reason for event in trial.events):
+            self.events += [event for event in trial.events if event not in self.refusals]
+            self.refusals |= trial.refusals
+        return held
+
+    def trial(self) -> "Record":
+        """A record of what may be given up again."""
+        return Record(self.evaluates, self.stage)
+
     def refused(self, rule: str, graph: Graph, root: Node, reason: str) -> None:
         """A rule did not hold; said once, however often it is tried."""
         event = Event(self.stage, rule, graph.name, root.span, reason)
-        if event not in self._refused:
-            self._refused.add(event)
+        if event not in self.refusals:
+            self.refusals.add(event)
             self.events.append(event)
 
 
