@@ -7,12 +7,13 @@ time of a cold build to import, so it is imported when one is asked for.
 """
 
 from archlang.ir.graph import Graph, Node, Value, called, infer, listing, numbers
-from archlang.ir.operations import Arrange, Call, Foreign, Input, Kept, Parameter, Scan, WeightOf
+from archlang.ir.operations import Arrange, Call, ChannelsLast, Foreign, Input, Kept, Parameter, Scan, WeightOf
 from archlang.ir.rebuild import Rebuild, live, prune
 
 __all__ = [
     "Arrange",
     "Call",
+    "ChannelsLast",
     "Foreign",
     "Graph",
     "Input",

@@ -105,6 +105,21 @@ class Arrange(Primitive):
         return Named(x.to(self.order), self.order)
 
 
+class ChannelsLast(Primitive):
+    """The same map with the channels of a place side by side in memory; convolutions hand this on."""
+
+    name: ClassVar[str] = "channels_last"
+
+    def infer(self, facts: Facts, x: TensorType) -> TensorType:
+        return x
+
+    def emit(self, code: Emission, x: Term) -> Term:
+        return Term(f"{x.safe}.contiguous(memory_format=torch.channels_last)", x.order)
+
+    def reference(self, types: Types, x: Named) -> Named:
+        return x
+
+
 class Foreign(Primitive):
     """A Python function from outside (`foreign NAME from python "package.module:function"`); its types are what the
     source promises.

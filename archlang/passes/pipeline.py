@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from archlang.diagnostics import error, suggest
 from archlang.ir import Graph
-from archlang.passes import blocks, branches, common, constants, fold, numbers, recurrence, simplify, views
+from archlang.passes import blocks, branches, common, constants, fold, layout, numbers, recurrence, simplify, views
 from archlang.passes.options import Options, Purpose
 from archlang.rewrite import Event, Record, Rule, difference, rewrite
 
@@ -48,6 +48,7 @@ PIPELINE: tuple[Pass, ...] = (
     ),
     Pass("recurrences", recurrence.RULES),
     Pass("fold", (*fold.RULES, *branches.RULES), purposes=("inference",), opened=blocks.opened),
+    Pass("layout", changes=(layout.channels_last,)),
     Pass("constants", changes=(constants.constants_once,)),
 )
 

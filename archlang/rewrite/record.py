@@ -48,10 +48,12 @@ class Record:
     events: list[Event] = field(default_factory=list)
     refusals: set[Event] = field(default_factory=set)
 
-    def fired(self, rule: str, graph: Graph, root: Node, gone: Iterable[Node], made: Iterable[Node]) -> None:
-        """A rule held: these nodes went, and those came."""
+    def fired(
+        self, rule: str, graph: Graph, root: Node, gone: Iterable[Node], made: Iterable[Node], spared: Size = 0
+    ) -> None:
+        """A rule held: these nodes went, and those came; `spared` are bytes that others no longer copy."""
         gone, made = [n for n in gone if n.types], [n for n in made if n.types]
-        saved = _bytes(gone) - _bytes(_varying(graph, made) if self.evaluates else made)
+        saved = spared + _bytes(gone) - _bytes(_varying(graph, made) if self.evaluates else made)
         removed, added = (tuple(describe(graph, node) for node in nodes) for nodes in (gone, made))
         self.events.append(Event(self.stage, rule, graph.name, root.span, "", removed, added, saved))
 
