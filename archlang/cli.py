@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from archlang import __version__, cli_cache, console, files, products
+from archlang import __version__, cli_cache, cli_tune, console, files, products
 from archlang.console import AsFormat, Format
 from archlang.diagnostics import ArchError, Diagnostic, as_dict, error
 
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_cache.app, name="cache")
+app.command()(cli_tune.tune)
 
 
 class Normalize(StrEnum):
@@ -69,6 +70,7 @@ For = Annotated[Purpose, typer.Option("--for", help="inference: a network that o
 Disable = Annotated[
     list[str], typer.Option("--disable", metavar="NAME", help="A pass or rule to leave out; `explain` lists them.")
 ]
+Tuned = Annotated[Path | None, typer.Option(metavar="FILE", help="A record of `archlang tune`, to choose by.")]
 NONE: list[str] = []
 REPORT = "this is a bug of archlang: please report it with the file; ARCHLANG_TRACEBACK=1 shows where it is"
 UsageError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -93,6 +95,7 @@ def build(
     output: Output = ".",
     purpose: For = Purpose.training,
     disable: Disable = NONE,
+    tuned: Tuned = None,
     force: Force = False,
     no_cache: NoCache = False,
     format: AsFormat = Format.text,
@@ -101,7 +104,7 @@ def build(
     """Write networks as PyTorch modules that need torch and nothing else."""
     start = time.perf_counter()
     made = [
-        _product(target, settings, {"purpose": purpose.value, "disable": disable}, no_cache)
+        _product(target, settings, {"purpose": purpose.value, "disable": disable, "tuned": record(tuned)}, no_cache)
         for target in console.progress(targets, "building")
     ]
     places = _places(output, made, force)
@@ -314,6 +317,14 @@ def _product(target: str, settings: Sequence[str], how: Mapping[str, Any], no_ca
     parts = _parts(target)
     which = {"model": parts["model"], "variant": parts["variant"], "settings": list(settings)}
     return products.build(parts["file"], which, how, lambda: _architecture(target, settings), fresh=no_cache)
+
+
+def record(tuned: Path | None) -> str:
+    """The part of a record that counts here, as text; empty without one."""
+    from archlang.tuning import read
+
+    known = read(tuned) if tuned else None
+    return known.only(known.device).text() if known else ""
 
 
 def _parts(target: str) -> re.Match[str]:

@@ -137,6 +137,7 @@ CODES: dict[str, str] = {
     "A903": "a file stands in the way that archlang did not write",
     "A904": "an input file cannot be read as a tensor",
     "A905": "a tensor does not fit the input it is for",
+    "A906": "a file that is no record of `archlang tune`",
     "A907": "the network cannot take its input",
     "A999": "a bug of archlang",
 }

@@ -290,15 +290,18 @@ class Architecture:
     def title(self) -> str:
         return f"{self.name}{f'/{self.variant}' if self.variant else ''}"
 
-    def source(self, target: str = "torch", purpose: Purpose = "training", disable: Iterable[str] = ()) -> str:
+    def source(
+        self, target: str = "torch", purpose: Purpose = "training", disable: Iterable[str] = (), tuned: str = ""
+    ) -> str:
         """The text of a Python module that needs torch and nothing else; its class is `class_name`. For `inference` it
-        only evaluates; passes and rules named in `disable` are left out.
+        only evaluates; passes and rules named in `disable` are left out; `tuned` is the text of a record of `archlang
+        tune`.
         """
         from archlang.emit.torch import Header, emit
 
         if target != "torch":
             raise error("A901", f"there is no target `{target}`", help="the target is torch")
-        given = Options(purpose, tuple(disable))
+        given = Options(purpose, tuple(disable), tuned)
         graph = self.optimised(given).graph
         settings = (f"{name}={value}" for name, value in sorted(self._given.items()))
         options = [self.title, *settings, *given.words()]
@@ -326,9 +329,10 @@ class Architecture:
         allow_python: Iterable[str] = (),
         purpose: Purpose = "training",
         disable: Iterable[str] = (),
+        tuned: str = "",
     ) -> "nn.Module":
-        """A new `torch.nn.Module` of `source(purpose=.., disable=..)`. With a seed, its weights are the same each time
-        and torch's own generator is left alone.
+        """A new `torch.nn.Module` of `source(purpose=.., disable=.., tuned=..)`. With a seed, its weights are the same
+        each time and torch's own generator is left alone.
         """
         import torch
 
@@ -336,7 +340,7 @@ class Architecture:
         from archlang.foreign import allow
 
         allow(self.graph, tuple(allow_python))
-        made = load_class(self.source(purpose=purpose, disable=disable), self.class_name)
+        made = load_class(self.source(purpose=purpose, disable=disable, tuned=tuned), self.class_name)
         with torch.random.fork_rng(enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)

@@ -26,21 +26,23 @@ helpers
 ir
 elaborate
 analysis foreign
+tuning
 rewrite
 passes
 emit
 checkpoint
 compile
+tuner
 testing
 products feed console
-cli_cache
+cli_cache cli_tune
 cli""".splitlines()
 RANK = {name: rank for rank, line in enumerate(LAYERS) for name in line.split()}
 DOORS = {
     "lark": ["parser"],
     "networkx": ["ir"],
     "jinja2": ["emit"],
-    "typer": ["cli", "cli_cache", "console"],
+    "typer": ["cli", "cli_cache", "cli_tune", "console"],
     "rich": ["console"],
 }
 FILES = sorted(p for p in PACKAGE.rglob("*.py"))

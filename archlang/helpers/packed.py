@@ -2,46 +2,51 @@
 
 from collections.abc import Callable
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.utils.weak import WeakTensorKeyDictionary
 
-_PACKED: Any = WeakTensorKeyDictionary()
+_PACKED: dict[int, tuple[Any, int, int, dict[object, Tensor]]] = {}  # by id: the weight, its writes, its place
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 _MOST = 8  # shapes that a weight is packed for
 
 
 def packed(weight: Tensor, shape: object, pack: Callable[[Tensor], Tensor]) -> Tensor:
     """pack(weight), once for each `shape` of the input until the weight is written to, moves or dies."""
-    now = (weight._version, weight.data_ptr(), weight.shape, weight.stride())
-    then, known = _PACKED.get(weight, (None, {}))
-    if then != now or len(known) > _MOST:
-        known = {}
-        _PACKED[weight] = now, known
-    if shape not in known:
-        known[shape] = pack(weight.detach())
-    made: Tensor = known[shape]
+    key, writes, place = id(weight), weight._version, weight.data_ptr()
+    kept = _PACKED.get(key)
+    if kept is None or kept[0]() is not weight or kept[1:3] != (writes, place) or len(kept[3]) > _MOST:
+        kept = _PACKED[key] = ref(weight, lambda gone: _forget(key, gone)), writes, place, {}
+    made = kept[3].get(shape)
+    if made is None:
+        made = kept[3][shape] = pack(weight.detach())
     return made
 
 
-def packs(x: Tensor, weight: Tensor, *others: Tensor | None) -> bool:
+def _forget(key: int, gone: object) -> None:
+    if (kept := _PACKED.get(key)) and kept[0] is gone:
+        del _PACKED[key]
+
+
+def packs(x: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor | None) -> bool:
     """Whether oneDNN takes these: float32 on a CPU, and no gradient is wanted."""
-    given = [x, weight, *(other for other in others if other is not None)]
-    return (
-        all(each.device.type == "cpu" and each.dtype == torch.float32 for each in given)
-        and not (torch.is_grad_enabled() and any(each.requires_grad for each in given))
-        and not torch.is_autocast_enabled("cpu")
-        and _ONEDNN
-        and x.numel() > 0
-        and not torch.compiler.is_exporting()
-        and (torch.compiler.is_compiling() or _plain(given))
+    wanted = torch.is_grad_enabled()
+    for each in (x, weight, bias, other):
+        if each is not None and (not each.is_cpu or each.dtype != torch.float32 or (wanted and each.requires_grad)):
+            return False
+    if not _ONEDNN or torch.is_autocast_enabled("cpu") or torch.compiler.is_exporting() or x.numel() == 0:
+        return False
+    return torch.compiler.is_compiling() or (
+        _plain(x) and _plain(weight) and not weight.is_inference() and _unwatched()
     )
 
 
-def _plain(given: list[Tensor]) -> bool:
-    """Whether these are tensors with memory and a count of writes, and nothing watches them."""
-    wrapped = any(torch._C._functorch.is_functorch_wrapped_tensor(each) for each in given)
-    usual = all(type(each) in (Tensor, torch.nn.Parameter) for each in given) and not given[1].is_inference()
-    return usual and not wrapped and forward_ad._current_level < 0
+def _plain(x: Tensor) -> bool:
+    return type(x) is Tensor or type(x) is torch.nn.Parameter
+
+
+def _unwatched() -> bool:
+    """No transform of functions, no derivative in the direction of an input."""
+    return torch._C._functorch.peek_interpreter_stack() is None and forward_ad._current_level < 0

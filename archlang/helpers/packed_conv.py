@@ -26,15 +26,13 @@ def packed_conv(
     out once, with the channels last in memory. Where it cannot do so, or gradients are wanted, the plain formula.
     """
     rank = x.ndim - 2
-    stride, padding, dilation = (
-        [each] * rank if isinstance(each, int) else list(each) for each in (stride, padding, dilation)
-    )
     if rank not in (2, 3) or not packs(x, weight, bias, other):
         plain = (F.conv1d, F.conv2d, F.conv3d)[rank - 1]
         y = epilogue(plain(x, weight, bias, stride, padding, dilation, groups), activation)
         return y if other is None else y + other
     run: Any = torch.ops.archlang.packed_conv if torch.compiler.is_compiling() else _packed_conv
-    made: Tensor = run(x, weight, bias, stride, padding, dilation, groups, activation, other)
+    how = ((each,) * rank if isinstance(each, int) else tuple(each) for each in (stride, padding, dilation))
+    made: Tensor = run(x, weight, bias, *how, groups, activation, other)
     return made
 
 
@@ -50,10 +48,11 @@ def _packed_conv(
     other: Tensor | None,
 ) -> Tensor:
     last = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
-    x, how = x.contiguous(memory_format=last), (list(padding), list(stride), list(dilation), groups)
+    x, how = x.contiguous(memory_format=last), (padding, stride, dilation, groups)
     pack: Any = torch._C._nn.mkldnn_reorder_conv2d_weight if x.ndim == 4 else torch._C._nn.mkldnn_reorder_conv3d_weight
-    shape = (tuple(x.shape), *map(str, how))
-    laid_out = packed(weight, shape, lambda plain: pack(plain.contiguous().to_mkldnn(), *how, list(x.shape)))
+    laid_out = packed(
+        weight, (x.shape, *map(tuple, how[:3])), lambda w: pack(w.contiguous().to_mkldnn(), *how, x.shape)
+    )
     made: Tensor
     run = torch.ops.mkldnn._convolution_pointwise
     if other is None:

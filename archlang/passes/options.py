@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from archlang.diagnostics import error, suggest
+from archlang.tuning import loads
 
 Purpose: TypeAlias = Literal["training", "inference"]
 
@@ -11,11 +12,13 @@ Purpose: TypeAlias = Literal["training", "inference"]
 @dataclass(frozen=True, slots=True)
 class Options:
     """What a network is for, and which passes and rules are left out. `inference` writes a network that only evaluates:
-    what its weights determine is worked out once, when they are loaded.
+    what its weights determine is worked out once, when they are loaded. `tuned` is the text of a record of `archlang
+    tune`, which chooses between implementations.
     """
 
     purpose: Purpose = "training"
     disable: tuple[str, ...] = ()
+    tuned: str = ""
 
     def __post_init__(self) -> None:
         _need("purpose", self.purpose, get_args(Purpose))
@@ -23,7 +26,8 @@ class Options:
     def words(self) -> list[str]:
         """What differs from the usual, as a header of a file shows it."""
         purpose = [f"for {self.purpose}"] if self.purpose != "training" else []
-        return [*purpose, *(f"without {name}" for name in self.disable)]
+        tuned = [f"tuned for {loads(self.tuned).device}"] if self.tuned else []
+        return [*purpose, *(f"without {name}" for name in self.disable), *tuned]
 
 
 def _need(what: str, name: str, known: tuple[str, ...]) -> None:

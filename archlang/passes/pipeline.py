@@ -5,7 +5,19 @@ from dataclasses import dataclass, field
 
 from archlang.diagnostics import error, suggest
 from archlang.ir import Graph
-from archlang.passes import blocks, branches, common, constants, fold, layout, numbers, recurrence, simplify, views
+from archlang.passes import (
+    blocks,
+    branches,
+    choose,
+    common,
+    constants,
+    fold,
+    layout,
+    numbers,
+    recurrence,
+    simplify,
+    views,
+)
 from archlang.passes.options import Options, Purpose
 from archlang.rewrite import Event, Record, Rule, difference, rewrite
 
@@ -22,6 +34,7 @@ class Pass:
     changes: Sequence[Change] = ()
     purposes: tuple[Purpose, ...] = BOTH
     opened: Callable[[Graph], Graph] | None = None  # what the rules see across the borders of blocks
+    by_options: Callable[[Options], Sequence[Rule]] | None = None  # rules that depend on them
 
     @property
     def names(self) -> list[str]:
@@ -31,7 +44,8 @@ class Pass:
     def run(self, graph: Graph, record: Record, options: Options) -> Graph:
         """The graph after this pass."""
         record.stage = self.name
-        rules = [rule for rule in self.rules if rule.name not in options.disable]
+        every = [*self.rules, *(self.by_options(options) if self.by_options else ())]
+        rules = [rule for rule in every if rule.name not in options.disable]
         graph = rewrite(graph, rules, record, self.opened)
         for change in self.changes:
             if change.__name__ not in options.disable:
@@ -50,6 +64,7 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("fold", (*fold.RULES, *branches.RULES), purposes=("inference",), opened=blocks.opened),
     Pass("layout", changes=(layout.channels_last,)),
     Pass("constants", changes=(constants.constants_once,)),
+    Pass("choose", by_options=choose.rules),
 )
 
 

@@ -16,6 +16,7 @@ from archlang.primitive import Primitive
 from archlang.primitives import CONSTRUCTS
 
 Captures: TypeAlias = Mapping[str, Value | Node]
+INNER = frozenset({"packed_linear", "packed_conv"})  # operations that only passes make
 _OPERATORS = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div", ast.Pow: "pow"}
 _COMMUTE = frozenset("add mul maximum minimum eq ne logical_and logical_or dot".split())
 
@@ -121,5 +122,5 @@ def _operations(name: str, words: Mapping[str, str]) -> frozenset[str]:
     stem = name.rstrip("0123456789").rstrip("_")
     word = name if name in words or name in CONSTRUCTS else stem
     names = words.get(word, word).split()
-    assert all(n in CONSTRUCTS for n in names), f"`{name}` is no operation"
+    assert all(n in CONSTRUCTS or n in INNER for n in names), f"`{name}` is no operation"
     return frozenset(names)

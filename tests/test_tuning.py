@@ -1,0 +1,225 @@
+"""Choice by measurement: the record, who follows it, and who writes it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+import archlang
+from archlang import cli, tuner
+from archlang.diagnostics import ArchError
+from archlang.passes import Options
+from archlang.testing.networks import check_network
+from archlang.tuning import Case, Record, choose, device, expected, loads
+from archlang.tuning.cases import parse
+
+AMD = "AuthenticAMD 25-1 avx512f x2"
+OTHER = Case("linear", (("rows", 1), ("on", 1), ("units", 2)))
+TUNED = Record({AMD: {OTHER: {"plain": 1.0}}}).text()  # of a processor that the model knows
+NET = """
+use std.wiring: residual
+
+model net {
+  input x: [b, c = 8, h = 6, w = 6]
+  y = x -> conv(8, kernel = 3) as first -> relu6 -> batch_norm as norm
+  y = y + (y -> conv(8, kernel = 1, bias = false) as second)
+  y = y -> depthwise(3, stride = 2) as third -> batch_norm as norm3 -> gelu_tanh
+  z = y -> linear(16) as fc1 -> gelu -> linear(8) as fc2
+  z = y + z
+  parts = z -> linear([part = 2, c = 4]) as parts
+  output out = parts -> linear([c = 8], on = [part, c]) as last -> silu
+}
+"""
+
+
+def network(text: str = NET) -> Any:
+    return archlang.loads(text).architecture()
+
+
+# ---- what follows a record
+def test_readable() -> None:
+    text = network().source(purpose="inference", tuned=TUNED)
+    body = text[text.index("    def forward(self, x: torch.Tensor)") :]
+    assert f"tuned for {AMD}" in text.splitlines()[0] + text.splitlines()[1]
+    assert 'y = packed_conv(x, self.first.weight, self.first.bias, padding=1, activation="relu6")' in body
+    assert "other=y" in body
+    assert 'activation="gelu_tanh"' in body
+    assert "packed_linear(" in body
+    assert "F.gelu(" not in body
+
+
+def test_same_network() -> None:
+    """In float64 the plain formulas, in float32 the packed ones: both what the source means."""
+    net = network()
+    check_network(net, {"b": 2}, purpose="inference", tuned=TUNED)
+    x, plain = torch.randn(3, 8, 6, 6), net.module(seed=1).eval()
+    packed = net.module(seed=1, purpose="inference", tuned=TUNED)
+    packed.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(packed(x), plain(x), rtol=1e-5, atol=1e-5)
+
+
+ONE = {
+    "linear(16)": "packed_linear", "linear([heads = 2, c = 4]) -> relu": "packed_linear",
+    "conv(6, kernel = 3, stride = 2, padding = \"tf_same\") -> sigmoid": "packed_conv",
+    "conv(6, kernel = 3, mode = \"reflect\")": None, "conv(8, kernel = 3, on = h)": None,
+    "depthwise(5, dilation = 2) -> hard_swish": "packed_conv", "conv(6, groups = 2) -> tanh": "packed_conv",
+    "linear(5, on = w) -> hard_sigmoid": "packed_linear", "linear([], on = c)": "packed_linear",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layers", ONE)
+@pytest.mark.parametrize("shape", ["b, c = 8, h = 6, w = 6", "b, g = 2, c = 8, h = 6, w = 6"])
+def test_each(layers: str, shape: str) -> None:
+    net = network(f"model net {{\n  input x: [{shape}]\n  output y = x -> {layers}\n}}\n")
+    text = net.source(purpose="inference", tuned=TUNED)
+    if ONE[layers]:
+        assert f"{ONE[layers]}(" in text
+    check_network(net, {"b": 2}, purpose="inference", tuned=TUNED)
+
+
+def test_for_training_nothing_is_packed() -> None:
+    assert "packed" not in network().source(tuned=TUNED)
+
+
+def test_an_unknown_processor_gets_the_plain_form() -> None:
+    tuned = Record({"Riscv 1-1 x2": {OTHER: {"plain": 1.0}}}).text()
+    assert "packed_" not in network().source(purpose="inference", tuned=tuned)
+
+
+def test_chunks() -> None:
+    """In training too: a recurrence in the chunk that was the fastest, for lengths nearby."""
+    text = "model net {\n  input q: [b, t = 100, c = 16]\n  input k: [b, t = 100, c = 16]\n  input v: [b, t = 100, c = 16]\n  output y = linear_recurrence(q, k, v)\n}\n"
+    net = network(text)
+    (task,) = tuner.tasks([net.graph], 1, inference=False)
+    times = dict.fromkeys(task.ways, 9.0) | {"chunk=32": 1.0}
+    tuned = Record({AMD: {task.case: times}}).text()
+    assert "chunk=32" in net.source(tuned=tuned)
+    assert "chunk=32" not in net.source()
+    check_network(net, {"b": 2}, tuned=tuned)
+
+
+def test_explained() -> None:
+    said = network().explain(Options("inference", (), TUNED))
+    assert "implementation" in said
+    assert "activation" in said
+    assert "packed" not in network().explain(Options("inference", ("choose",), TUNED))
+
+
+# ---- records
+CASES = st.builds(
+    lambda op, sizes: Case(op, tuple(zip(("rows", "on", "units"), sizes, strict=True))),
+    st.sampled_from(["linear", "conv2d"]), st.tuples(*[st.sampled_from([1, 2, 64])] * 3),
+)  # fmt: skip
+TIMES = st.dictionaries(st.sampled_from(["plain", "packed"]), st.sampled_from([0.5, 1.0, 20.25]), min_size=1)
+RECORDS = st.builds(Record, st.dictionaries(st.sampled_from([AMD, "x y"]), st.dictionaries(CASES, TIMES, min_size=1)))
+
+
+@given(RECORDS, RECORDS, RECORDS)
+def test_merging(a: Record, b: Record, c: Record) -> None:
+    assert a.merged(b) == b.merged(a)
+    assert a.merged(b).merged(c) == a.merged(b.merged(c))
+    assert a.merged(a) == a
+    assert loads(a.merged(b).text()) == a.merged(b)
+
+
+@given(RECORDS)
+def test_lines_are_sorted(a: Record) -> None:
+    """So that version control merges them, and equal records are equal files."""
+    lines = a.text().splitlines()[2:-1]
+    assert len(lines) == sum(len(cases) for cases in a.devices.values())
+    assert [line.partition(" | ")[0] for line in lines] == sorted(line.partition(" | ")[0] for line in lines)
+    assert json.loads(a.text())["archlang tune"] == 1
+
+
+@given(CASES)
+def test_the_text_of_a_case(case: Case) -> None:
+    assert parse(str(case)) == case
+
+
+def test_the_nearest_case_counts() -> None:
+    near = Case("linear", (("rows", 2), ("on", 64), ("units", 64)))
+    record = Record({AMD: {near: {"plain": 2.0, "packed": 1.0}, OTHER: {"plain": 1.0, "packed": 2.0}}})
+    assert choose(Case("linear", (("rows", 4), ("on", 64), ("units", 64))), ["plain", "packed"], record) == "packed"
+    assert choose(OTHER, ["plain", "packed"], record) == "plain"
+    far = Case("conv2d", (("positions", 64),))
+    assert choose(far, ["plain", "packed"], record) == expected(far, AMD, ["plain", "packed"])
+    assert choose(near, ["plain"], record) == "plain"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"archlang tune": 2}', '{"archlang tune": 1, "x": {"plain": 1}}',
+     '{"archlang tune": 1, "x | linear rows=1 float32": {}}', '{"archlang tune": 1, "x | linear rows=1 float32": {"plain": "1"}}',
+     '{"archlang tune": 1, "x | linear rows=1 int8": {"plain": 1}}', '{"archlang tune": 1, "x | linear rows float32": {"plain": 1}}',
+     "<<<<<<< HEAD"],
+)  # fmt: skip
+def test_what_is_no_record(text: str) -> None:
+    with pytest.raises(ArchError, match="A906"):
+        loads(text)
+
+
+# ---- measuring
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tuner, "VISIT", 0.0)
+    Path("net.arch").write_text(NET)
+    return lambda *arguments: CliRunner().invoke(cli.app, list(arguments))
+
+
+def test_tune_and_build(run: Callable[..., Any]) -> None:
+    made = run("tune", "net.arch", "--format", "json")
+    assert made.exit_code == 0, made.output
+    about = json.loads(made.stdout)
+    assert about["cases"] == about["measured"] > 4
+    record = loads(Path("tuning.json").read_text())
+    assert list(record.devices) == [device()]
+    assert all({"plain"} < set(times) for times in record.devices[device()].values())
+    assert run("build", "net.arch", "--for", "inference", "--tuned", "tuning.json").exit_code == 0
+    assert f"tuned for {device()}" in Path("net.py").read_text()
+    assert run("tune", "net.arch", "--batch", "8").exit_code == 0
+    both = loads(Path("tuning.json").read_text())
+    assert set(record.devices[device()]) < set(both.devices[device()])
+
+
+def test_no_time(run: Callable[..., Any]) -> None:
+    assert run("tune", "net.arch", "--seconds", "0").exit_code == 0
+    assert loads(Path("tuning.json").read_text()).devices.get(device(), {}) == {}
+
+
+def test_interrupted(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is measured so far is kept."""
+    measured, calls = tuner._measured, []
+
+    def stop(task: Any) -> dict[str, float]:
+        calls.append(task)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return measured(task)
+
+    monkeypatch.setattr(tuner, "_measured", stop)
+    assert run("tune", "net.arch").exit_code == 130
+    assert len(loads(Path("tuning.json").read_text()).devices[device()]) == 2
+
+
+def test_what_computes_something_else_is_left_out() -> None:
+    (task, *_) = tuner.tasks([network().graph], 1, inference=True)
+    wrong = tuner.Task(
+        task.case, task.inputs, task.ways | {"wrong": task.ways["packed"].model_copy(update={"activation": "relu6"})}
+    )
+    if task.case.op != "linear":
+        assert set(tuner._measured(wrong)) == {"plain", "packed"}
+
+
+def test_a_file_in_the_way(run: Callable[..., Any]) -> None:
+    Path("tuning.json").write_text("mine")
+    with pytest.raises(ArchError, match="A906"):
+        raise run("tune", "net.arch").exception
+    assert Path("tuning.json").read_text() == "mine"
