@@ -9,7 +9,7 @@ import torch
 
 import archlang
 from archlang.emit import load
-from archlang.passes import PIPELINE, Options, common, pipeline
+from archlang.passes import PIPELINE, Options, common, parallel, pipeline
 from archlang.primitives import CONSTRUCTS
 from archlang.rewrite import Match, Record, Rule, rewrite
 from archlang.testing.networks import random_inputs
@@ -86,6 +86,18 @@ def test_the_sign_of_a_zero_is_no_matter_of_course():
         assert (len(rewrite(made, [RULES["minus_zero"]], Record())) == 1) is held
 
 
+def test_zeros_of_two_signs_are_not_one():
+    graph = archlang.loads("model net {\n  input x: [b, c = 4]\n  output y = x - 2\n}").net().graph
+    operation: Any = CONSTRUCTS["sub"]
+    for second, held in ((0.0, True), (-0.0, False)):
+        made = graph.blank()
+        x = made.add_input("x", graph.inputs["x"].type)
+        made.outputs = [
+            (name, made.add(operation(right=zero), [("a", x)])[0]) for name, zero in (("y", 0.0), ("z", second))
+        ]
+        assert (len(common.common_subexpressions(made, Record())) == 2) is held
+
+
 def wrong(rule: Rule) -> Rule:
     """The rule with a fault in what it makes."""
 
@@ -128,7 +140,15 @@ def test_a_fault_in_a_rule_is_caught(name: str, monkeypatch: pytest.MonkeyPatch)
 
 def test_layers_with_weights_of_their_own_are_not_one(monkeypatch: pytest.MonkeyPatch):
     key = common._key
-    monkeypatch.setattr(common, "_key", lambda rebuild, node: (found := key(rebuild, node)) and found[:-1])
+    monkeypatch.setattr(common, "_key", lambda *given: (found := key(*given)) and found[:-1])
     layers = "model net {\n  input x: [b, c = 4]\n  output y = (x -> linear(4) as p) - (x -> linear(4) as q)\n}"
     with pytest.raises(AssertionError, match="simplify changes the weights"):
         check_passes(archlang.loads(layers).net(), {"b": 2}, Options())
+
+
+def test_parts_of_a_product_belong_to_their_layers(monkeypatch: pytest.MonkeyPatch):
+    joined = parallel._joined
+    monkeypatch.setattr(parallel, "_joined", lambda m, nodes, x, leaf: joined(m, nodes[::-1], x, leaf))
+    network, options, sizes = loaded("parallel_projections")
+    with pytest.raises(AssertionError, match="results after fuse"):
+        check_passes(network, sizes, options)

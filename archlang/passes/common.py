@@ -12,23 +12,45 @@ def common_subexpressions(graph: Graph, record: Record) -> Graph:
 
 
 def _merge(graph: Graph, record: Record) -> Graph:
-    rebuild, known, merged = Rebuild(graph), dict[Any, Node](), False
+    twins = _twins(graph)
+    if not twins:
+        return graph
+    rebuild = Rebuild(graph)
     for node in graph:
-        key = _key(rebuild, node)
-        twin = known.get(key) if key is not None else None
-        if twin is None:
-            known[key] = rebuild.copy(node)
+        if node.id not in twins:
+            rebuild.copy(node)
             continue
-        rebuild.put(node, [Value(rebuild.new, twin.id, i, type_) for i, type_ in enumerate(twin.types)])
+        twin = graph.node(twins[node.id])
+        rebuild.put(node, [rebuild.value(Value(graph, twin.id, i, type_)) for i, type_ in enumerate(twin.types)])
         record.fired("common_subexpressions", graph, node, [node], [])
-        merged = True
-    return rebuild.finish() if merged else graph
+    return rebuild.finish()
 
 
-def _key(rebuild: Rebuild, node: Node) -> Any:
-    """Nodes with equal keys compute the same. One label is one set of weights."""
+def _twins(graph: Graph) -> dict[int, int]:
+    """The nodes that compute what one before them does, and that one."""
+    twins: dict[int, int] = {}
+    known: dict[Any, list[Node]] = {}
+    for node in graph:
+        if (key := _key(graph, node, twins)) is None:
+            continue
+        alike = known.setdefault(key, [])
+        twin = next((other for other in alike if _same(other, node)), None)
+        if twin is None:
+            alike.append(node)
+        else:
+            twins[node.id] = twin.id
+    return twins
+
+
+def _same(a: Node, b: Node) -> bool:
+    """Whether they are the same operation: -0.0 is equal to 0.0, and is not the same."""
+    return a.op == b.op and a.types == b.types and str(a.op) == str(b.op)
+
+
+def _key(graph: Graph, node: Node, twins: dict[int, int]) -> Any:
+    """Nodes of the same operation with equal keys compute the same. One label is one set of weights."""
     op = node.op
     if op.random or isinstance(op, Input | Parameter | Call | Scan):
         return None
-    operands = tuple((argument, value.node, value.output) for argument, value in rebuild.operands(node))
-    return (str(op), type(op), node.types, operands, node.label)
+    operands = ((argument, twins.get(v.node, v.node), v.output) for argument, v in graph.operands(node))
+    return (op.name, tuple(operands), node.label)

@@ -177,8 +177,10 @@ def no_dead_code(graph: Graph, record: Record) -> Graph:
     """What no result needs is not computed. Weights stay."""
 
     def change(part: Graph) -> Graph:
-        made, needed = prune(part), live(part)
-        for node in part if made is not part else ():
+        if (made := prune(part)) is part:
+            return part
+        needed = live(part)
+        for node in part:
             if node.id not in needed and not isinstance(node.op, Kept):
                 record.fired("no_dead_code", part, node, [node], [])
         return made

@@ -51,7 +51,9 @@ def in_chunks(
     return torch.cat(outputs, -2)[..., :length, :].to(v.dtype)
 
 
-def under_decay(q: Tensor, k: Tensor, log_decay: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def under_decay(
+    q: Tensor, k: Tensor, log_decay: Tensor, bounded: bool = False
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Of chunks [.., n, c], n a power of 2, with the logarithm of the decay of every position, [.., n, c] or
     [.., n, 1]:
 
@@ -60,13 +62,19 @@ def under_decay(q: Tensor, k: Tensor, log_decay: Tensor) -> tuple[Tensor, Tensor
 
     No difference of sums is taken, so that nothing overflows or cancels, however strong the decays are: one number a
     position is summed from every j to every i, and for a number a channel blocks of 1, 2, 4 ... positions meet the
-    block before them over the border between the two.
+    block before them over the border between the two. Where the decays of a chunk are `bounded` from below together,
+    keys are divided by what queries are multiplied with, half of it on either side.
     """
     n = q.shape[-2]
     if log_decay.shape[-1] == 1:
         decays = log_decay.expand(*log_decay.shape[:-1], n).tril(-1).cumsum(-2).exp().tril()
         read = log_decay.cumsum(-2).exp()
         return (q @ k.mT) * decays, q * read, k * decays[..., -1:, :].mT, read[..., -1:, :]
+    if bounded:
+        total = log_decay.cumsum(-2)
+        half = (total - total[..., -1:, :] / 2).exp()
+        read, left = total.exp(), (total[..., -1:, :] - total).exp()
+        return ((q * half) @ (k / half).mT).tril(), q * read, k * left, read[..., -1:, :]
     size, decay, k = 1, log_decay.exp(), k.expand(torch.broadcast_shapes(k.shape, log_decay.shape))
     scores = (q * k).sum(-1)[..., None, None]
     read, left, kept = q * decay, k, decay[..., None, :]
@@ -89,12 +97,13 @@ def delta_rule(
     log_decay: Tensor | None = None,
     scale: float = 1.0,
     chunk: int = 64,
+    bounded: bool = False,
 ) -> Tensor:
     """S_t = (I - beta_t k_t k_t^T) exp(log_decay_t) S_{t-1} + beta_t k_t v_t^T, o_t = scale * q_t S_t with
     q, k: [.., t, c], v: [.., t, d], beta: [.., t, 1] and log_decay: [.., t, c] or [.., t, 1].
 
     Inside a chunk a triangular system gives what every position writes (the UT transform of Yang et al., NeurIPS 2024);
-    the state passes from one chunk to the next.
+    the state passes from one chunk to the next. `bounded`: the decays of a chunk together are not below exp(-120).
     """
 
     def inside(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -104,8 +113,8 @@ def delta_rule(
         if log_decay is None:
             scores, overlap, read, left, kept = (q @ k.mT).tril(), k @ k.mT, k, k, k.new_ones(1, 1, 1)
         else:
-            scores, q, left, kept = under_decay(q, k, log_decay)
-            overlap, read, *_ = under_decay(k, k, log_decay)
+            scores, q, left, kept = under_decay(q, k, log_decay, bounded)
+            overlap, read, *_ = under_decay(k, k, log_decay, bounded)
         system, one = (overlap * beta).tril(-1), torch.eye(k.shape[-2], dtype=k.dtype, device=k.device)
         inverse = torch.linalg.solve_triangular(system, one.expand_as(system), upper=False, unitriangular=True)
         inverse = inverse * beta.mT

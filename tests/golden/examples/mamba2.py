@@ -51,7 +51,9 @@ def in_chunks(
     return torch.cat(outputs, -2)[..., :length, :].to(v.dtype)
 
 
-def under_decay(q: Tensor, k: Tensor, log_decay: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def under_decay(
+    q: Tensor, k: Tensor, log_decay: Tensor, bounded: bool = False
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Of chunks [.., n, c], n a power of 2, with the logarithm of the decay of every position, [.., n, c] or
     [.., n, 1]:
 
@@ -60,13 +62,19 @@ def under_decay(q: Tensor, k: Tensor, log_decay: Tensor) -> tuple[Tensor, Tensor
 
     No difference of sums is taken, so that nothing overflows or cancels, however strong the decays are: one number a
     position is summed from every j to every i, and for a number a channel blocks of 1, 2, 4 ... positions meet the
-    block before them over the border between the two.
+    block before them over the border between the two. Where the decays of a chunk are `bounded` from below together,
+    keys are divided by what queries are multiplied with, half of it on either side.
     """
     n = q.shape[-2]
     if log_decay.shape[-1] == 1:
         decays = log_decay.expand(*log_decay.shape[:-1], n).tril(-1).cumsum(-2).exp().tril()
         read = log_decay.cumsum(-2).exp()
         return (q @ k.mT) * decays, q * read, k * decays[..., -1:, :].mT, read[..., -1:, :]
+    if bounded:
+        total = log_decay.cumsum(-2)
+        half = (total - total[..., -1:, :] / 2).exp()
+        read, left = total.exp(), (total[..., -1:, :] - total).exp()
+        return ((q * half) @ (k / half).mT).tril(), q * read, k * left, read[..., -1:, :]
     size, decay, k = 1, log_decay.exp(), k.expand(torch.broadcast_shapes(k.shape, log_decay.shape))
     scores = (q * k).sum(-1)[..., None, None]
     read, left, kept = q * decay, k, decay[..., None, :]
@@ -82,19 +90,26 @@ def under_decay(q: Tensor, k: Tensor, log_decay: Tensor) -> tuple[Tensor, Tensor
 
 
 def linear_recurrence(
-    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None = None, scale: float = 1.0, chunk: int = 64
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_decay: Tensor | None = None,
+    scale: float = 1.0,
+    chunk: int = 64,
+    bounded: bool = False,
 ) -> Tensor:
     """S_t = exp(log_decay_t) S_{t-1} + k_t v_t^T, o_t = scale * q_t S_t with q, k: [.., t, c], v: [.., t, d] and
     log_decay: [.., t, c] or [.., t, 1].
 
-    Inside a chunk every query meets the keys before it; the state passes from one chunk to the next.
+    Inside a chunk every query meets the keys before it; the state passes from one chunk to the next. `bounded`: the
+    decays of a chunk together are not below exp(-120).
     """
 
     def inside(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None = None) -> tuple[Tensor, ...]:
         """What the queries read of their own chunk and what they read the state with; what is kept of it and added."""
         if log_decay is None:
             return (q @ k.mT).tril() @ v, q, k.new_ones(1, 1, 1), k.mT @ v
-        scores, q, k, kept = under_decay(q, k, log_decay)
+        scores, q, k, kept = under_decay(q, k, log_decay, bounded)
         return scores @ v, q, kept.mT, k.mT @ v
 
     def step(state: Tensor, own: Tensor, q: Tensor, kept: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
