@@ -89,16 +89,20 @@ class Poly:
     __radd__, __rmul__ = __add__, __mul__
 
     def __str__(self) -> str:
+        return self.text()
+
+    __repr__ = __str__
+
+    def text(self, number: Callable[[Rational], str] = str) -> str:
+        """The sum of products, with its factors as `number` writes them."""
         scale = denominator(self)
         if scale != 1:
             return f"{wrapped(self * scale)} // {scale}"
         # positive terms first: `h - 1`, never `-1 + h`
         ordered = sorted(self.terms, key=lambda term: (term[1] < 0, not term[0]))
         return "".join(
-            _signed(monomial, coefficient, first=i == 0) for i, (monomial, coefficient) in enumerate(ordered)
+            _signed(monomial, coefficient, i == 0, number) for i, (monomial, coefficient) in enumerate(ordered)
         )
-
-    __repr__ = __str__
 
     @property
     def symbols(self) -> frozenset[str]:
@@ -106,11 +110,11 @@ class Poly:
         return frozenset(_symbols(self))
 
 
-def _signed(monomial: Monomial, coefficient: Rational, first: bool) -> str:
+def _signed(monomial: Monomial, coefficient: Rational, first: bool, number: Callable[[Rational], str]) -> str:
     sign = ("-" if first else " - ") if coefficient < 0 else ("" if first else " + ")
     factors = [text for atom, power in monomial for text in [_factor(atom, power)]]
     if abs(coefficient) != 1 or not factors:
-        factors.insert(0, str(abs(coefficient)))
+        factors.insert(0, number(-coefficient if coefficient < 0 else coefficient))
     return sign + " * ".join(factors)
 
 

@@ -40,6 +40,12 @@ def test_the_tour():
     assert network.maps == ["timm"]
 
 
+def test_counts_in_free_sizes_are_short():
+    text = "model net { input x: [b, n, c = 64]\n output y = attend(x, x, x) -> linear(256) as mix }"
+    row = archlang.loads(text).net().show().splitlines()[-1]
+    assert row.split(maxsplit=2)[1:] == ["16.6k", "128 * n ** 2 + 16.4k * n"]
+
+
 def test_show_and_repr():
     network = archlang.loads(NET).net(variant="wide")
     assert "fc1" in network.show()

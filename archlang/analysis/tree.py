@@ -66,9 +66,9 @@ def _amounts(found: Cost) -> tuple[str, str]:
 
 
 def amount(size: Size) -> str:
-    """A count in three digits and a unit: 30.9M; an expression in free sizes as it is."""
+    """A count in three digits and a unit, 30.9M; so are the factors of an expression in free sizes, 30.9M * t."""
     if isinstance(size, Poly):
-        return str(size)
+        return size.text(amount)
     for unit, letter in UNITS:
         if size >= unit:
             return f"{float(size / unit):.3g}{letter}" if size < 999.5 * unit else f"{float(size / unit):.0f}{letter}"
