@@ -121,11 +121,12 @@ def test_functions() -> None:
         (combine("*", init("xavier_normal"), 2), ("c",), "at least 2 axes"),
         (apply("exp", init("eye")), ("c",), "two axes"),
         (Positions(axis="n", size=3), ("c",), "no axis `n`"),
+        (Positions(axis="c", size=3), ("c",), r"has 3 positions, and the weight has c = 4"),
     ],
 )
 def test_refusals(start: Init, names: tuple[str, ...], words: str) -> None:
     with pytest.raises(OpError, match=words):
-        start.check(names)
+        start.check(dict.fromkeys(names, 4))
 
 
 def test_operators_and_functions_that_have_no_meaning() -> None:

@@ -103,7 +103,7 @@ def bind_name(cx: Context, name: str, value: Any, span: Span) -> None:
 def _check_start(init: Init, type_: TensorType, span: Span) -> None:
     """Refuse a weight that cannot start like this."""
     try:
-        init.check(type_.names)
+        init.check({axis.name: axis.size for axis in type_})
     except OpError as failure:
         raise error(failure.code, str(failure), span, help=failure.help) from None
 

@@ -3,13 +3,14 @@
 Arithmetic on them makes others: `ones * 1e-6`, `log(uniform(1, 16))`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Annotated, Any, ClassVar, TypeAlias
 
 from pydantic import BeforeValidator
 
 from archlang.primitive import AxisName, Construct, Number, OpError, Whole, describe, register
+from archlang.sizes import Size
 
 Write: TypeAlias = Callable[[Any], str]  # how a number is written: itself, or an argument where modules differ in it
 
@@ -26,9 +27,9 @@ class Init(Construct):
     least: ClassVar[int] = 0  # the number of axes that it needs
     product: ClassVar[bool] = False  # the text is one: it stands in parentheses inside arithmetic
 
-    def check(self, names: tuple[str, ...]) -> None:
+    def check(self, axes: Mapping[str, Size]) -> None:
         """Refuse a weight, given by its axes, that cannot start like this."""
-        if len(names) < self.least:
+        if len(axes) < self.least:
             raise OpError(
                 "A319",
                 f"`{self.name}` starts weights of at least {self.least} axes",
@@ -94,9 +95,9 @@ class Eye(Init):
     form: ClassVar[str] = "nn.init.eye_({tensor})"
     least: ClassVar[int] = 2
 
-    def check(self, names: tuple[str, ...]) -> None:
-        if len(names) != 2:
-            raise OpError("A319", f"`eye` starts weights of two axes, and this one has {len(names)}", "init")
+    def check(self, axes: Mapping[str, Size]) -> None:
+        if len(axes) != 2:
+            raise OpError("A319", f"`eye` starts weights of two axes, and this one has {len(axes)}", "init")
 
 
 @register
@@ -107,9 +108,9 @@ class HippoLegsA(Init):
 
     name: ClassVar[str] = "hippo_legs_a"
 
-    def check(self, names: tuple[str, ...]) -> None:
-        if len(names) != 2:
-            raise OpError("A319", f"`hippo_legs_a` starts weights of two axes, and this one has {len(names)}", "init")
+    def check(self, axes: Mapping[str, Size]) -> None:
+        if len(axes) != 2:
+            raise OpError("A319", f"`hippo_legs_a` starts weights of two axes, and this one has {len(axes)}", "init")
 
     def code(self, shape: str, names: tuple[str, ...] = (), const: Write = repr) -> str:
         n = shape.strip("()").partition(",")[0]
@@ -134,9 +135,14 @@ class Positions(Init):
     axis: AxisName
     size: Whole
 
-    def check(self, names: tuple[str, ...]) -> None:
-        if self.axis not in names:
+    def check(self, axes: Mapping[str, Size]) -> None:
+        if self.axis not in axes:
             raise OpError("A205", f"the weight has no axis `{self.axis}`", "init")
+        if axes[self.axis] != self.size:
+            title = (
+                f"`index({self.axis})` has {self.size} positions, and the weight has {self.axis} = {axes[self.axis]}"
+            )
+            raise OpError("A204", title, "init", help=f"`index({self.axis} = {axes[self.axis]})`")
 
     def code(self, shape: str, names: tuple[str, ...] = (), const: Write = repr) -> str:
         behind = len(names) - 1 - names.index(self.axis)
@@ -158,10 +164,10 @@ class Arithmetic(Init):
     left: Any
     right: Any
 
-    def check(self, names: tuple[str, ...]) -> None:
+    def check(self, axes: Mapping[str, Size]) -> None:
         for side in (self.left, self.right):
             if isinstance(side, Init):
-                side.check(names)
+                side.check(axes)
 
     def code(self, shape: str, names: tuple[str, ...] = (), const: Write = repr) -> str:
         left, right = (_inside(side, shape, names, const) for side in (self.left, self.right))
@@ -173,8 +179,8 @@ class Function(Init):
 
     start: Any
 
-    def check(self, names: tuple[str, ...]) -> None:
-        as_init(self.start).check(names)
+    def check(self, axes: Mapping[str, Size]) -> None:
+        as_init(self.start).check(axes)
 
     def code(self, shape: str, names: tuple[str, ...] = (), const: Write = repr) -> str:
         return self.form.format(start=as_init(self.start).code(shape, names, const), **self._numbers(const))

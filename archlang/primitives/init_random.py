@@ -1,11 +1,13 @@
 """Weights that start at random: distributions, and those whose width follows from the fan of the layer."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator
 
 from archlang.primitive import Number, OpError, register
 from archlang.primitives.init import Init, Write
+from archlang.sizes import Size
 
 
 def _above_0(value: Any) -> Any:
@@ -58,7 +60,7 @@ class Uniform(Init):
     low: Number = 0.0
     high: Number = 1.0
 
-    def check(self, names: tuple[str, ...]) -> None:
+    def check(self, axes: Mapping[str, Size]) -> None:
         if self.low > self.high:
             title = f"`uniform` is from the lower to the higher, not from {self.low} to {self.high}"
             raise OpError("A319", title, "init")
@@ -75,7 +77,7 @@ class LogUniform(Init):
     low: Number
     high: Number
 
-    def check(self, names: tuple[str, ...]) -> None:
+    def check(self, axes: Mapping[str, Size]) -> None:
         if not 0 < self.low <= self.high:
             raise OpError(
                 "A319", f"`log_uniform` runs between positive numbers, not from {self.low} to {self.high}", "init"
@@ -127,8 +129,8 @@ class KaimingUniform(_Fan):
 
     fan: str = "in"
 
-    def check(self, names: tuple[str, ...]) -> None:
-        super().check(names)
+    def check(self, axes: Mapping[str, Size]) -> None:
+        super().check(axes)
         if self.fan not in ("in", "out"):
             raise OpError("A319", f'`fan` is "in" or "out", not "{self.fan}"', "init")
 
@@ -154,8 +156,8 @@ class Variance(_Fan):
 
     gain: Number = 1.0
 
-    def check(self, names: tuple[str, ...]) -> None:
-        super().check(names)
+    def check(self, axes: Mapping[str, Size]) -> None:
+        super().check(axes)
         if self.gain < 0:
             raise OpError("A319", f"a variance is not negative: {self.gain}", "init")
 

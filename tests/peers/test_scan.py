@@ -1,4 +1,4 @@
-"""Universal Transformer, Macaron and Mix-LN against their equations, written out in float64."""
+"""Universal Transformer, Macaron, Mix-LN, RetNet and TransNormer against their equations, written out in float64."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -123,10 +123,68 @@ def mix_ln(w: Weights, tokens: Tensor) -> list[Tensor]:
     return [linear(w, "head", rms_norm(w, "norm", x))]
 
 
+def decayed(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor) -> Tensor:
+    """(Q K^T * D) V with D_nm = gamma^(n - m) for m <= n: retention in its parallel form, heads side by side."""
+    n = torch.arange(q.shape[-2])
+    seen = torch.exp((n[:, None] - n) * log_decay[:, None, None]).tril()
+    return ((q @ k.mT * seen) @ v).transpose(-3, -2)
+
+
+def retnet(w: Weights, tokens: Tensor) -> list[Tensor]:
+    x = w["embed.weight"][tokens]
+    for i in range(2):
+        y = layer_norm(w, f"layers.{i}.norm1", x, 1e-5)
+        q, k, v, gate = (heads_of(linear(w, f"layers.{i}.attn.{name}", y), 2) for name in ("q", "k", "v", "gate"))
+        pairs = q.shape[-1] // 2
+        angles = torch.arange(y.shape[1])[:, None] * 10000.0 ** (-torch.arange(pairs, dtype=torch.float64) / pairs)
+        turns = torch.polar(torch.ones_like(angles), angles)
+        q, k = (torch.complex(*part.chunk(2, -1)) * turns for part in (q, k))
+        q, k = (torch.cat([part.real, part.imag], -1) for part in (q, k))
+        seen = decayed(q * (2 * pairs) ** -0.5, k, v, w[f"layers.{i}.attn.log_decay"])
+        seen = seen / (seen.square().mean(-1, keepdim=True) + 1e-5).sqrt() * w[f"layers.{i}.attn.norm.weight"]
+        x = x + linear(w, f"layers.{i}.attn.out", (F.silu(gate.transpose(1, 2)) * seen).flatten(-2))
+        y = layer_norm(w, f"layers.{i}.norm2", x, 1e-5)
+        x = x + linear(w, f"layers.{i}.mlp.fc2", F.gelu(linear(w, f"layers.{i}.mlp.fc1", y)))
+    return [layer_norm(w, "norm", x, 1e-5) @ w["embed.weight"].mT]
+
+
+def transnormer(w: Weights, tokens: Tensor) -> list[Tensor]:
+    def norm(x: Tensor) -> Tensor:
+        return x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+
+    x = w["embed.weight"][tokens]
+    for i in range(2):
+        y = norm(x)
+        q, k, v = (heads_of(linear(w, f"layers.{i}.attn.{name}", y), 2) for name in ("q", "k", "v"))
+        q, k = F.silu(q), F.silu(k)
+        if i == 0:
+            angles = torch.arange(y.shape[1])[:, None] * w["layers.0.attn.speed"][:, None]
+            q, k = (torch.cat([part * angles.cos(), part * angles.sin()], -1) for part in (q, k))
+        seen = decayed(q, k, v, w[f"layers.{i}.attn.log_decay"]).flatten(-2)
+        x = x + linear(w, f"layers.{i}.attn.out", linear(w, f"layers.{i}.attn.gate", y) * norm(seen))
+        y = norm(x)
+        gated = linear(w, f"layers.{i}.mlp.gate", y) * linear(w, f"layers.{i}.mlp.up", y)
+        x = x + linear(w, f"layers.{i}.mlp.down", gated)
+    return [linear(w, "head", norm(x))]
+
+
+def test_fixed_decays() -> None:
+    """Of every head, as the papers give them."""
+    retention = load("retnet.arch", dim=16, depth=1, heads=4, vocab=8).module().layers[0].attn.log_decay
+    torch.testing.assert_close(retention.exp(), 1 - 2.0 ** (-5 - torch.arange(4)))
+    layers = load("transnormer.arch", dim=16, depth=2, heads=4, hidden=8, vocab=8).module().layers
+    heads = torch.arange(1, 5) * 8 / 4
+    for i in range(2):
+        torch.testing.assert_close(layers[i].attn.log_decay, -heads * (1 - i / 2))
+    torch.testing.assert_close(layers[0].attn.speed.flatten(), 10000 ** (-2 / 16 * torch.arange(16)))
+
+
 SETTINGS: dict[str, tuple[Callable[..., list[Tensor]], dict[str, Any]]] = {
     "universal_transformer": (universal, {"vocab": 20, "dim": 8, "heads": 2, "steps": 4, "drop": 0}),
     "macaron": (macaron, {"vocab": 20, "length": 8, "dim": 8, "depth": 2, "heads": 2, "drop": 0}),
     "mix_ln": (mix_ln, {"vocab": 20, "dim": 8, "depth": 4, "heads": 2, "hidden": 12}),
+    "retnet": (retnet, {"vocab": 20, "dim": 8, "depth": 2, "heads": 2}),
+    "transnormer": (transnormer, {"vocab": 20, "dim": 8, "depth": 2, "heads": 2, "hidden": 12}),
 }
 
 

@@ -21,6 +21,7 @@ BLOCKS = [
     ("std.recurrent: causal_linear_attention", SERIES, 'x -> causal_linear_attention(2, elu, weights = "norm")'),
     ("std.recurrent: retention", SERIES, "x -> retention(2)"),
     ("std.recurrent: lightning", SERIES, "x -> lightning(2, slope = 0.5)"),
+    ("std.recurrent: lightning", SERIES, "x -> lightning(2, turned = true)"),
     ("std.recurrent: simple_rms_norm", SERIES, "x -> simple_rms_norm"),
     ("std.recurrent: gla", SERIES, "x -> gla(2, rank = 3)"),
     ("std.recurrent: hgrn2", SERIES, "x -> hgrn2(2, least = 0.3)"),

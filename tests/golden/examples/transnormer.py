@@ -122,29 +122,45 @@ def linear_recurrence(
 
 class Lightning(nn.Module):
     """Gated linear attention over silu(q) and silu(k) with a fixed decay per head, exp(-slope * 8 (head + 1) /
-    heads)
-    (Qin et al., TransNormerLLM and Lightning Attention-2, arXiv:2307.14995 and 2401.04658).
+    heads),
+    and `turned` by angles that are learned (Qin et al., TransNormerLLM and Lightning Attention-2,
+    arXiv:2307.14995 and
+    2401.04658).
     """
 
-    def __init__(self, log_decay2: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("log_decay", (torch.arange(2, dtype=torch.get_default_dtype()) + 1) * log_decay2)
+        self.register_buffer("log_decay", (torch.arange(2, dtype=torch.get_default_dtype()) + 1) * -4)
         self.q = nn.Linear(16, 16, bias=False)
         self.k = nn.Linear(16, 16, bias=False)
         self.v = nn.Linear(16, 16, bias=False)
         self.gate = nn.Linear(16, 16, bias=False)
+        self.speed = nn.Parameter(
+            torch.exp(
+                (
+                    (torch.arange(2, dtype=torch.get_default_dtype())[:, None].expand((2, 8)).contiguous() * 8)
+                    + torch.arange(8, dtype=torch.get_default_dtype()).expand((2, 8)).contiguous()
+                )
+                * -1.151292546497023,
+            ),
+        )
         self.out = nn.Linear(16, 16, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        device = x.device
+        t = x.shape[1]
         q = F.silu(self.q(x).unflatten(-1, (2, 8)))
         k = F.silu(self.k(x).unflatten(-1, (2, 8)))
         v = self.v(x).unflatten(-1, (2, 8))
-        gate = self.gate(x).unflatten(-1, (2, 8))
+        gate = self.gate(x)
+        angle = torch.arange(t, device=device)[:, None, None] * self.speed
+        q = torch.cat((q * torch.cos(angle), q * torch.sin(angle)), -1)
+        k = torch.cat((k * torch.cos(angle), k * torch.sin(angle)), -1)
         o = linear_recurrence(
             q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), log_decay=self.log_decay[None, :, None, None]
         )
-        gate = gate * (o * torch.rsqrt(torch.square(o).mean(-1) + 1e-5)[..., None]).transpose(1, 2)
-        return self.out(gate.flatten(2))
+        o = o.transpose(1, 2).flatten(2)
+        return self.out(gate * (o * torch.rsqrt(torch.square(o).mean(-1) + 1e-5)[..., None]))
 
 
 class GatedUnits(nn.Module):
@@ -161,9 +177,49 @@ class GatedUnits(nn.Module):
 
 
 class Layer(nn.Module):
-    def __init__(self, log_decay2: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.attn = Lightning(log_decay2)
+        self.attn = Lightning()
+        self.mlp = GatedUnits()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.attn(x * torch.rsqrt(torch.square(x).mean(-1) + 1e-5)[..., None])
+        return x + self.mlp(x * torch.rsqrt(torch.square(x).mean(-1) + 1e-5)[..., None])
+
+
+class Lightning2(nn.Module):
+    """Gated linear attention over silu(q) and silu(k) with a fixed decay per head, exp(-slope * 8 (head + 1) /
+    heads),
+    and `turned` by angles that are learned (Qin et al., TransNormerLLM and Lightning Attention-2,
+    arXiv:2307.14995 and
+    2401.04658).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("log_decay", (torch.arange(2, dtype=torch.get_default_dtype()) + 1) * -2)
+        self.q = nn.Linear(16, 16, bias=False)
+        self.k = nn.Linear(16, 16, bias=False)
+        self.v = nn.Linear(16, 16, bias=False)
+        self.gate = nn.Linear(16, 16, bias=False)
+        self.out = nn.Linear(16, 16, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q = F.silu(self.q(x).unflatten(-1, (2, 8)))
+        k = F.silu(self.k(x).unflatten(-1, (2, 8)))
+        v = self.v(x).unflatten(-1, (2, 8))
+        gate = self.gate(x)
+        o = linear_recurrence(
+            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), log_decay=self.log_decay[None, :, None, None]
+        )
+        o = o.transpose(1, 2).flatten(2)
+        return self.out(gate * (o * torch.rsqrt(torch.square(o).mean(-1) + 1e-5)[..., None]))
+
+
+class Layer2(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attn = Lightning2()
         self.mlp = GatedUnits()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -175,7 +231,7 @@ class Transnormer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.embed = nn.Embedding(32, 16)
-        self.layers = nn.ModuleList(Layer(log_decay2) for log_decay2 in (-4, -2))
+        self.layers = nn.ModuleList([Layer(), Layer2()])
         self.head = nn.Linear(16, 32, bias=False)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
