@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from archlang.analysis.determined import is_determined
 from archlang.analysis.tree import amount
-from archlang.ir import Graph, Kept, Node, Parameter, Value, WeightOf
+from archlang.ir import Graph, Kept, Node, Value
 from archlang.sizes import Size, substitute, total
 from archlang.source import BUILTIN, Span
 
@@ -53,7 +54,8 @@ class Record:
     ) -> None:
         """A rule held: these nodes went, and those came; `spared` are bytes that others no longer copy."""
         gone, made = [n for n in gone if n.types], [n for n in made if n.types]
-        saved = spared + _bytes(gone) - _bytes(_varying(graph, made) if self.evaluates else made)
+        before, after = (_varying(graph, nodes) if self.evaluates else nodes for nodes in (gone, made))
+        saved = spared + _bytes(before) - _bytes(after)
         removed, added = (tuple(describe(graph, node) for node in nodes) for nodes in (gone, made))
         self.events.append(Event(self.stage, rule, graph.name, root.span, "", removed, added, saved))
 
@@ -119,15 +121,9 @@ def difference(events: Iterable[Event]) -> list[str]:
     return lines
 
 
-def _varying(graph: Graph, made: Iterable[Node]) -> Iterator[Node]:
+def _varying(graph: Graph, nodes: Iterable[Node]) -> Iterator[Node]:
     """The nodes that inputs have a part in."""
-    fixed: set[int] = set()
-    for node in made:
-        sources = [graph.producer(value) for _, value in graph.operands(node)]
-        if all(source.id in fixed or isinstance(source.op, Parameter | WeightOf) for source in sources):
-            fixed.add(node.id)
-        else:
-            yield node
+    return (node for node in nodes if not is_determined(graph, Value(graph, node.id, 0, node.types[0])))
 
 
 def _bytes(nodes: Iterable[Node]) -> Size:

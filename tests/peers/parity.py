@@ -74,6 +74,15 @@ def agree(network: Any, peer: nn.Module, weights: WeightMap, *inputs: Tensor) ->
         assert difference(a, b) <= slope
 
 
+def folded(network: Any, peer: nn.Module, weights: WeightMap, *inputs: Tensor) -> None:
+    """Equal results of the module for inference."""
+    randomise(peer)
+    module = network.module(purpose="inference")
+    module.load_state_dict({**module.state_dict(), **weights.load(published(peer), module.state_dict())})
+    with torch.no_grad():
+        assert difference(module(*inputs), result(peer.eval()(*inputs))) <= TOLERANCE
+
+
 def gradients_of(module: nn.Module) -> nn.Module:
     """The module with the gradients in the place of its weights."""
     with torch.no_grad():

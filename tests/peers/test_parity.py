@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.peers.parity import agree, in_order, load, picture, timm
+from tests.peers.parity import agree, folded, in_order, load, picture, timm
 
 
 @pytest.mark.parametrize(
@@ -17,12 +17,14 @@ from tests.peers.parity import agree, in_order, load, picture, timm
         ("swin.arch", "tiny", "swin_tiny_patch4_window7_224"),
         ("mobilenet_v2.arch", "x100", "mobilenetv2_100"),
         ("vit.arch", "small", "vit_small_patch16_224"),
+        ("repvgg.arch", "a0", "repvgg_a0"),
     ],
 )
 def test_timm(file: str, variant: str, peer: str):
-    rates = {"drop": 0} if file == "mobilenet_v2.arch" else {"drop_path": 0}
-    network = load(file, variant=variant, **rates)
-    agree(network, timm(peer, drop_path_rate=0.0), network.map("timm"), picture(224))
+    rates = {"mobilenet_v2.arch": {"drop": 0}, "repvgg.arch": {}}.get(file, {"drop_path": 0})
+    network, theirs = load(file, variant=variant, **rates), timm(peer, drop_path_rate=0.0)
+    folded(network, theirs, network.map("timm"), picture(224))
+    agree(network, theirs, network.map("timm"), picture(224))
 
 
 def test_swin_of_transformers():

@@ -7,6 +7,20 @@ GRAPHS = ({"n": 5, "e": 7, "b": 4}, {"n": 6, "e": 9, "b": 5}, {"n": 9, "e": 4, "
 TOYS = [
     Toy("focalnet", "focalnet", "focalnet", "tiny_lrf", {"dim": 8, "depths": [1, 2], "resolution": 32, "classes": 5}),
     Toy(
+        "repvgg",
+        "repvgg",
+        "repvgg",
+        "a0",
+        {"dims": [6, 8], "depths": [2, 2], "stem": 6, "resolution": 32, "classes": 5},
+    ),
+    Toy(
+        "unireplknet",
+        "unireplknet",
+        "unireplknet",
+        "tiny",
+        {"dims": [8, 12], "depths": [1, 2], "resolution": 64, "classes": 5},
+    ),
+    Toy(
         "van",
         "van",
         "van",
