@@ -32,6 +32,9 @@ app.add_typer(cli_cache.app, name="cache")
 app.command()(cli_tune.tune)
 
 
+Backend = StrEnum("Backend", ["torch", "triton", "auto"])
+
+
 class Normalize(StrEnum):
     imagenet = "imagenet"
     inception = "inception"
@@ -52,6 +55,9 @@ Files = Annotated[list[str], typer.Argument(metavar="FILE...", help=".arch files
 Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files, folders, or - for stdin.")]
 Settings = Annotated[
     list[str], typer.Option("--set", metavar="NAME=VALUE", help="A hyper-parameter: depths=[2,2,18,2].")
+]
+ForTarget = Annotated[
+    Backend, typer.Option("--target", help="triton: with kernels for a GPU. auto: the same; the file decides.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the random weights.")]
@@ -92,6 +98,7 @@ def archlang(
 def build(
     targets: Targets,
     settings: Settings = NONE,
+    target: ForTarget = Backend.torch,
     output: Output = ".",
     purpose: For = Purpose.training,
     disable: Disable = NONE,
@@ -103,10 +110,8 @@ def build(
 ) -> None:
     """Write networks as PyTorch modules that need torch and nothing else."""
     start = time.perf_counter()
-    made = [
-        _product(target, settings, {"purpose": purpose.value, "disable": disable, "tuned": record(tuned)}, no_cache)
-        for target in console.progress(targets, "building")
-    ]
+    how = {"target": target.value, "purpose": purpose.value, "disable": disable, "tuned": record(tuned)}
+    made = [_product(name, settings, how, no_cache) for name in console.progress(targets, "building")]
     places = _places(output, made, force)
     for place, product in zip(places, made, strict=True):
         _write(place, product.text)
@@ -173,23 +178,23 @@ def show(
 def explain(
     target: Target,
     settings: Settings = NONE,
+    backend: ForTarget = Backend.torch,
     purpose: For = Purpose.training,
     disable: Disable = NONE,
     format: AsFormat = Format.text,
 ) -> None:
     """Say what the passes do, and which algorithm each operation takes, and why, where there are several."""
-    from archlang.analysis.explain import choices
     from archlang.passes import Options
 
     network, options = _architecture(target, settings), Options(purpose.value, tuple(disable))
     if format is Format.json:
         done = network.optimised(options)
-        found = [asdict(choice) for choice in choices(done.graph)]
+        found = [asdict(choice) for choice in network.choices(options, backend.value)]
         console.document(
             {"ok": True, **_facts(network), "passes": [e.as_dict() for e in done.events], "choices": found}
         )
     else:
-        typer.echo(network.explain(options))
+        typer.echo(network.explain(options, backend.value))
 
 
 @app.command()

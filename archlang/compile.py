@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from archlang.analysis.cost import Cost
+    from archlang.analysis.explain import Choice
 
 __all__ = ["Architecture", "Program", "check", "format_text", "load", "loads"]
 
@@ -277,14 +278,20 @@ class Architecture:
                 self._optimised[options] = optimise(self.graph, options)
         return self._optimised[options]
 
-    def explain(self, options: Options = Options()) -> str:  # noqa: B008
+    def explain(self, options: Options = Options(), target: str = "torch") -> str:  # noqa: B008
         """Which rules held where, which were refused and why; then which algorithm each operation takes, and why, where
-        there are several.
+        there are several, and which a kernel of a `target` that has some.
         """
         from archlang.analysis.explain import explain
 
-        done = self.optimised(options)
-        return "\n".join([*report(done.events), explain(done.graph)])
+        return "\n".join([*report(self.optimised(options).events), explain(self.choices(options, target))])
+
+    def choices(self, options: Options = Options(), target: str = "torch") -> "list[Choice]":  # noqa: B008
+        """What `explain` says of operations."""
+        from archlang.analysis.explain import choices
+        from archlang.emit.triton import said_for
+
+        return list(choices(self.optimised(options).graph, said_for(target)))
 
     @property
     def title(self) -> str:
@@ -296,11 +303,14 @@ class Architecture:
         """The text of a Python module that needs torch and nothing else; its class is `class_name`. For `inference` it
         only evaluates; passes and rules named in `disable` are left out; `tuned` is the text of a record of `archlang
         tune`.
+
+
+        The target "triton" writes kernels into it for the operations that have some: they run on a GPU where Triton is
+        there, and the PyTorch forms, which stay in the file, elsewhere. "auto" writes the same: the file decides.
         """
         from archlang.emit.torch import Header, emit
+        from archlang.emit.triton import kernels_for
 
-        if target != "torch":
-            raise error("A901", f"there is no target `{target}`", help="the target is torch")
         given = Options(purpose, tuple(disable), tuned)
         graph = self.optimised(given).graph
         settings = (f"{name}={value}" for name, value in sorted(self._given.items()))
@@ -314,6 +324,7 @@ class Architecture:
                 header=header,
                 conditions=list(self.conditions.items()),
                 evaluate=purpose == "inference",
+                kernels=kernels_for(graph, target),
             )
 
     @property
@@ -330,9 +341,10 @@ class Architecture:
         purpose: Purpose = "training",
         disable: Iterable[str] = (),
         tuned: str = "",
+        target: str = "torch",
     ) -> "nn.Module":
-        """A new `torch.nn.Module` of `source(purpose=.., disable=.., tuned=..)`. With a seed, its weights are the same
-        each time and torch's own generator is left alone.
+        """A new `torch.nn.Module` of `source(target, purpose, disable, tuned)`; "auto" is "torch" without a GPU. With a
+        seed, its weights are the same each time and torch's own generator is left alone.
         """
         import torch
 
@@ -340,7 +352,9 @@ class Architecture:
         from archlang.foreign import allow
 
         allow(self.graph, tuple(allow_python))
-        made = load_class(self.source(purpose=purpose, disable=disable, tuned=tuned), self.class_name)
+        if target == "auto" and not torch.cuda.is_available():
+            target = "torch"
+        made = load_class(self.source(target, purpose, disable, tuned), self.class_name)
         with torch.random.fork_rng(enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)

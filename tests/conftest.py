@@ -14,6 +14,10 @@ from hypothesis import settings
 
 ROOT = Path(__file__).parent.parent
 
+os.environ["TRITON_INTERPRET"] = (
+    "1"  # there may be no GPU: kernels run step by step, and Triton asks when it is imported
+)
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # one worker a core: more threads only fight
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

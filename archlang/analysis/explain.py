@@ -1,12 +1,15 @@
 """Which algorithm each operation takes, and why, where there are several."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from archlang.ir import Call, Graph, Node, Scan, Value
+from archlang.primitive import Primitive
 from archlang.source import BUILTIN
 
 _FAR = 20  # operations that a value is followed through for a name
+Also: TypeAlias = Callable[[Primitive, Sequence[Any]], str]
 NOTHING = "every operation has one algorithm"
 
 
@@ -20,25 +23,29 @@ class Choice:
     algorithm: str
 
 
-def choices(graph: Graph, prefix: str = "") -> Iterator[Choice]:
-    """All operations that have several algorithms, in order; equal neighbours of a loop once."""
+def choices(graph: Graph, also: Also | None = None, prefix: str = "") -> Iterator[Choice]:
+    """All operations that have several algorithms, in order; equal neighbours of a loop once. `also` says more of
+    one.
+    """
     for run in _runs(graph):
         node, path = run[0], f"{prefix}{_called(graph, run)}"
         if isinstance(node.op, Call):
-            yield from choices(node.op.graph, f"{path}.")
+            yield from choices(node.op.graph, also, f"{path}.")
             continue
-        said = [graph.remarks.get(node.id, ""), node.op.algorithm(*graph.input_types(node))]
+        types = graph.input_types(node)
+        algorithm, more = node.op.algorithm(*types), also(node.op, types) if also else ""
+        said = [graph.remarks.get(node.id, ""), more, f"in PyTorch {algorithm}" if more and algorithm else algorithm]
         if any(said):
             place = "" if node.span == BUILTIN else f"{node.span.source.name}:{node.span.position[0]}"
             yield Choice(path, node.op.name, place, "; ".join(filter(None, said)))
         if isinstance(node.op, Scan):
-            yield from choices(node.op.graph, prefix)
+            yield from choices(node.op.graph, also, prefix)
 
 
-def explain(graph: Graph) -> str:
+def explain(found: Iterable[Choice]) -> str:
     """The choices as text: what and where, and below it how and why."""
     lines = []
-    for choice in choices(graph):
+    for choice in found:
         place = f"  ({choice.place})" if choice.place else ""
         lines += [f"{choice.path}: {choice.operation}{place}", f"    {choice.algorithm}"]
     return "\n".join(lines or [NOTHING])

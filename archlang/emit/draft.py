@@ -6,6 +6,7 @@ from typing import Any
 
 from archlang import helpers
 from archlang.emit import marks, names
+from archlang.emit.triton import Kernels, entries
 from archlang.ir import Graph
 
 
@@ -27,8 +28,9 @@ def is_list(indices: Collection[str]) -> bool:
 class Draft:
     """One instance of a class: its code with marks, and the values of the marks."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, kernels: Kernels | None = None) -> None:
         self.graph = graph
+        self.kernels = kernels
         self.place = 0  # among the instances of its class
         self.values: list[Any] = []
         self.hints: list[str] = []
@@ -114,6 +116,6 @@ class Draft:
 
     def need_helper(self, name: str) -> str:
         file = names.snake(name)
-        assert file in helpers.known(), f"no helper {file}.py"
+        assert file in helpers.known() | entries(), f"no helper {file}.py"
         self.helpers[file] = None
         return name

@@ -13,6 +13,7 @@ from archlang.emit.draft import Declaration, Draft
 from archlang.emit.scope import SLOT, Held, Scope, is_atom, place
 from archlang.emit.sizes import LocalSizes, Place
 from archlang.emit.switches import width
+from archlang.emit.triton import Kernels, entries
 from archlang.emit.writer import Writer
 from archlang.facts import Condition
 from archlang.ir import Call, Foreign, Graph, Input, Kept, Node, Parameter, Scan, Value, WeightOf
@@ -39,12 +40,13 @@ class Forward:
         orders: Mapping[str, tuple[str, ...]],
         root: Conditions | None = None,
         evaluate: bool = False,
+        kernels: Kernels | None = None,
     ) -> None:
         self.root, self.conditions = root is not None, root or ()
         self.graph = graph
-        self.draft = Draft(graph)
+        self.draft = Draft(graph, kernels)
         outside = {node.op.module.partition(".")[0] for _, node in graph.deep() if isinstance(node.op, Foreign)}
-        self.scope = Scope({*helpers.known(), *outside})  # a variable of that name would hide it
+        self.scope = Scope({*helpers.known(), *entries(), *outside})  # a variable of that name would hide it
         self.witnesses: dict[str, tuple[str, str]] = {}  # attribute to (variable, the line that reads it)
         self.ports = {name: self.scope.fix(name) for name in graph.layers}
         self.orders = {port: value.type.names if self.root else orders[port] for port, value in graph.inputs.items()}

@@ -1,6 +1,7 @@
 """Long statements over several lines, as `ruff format` breaks them."""
 
 import re
+from collections.abc import Iterator
 from itertools import pairwise
 
 LIMIT = 120
@@ -192,3 +193,26 @@ def _items(body: str, separator: str = ",") -> list[str]:
     """The pieces between the separators, without an empty one at the end."""
     pieces = [piece.strip() for piece in _pieces(body, separator)]
     return pieces if pieces[-1] else pieces[:-1]
+
+
+def logical(text: str) -> Iterator[str]:
+    """The statements of a text, each on one line however it stands there; docstrings stay as they are."""
+    statement, quoted = "", False
+    for line in text.splitlines():
+        quotes = line.count('"""')
+        if quoted or quotes:
+            yield line
+            quoted ^= quotes % 2 == 1
+            continue
+        statement = _joined(statement, line.strip()) if statement else line
+        code = statement.partition("  # ")[0]
+        if sum(map(code.count, "([{")) <= sum(map(code.count, ")]}")):
+            yield statement
+            statement = ""
+
+
+def _joined(statement: str, line: str) -> str:
+    """A statement and its next line."""
+    if line[:1] and line[0] in ")]}":
+        return f"{statement.removesuffix(',')}{line}"
+    return f"{statement}{'' if statement[-1] in '([{' else ' '}{line}"

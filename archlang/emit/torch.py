@@ -3,10 +3,8 @@
 import builtins
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any
 
 from archlang import helpers
 from archlang.emit import evaluation, layout, marks, names, training
@@ -17,9 +15,11 @@ from archlang.emit.draft import Draft
 from archlang.emit.forward import Conditions, Forward
 from archlang.emit.lines import fit
 from archlang.emit.prose import comment, docstring
+from archlang.emit.templates import template
+from archlang.emit.triton import Kernels, entries
 from archlang.foreign import foreign_nodes
+from archlang.helpers import Helper
 from archlang.ir import Foreign, Graph, called
-from archlang.resources import read_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,7 @@ class Emitted:
     """Everything between graph and text."""
 
     orders: dict[str, dict[str, tuple[str, ...]]]  # of the axes of the inputs of each graph
+    kernels: Kernels | None = None
     classes: list[Class] = field(default_factory=list)
     of: dict[str, tuple[Class, Draft]] = field(default_factory=dict)  # by digest
 
@@ -74,20 +75,22 @@ def emit(
     header: Header | None = None,
     conditions: Conditions = (),
     evaluate: bool = False,
+    kernels: Kernels | None = None,
 ) -> str:
     """The module text. The class of the graph itself has the name `class_name(graph)`. One that is only to `evaluate`
-    works out once what its weights determine.
+    works out once what its weights determine. Where there are `kernels`, they stand in for helpers.
     """
-    emitted = build(graph, conditions, evaluate)
-    order = {id(draft): i for i, draft in enumerate(emitted.of[g.digest][1] for g in _children_first(graph))}
+    emitted = build(graph, conditions, evaluate, kernels)
+    order = {id(draft): i for i, draft in enumerate(emitted.of[g.digest][1] for g in graph.children_first())}
     classes = sorted(emitted.classes, key=lambda made: min(order.get(id(draft), 0) for draft in made.drafts))
     body = [_view(made, "" if made.draft.doc == doc else made.draft.doc) for made in classes]
     code = [text for view in body for text in (*view.init, *view.derive, *view.forward, *view.signature)]
-    pasted = [helpers.helper(file) for file in _pasted(classes, "\n".join(code))]
+    read = kernels.helper if kernels else helpers.helper
+    pasted = [read(file) for file in _pasted(classes, "\n".join(code), read)]
     outside = [f"import {node.op.module}" for node in foreign_nodes(graph) if isinstance(node.op, Foreign)]
     inherited = [*outside, *(line for helper in pasted for line in helper.imports)]
     imports = _imports(inherited, code, [helper.text for helper in pasted])
-    text: str = _template().render(
+    text: str = template("torch/module.py.j2").render(
         doc=docstring(doc, ""),
         header=(header or Header()).lines,
         imports=imports,
@@ -102,14 +105,14 @@ def class_name(graph: Graph) -> str:
     return class_namer(_reserved)(graph.name)
 
 
-def build(graph: Graph, conditions: Conditions = (), evaluate: bool = False) -> Emitted:
+def build(graph: Graph, conditions: Conditions = (), evaluate: bool = False, kernels: Kernels | None = None) -> Emitted:
     """Draft and unify all graphs, children first."""
-    emitted = Emitted(layout.plan(_children_first(graph)))
+    emitted = Emitted(layout.plan(graph.children_first()), kernels)
     namer = class_namer(_reserved)
     main = namer(graph.name)
     looped = {
         inner.digest
-        for g in _children_first(graph)
+        for g in graph.children_first()
         for _, n in g.deep()
         if n.label and "." in n.label and (inner := called(n.op)) is not None
     }
@@ -134,7 +137,7 @@ def _title(graph: Graph, looped: set[str]) -> str:
 
 def _draft(graph: Graph, emitted: Emitted, root: Conditions | None, evaluate: bool) -> Draft:
     called = {child.digest: _port(*emitted.of[child.digest]) for child in graph.calls}
-    draft = Forward(graph, called, emitted.orders[graph.digest], root, evaluate).run()
+    draft = Forward(graph, called, emitted.orders[graph.digest], root, evaluate, emitted.kernels).run()
     if evaluate:
         evaluation.arrange(draft)
     draft.init = [*training.init(draft), *init_lines(draft)]
@@ -158,26 +161,11 @@ def _port(made: Class, draft: Draft) -> Port:
     )
 
 
-def _children_first(graph: Graph) -> Iterator[Graph]:
-    """All distinct graphs, each after those that it calls."""
-    seen: set[str] = set()
-    stack = [(graph, iter(graph.calls))]
-    while stack:
-        part, rest = stack[-1]
-        child = next((c for c in rest if c.digest not in seen), None)
-        if child is not None:
-            seen.add(child.digest)
-            stack.append((child, iter(child.calls)))
-        else:
-            stack.pop()
-            yield part
-
-
 def _levels(graph: Graph) -> list[list[Graph]]:
     """The distinct graphs by the height of what they call."""
     height: dict[str, int] = {}
     levels: list[list[Graph]] = []
-    for part in _children_first(graph):
+    for part in graph.children_first():
         own = max((height[child.digest] + 1 for child in part.calls), default=0)
         height[part.digest] = own
         levels += [[]] * 0 if own < len(levels) else [[]]
@@ -206,12 +194,12 @@ def _view(made: Class, doc: str) -> View:
     )
 
 
-def _pasted(classes: Sequence[Class], code: str) -> list[str]:
+def _pasted(classes: Sequence[Class], code: str, read: Callable[[str], Helper]) -> list[str]:
     """The helpers that the code of the classes calls, each after those that it needs."""
     files: dict[str, None] = {}
 
     def add(file: str) -> None:
-        for needed in helpers.helper(file).needs:
+        for needed in read(file).needs:
             add(needed)
         files[file] = None
 
@@ -235,9 +223,12 @@ def _imports(inherited: Sequence[str], code: Sequence[str], pasted: Sequence[str
         found.add("import math")
     if re.search(r"(?<![.\w])partial\(", text):
         found.add("from functools import partial")
-    standard = [line for line in _merged(found) if line.split()[1].partition(".")[0] in sys.stdlib_module_names]
-    others = [line for line in _merged(found) if line not in standard]
-    return [*sorted(standard, key=_import_order), *([""] if standard else []), *sorted(others, key=_import_order)]
+    future = [line for line in found if line.startswith("from __future__")]
+    lines = list(_merged(found.difference(future)))
+    standard = [line for line in lines if line.split()[1].partition(".")[0] in sys.stdlib_module_names]
+    others = [line for line in lines if line not in standard]
+    groups = (future, sorted(standard, key=_import_order), sorted(others, key=_import_order))
+    return [line for group in groups if group for line in ("", *group)][1:]
 
 
 def _merged(lines: Iterable[str]) -> Iterator[str]:
@@ -261,16 +252,7 @@ def _import_order(line: str) -> tuple[bool, str]:
 
 
 def _reserved(name: str) -> bool:
-    return name in _TAKEN or names.snake(name) in helpers.known()
+    return name in _TAKEN or names.snake(name) in helpers.known() | entries()
 
 
 _TAKEN = frozenset([*dir(builtins), "F", "nn", "torch", "math", "partial", "Tensor"])
-
-
-@cache
-def _template() -> Any:
-    from jinja2 import BaseLoader, Environment
-
-    return Environment(
-        loader=BaseLoader(), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False
-    ).from_string(read_text("codegen", "torch/module.py.j2"))

@@ -134,7 +134,7 @@ class Writer:
     # ---- modules and weights
     def module(self, constructor: str, *arguments: str, **named: str) -> str:
         if not constructor.startswith("nn."):
-            self.helper(constructor)
+            constructor = self.helper(constructor)
         code = f"{constructor}({', '.join([*arguments, *(f'{name}={value}' for name, value in named.items())])})"
         if self._label is None:
             self._label = self._draft.spare_label(self._node.op.name)
@@ -172,7 +172,8 @@ class Writer:
         return marks.substitute(code, lambda mark: repr(self._draft.values[mark]))
 
     def helper(self, name: str) -> str:
-        return self._draft.need_helper(name)
+        kernels = self._draft.kernels
+        return self._draft.need_helper(kernels.name(name, self._node.op, self.inputs) if kernels else name)
 
     def bind(self, term: Term, hint: str, part: bool = False) -> Term:
         return self._body.bind(term, *([] if part else becoming(self._body.graph, self._node)), hint)

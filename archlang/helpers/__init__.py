@@ -26,7 +26,11 @@ def known() -> frozenset[str]:
 @cache
 def helper(file: str) -> Helper:
     """The helper in `file` (a name without `.py`)."""
-    source = files(__name__).joinpath(f"{file}.py").read_text(encoding="utf-8")
+    return parsed(files(__name__).joinpath(f"{file}.py").read_text(encoding="utf-8"))
+
+
+def parsed(source: str) -> Helper:
+    """The text of a file apart: imports, other helpers, and what is pasted."""
     statements = ast.parse(source).body
     if isinstance(statements[0], ast.Expr):  # the docstring of the file
         del statements[0]

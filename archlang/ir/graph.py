@@ -297,6 +297,20 @@ class Graph:
         found = (called(node.op) for _, node in self.deep())
         return list({graph.digest: graph for graph in found if graph is not None}.values())
 
+    def children_first(self) -> Iterator["Graph"]:
+        """All distinct graphs that it calls, they call ..., each after those that it calls; itself is the last."""
+        seen: set[str] = set()
+        stack = [(self, iter(self.calls))]
+        while stack:
+            part, rest = stack[-1]
+            child = next((c for c in rest if c.digest not in seen), None)
+            if child is not None:
+                seen.add(child.digest)
+                stack.append((child, iter(child.calls)))
+            else:
+                stack.pop()
+                yield part
+
     @cached_property
     def digest(self) -> str:
         """A hash of the content: equal for graphs that compute the same in the same way under the same names. Read once

@@ -55,7 +55,7 @@ class _Lift:
     def lifted(self) -> frozenset[Primitive]:
         """The constants that one forward pass makes more than once, and whose sizes the inputs of the model tell."""
         runs, made = Counter({self.root.digest: 1}), Counter[Primitive]()
-        for part in reversed(list(_children_first(self.root))):
+        for part in reversed(list(self.root.children_first())):
             for node in part:
                 if isinstance(node.op, Call):
                     runs[node.op.graph.digest] += runs[part.digest]
@@ -123,17 +123,3 @@ def _type(op: Primitive) -> TensorType:
     made = op.infer(Facts())
     assert isinstance(made, TensorType)
     return made
-
-
-def _children_first(graph: Graph) -> Iterator[Graph]:
-    """All distinct graphs, each after those that it calls."""
-    seen: set[str] = set()
-
-    def visit(part: Graph) -> Iterator[Graph]:
-        if part.digest not in seen:
-            seen.add(part.digest)
-            for child in part.calls:
-                yield from visit(child)
-            yield part
-
-    return visit(graph)

@@ -230,12 +230,12 @@ class Attend(Primitive):
             return f"tiles of {tile} queries along {names}, each beside the {width} keys near it"
         if cells_of(domain) and not is_whole(domain, parts.keys):
             return f"cut into cells of {' x '.join(map(str, extents(domain, parts.keys)))} along {names}"
-        plain = (
-            "written out: softmax has a fused kernel, the others have none" if self._scored(extras) else "fused kernel"
-        )
-        return f"all keys along {names} at once, {plain}"
+        written = self.is_scored(extras)
+        how = "written out: softmax has a fused kernel, the others have none" if written else "fused kernel"
+        return f"all keys along {names} at once, {how}"
 
-    def _scored(self, extras: tuple[Any, ...]) -> bool:
+    def is_scored(self, extras: Sequence[Any]) -> bool:
+        """Whether the score is more than a softmax; `extras` are the inputs after v."""
         given = any(extra is not None for extra in extras[3:6])
         return given or self.cap is not None or self.sink is not None or not isinstance(self.score, Softmax)
 

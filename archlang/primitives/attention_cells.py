@@ -28,13 +28,12 @@ def in_cells(code: Emission, work: Work) -> Term:
     assert cells is not None
     window, flags = tuple_of(code, extents(work.domain, parts.keys)), _cut(code, cells, parts)
     biases = [_in_a_cell(code, work, work.bias, window, flags)] if work.bias is not None else []
-    if "shift" in flags:
-        biases.append(_shift_bias(code, parts, window, flags["shift"]))
+    border = {"border": _shift_bias(code, parts, window, flags["shift"])} if "shift" in flags else {}
     biases += _inner_bias(code, work.domain, parts)
-    flags |= _masked(code, work, biases, window, flags) | dict(work.options)
+    flags |= _masked(code, work, biases, window, flags) | border | dict(work.options)
     sizes = [replace(axis, size=size) for axis, size in zip(parts.keys, extents(work.domain, parts.keys), strict=True)]
     plain = "F.scaled_dot_product_attention" if work.mask is not None or is_long(sizes) else "short_attention"
-    if work.mask is None and is_long(sizes) and "bias" not in flags:
+    if work.mask is None and is_long(sizes) and not {"bias", "border"} & set(flags):
         plain = code.helper("fused_attention")
     if (core := work.core(code, plain, "[:, None]")) != "short_attention":
         flags["core"] = core

@@ -78,13 +78,15 @@ def window_attention(
     step: Sequence[int] | None = None,
     spread: bool = False,
     bias: Tensor | None = None,
+    border: Tensor | None = None,
     scale: float | None = None,
     drop: float = 0.0,
     mask: Tensor | None = None,
     core: Callable[..., Tensor] = short_attention,
 ) -> Tensor:
     """Attention inside each window of q, k, v: [batch, *map, heads, c]; `shift` moves the windows, the places of one
-    are `step` apart, or `spread` over the map. `mask` [batch, *map] says which keys are there.
+    are `step` apart, or `spread` over the map. `border` keeps apart what the shift wrapped, beside a `bias`; `mask`
+    [batch, *map] says which keys are there.
     """
     rank, batch, space, heads = len(window), q.shape[0], q.shape[1:-2], q.shape[-2]
     steps = [size // side for size, side in zip(space, window, strict=True)] if spread else step or [1] * rank
@@ -102,6 +104,8 @@ def window_attention(
         x = x.permute(0, *outer, 3 * rank + 1, *inner, 3 * rank + 2)
         return x.flatten(2 * rank + 2, -2).flatten(1, 2 * rank)
 
+    if border is not None:
+        bias = border if bias is None else bias + border
     if mask is not None:
         there = cut(mask[..., None, None]).mT
         bias = torch.where(there, 0.0 if bias is None else bias, float("-inf")).to(q.dtype)
@@ -167,7 +171,8 @@ class Attn2(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         qkv = self.qkv(x).unflatten(-1, (3, 1, 4))
         q, k, v = qkv.unbind(3)
-        o = window_attention(q, k, v, (3, 3), shift=(1, 1), bias=self.relative() + self.shift_bias)
+        o = self.relative()
+        o = window_attention(q, k, v, (3, 3), shift=(1, 1), bias=o, border=self.shift_bias)
         return self.proj(o.flatten(3))
 
 

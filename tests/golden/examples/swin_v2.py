@@ -95,13 +95,15 @@ def window_attention(
     step: Sequence[int] | None = None,
     spread: bool = False,
     bias: Tensor | None = None,
+    border: Tensor | None = None,
     scale: float | None = None,
     drop: float = 0.0,
     mask: Tensor | None = None,
     core: Callable[..., Tensor] = short_attention,
 ) -> Tensor:
     """Attention inside each window of q, k, v: [batch, *map, heads, c]; `shift` moves the windows, the places of one
-    are `step` apart, or `spread` over the map. `mask` [batch, *map] says which keys are there.
+    are `step` apart, or `spread` over the map. `border` keeps apart what the shift wrapped, beside a `bias`; `mask`
+    [batch, *map] says which keys are there.
     """
     rank, batch, space, heads = len(window), q.shape[0], q.shape[1:-2], q.shape[-2]
     steps = [size // side for size, side in zip(space, window, strict=True)] if spread else step or [1] * rank
@@ -119,6 +121,8 @@ def window_attention(
         x = x.permute(0, *outer, 3 * rank + 1, *inner, 3 * rank + 2)
         return x.flatten(2 * rank + 2, -2).flatten(1, 2 * rank)
 
+    if border is not None:
+        bias = border if bias is None else bias + border
     if mask is not None:
         there = cut(mask[..., None, None]).mT
         bias = torch.where(there, 0.0 if bias is None else bias, float("-inf")).to(q.dtype)
@@ -206,7 +210,7 @@ class CosineAttention2(nn.Module):
         v = self.v(x).unflatten(-1, (1, 12))
         scale = torch.exp(self.tau.clamp(max=4.605170185988092))
         o = self.log_cpb()
-        o = window_attention(q * scale[:, None], k, v, (4, 4), shift=(2, 2), bias=o + self.shift_bias, scale=1.0)
+        o = window_attention(q * scale[:, None], k, v, (4, 4), shift=(2, 2), bias=o, border=self.shift_bias, scale=1.0)
         return self.proj(o.flatten(3))
 
 

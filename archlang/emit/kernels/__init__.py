@@ -1,0 +1,8 @@
+"""Kernels: each stands in for one helper, where its predicate lets it, and is written in `codegen/triton/`."""
+
+from archlang.emit.kernels.kernel import Features, Kernel, Served
+from archlang.emit.kernels.windows import WindowAttention
+
+KERNELS: tuple[Kernel, ...] = (WindowAttention(),)
+
+__all__ = ["KERNELS", "Features", "Kernel", "Served"]

@@ -1,0 +1,90 @@
+"""Which operations of a graph a kernel takes, and the text of the kernels: Triton beside the PyTorch forms."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import Any
+
+from archlang import helpers
+from archlang.diagnostics import error
+from archlang.emit import names
+from archlang.emit.kernels import KERNELS, Features, Kernel, Served
+from archlang.emit.lines import fit, logical
+from archlang.emit.templates import template
+from archlang.helpers import Helper
+from archlang.ir import Graph
+from archlang.primitive import Primitive
+
+TARGETS = ("torch", "triton", "auto")
+PREFIX = "triton_"
+COMMON = "kernels"  # what all kernels stand on
+
+
+class Kernels:
+    """The kernels of one file: they stand in for helpers where they serve."""
+
+    def __init__(self, graph: Graph) -> None:
+        found: dict[str, list[Features]] = {}
+        for part in graph.children_first():
+            for _, node in part.deep():
+                for kernel, served in serving(node.op, part.input_types(node)):
+                    if served.features is not None:
+                        found.setdefault(kernel.helper, []).append(served.features)
+        by_helper = {kernel.helper: kernel for kernel in KERNELS}
+        self._features = {helper: by_helper[helper].joined(features) for helper, features in found.items()}
+
+    def name(self, helper: str, op: Primitive, types: Sequence[Any]) -> str:
+        """What an operation calls instead of a helper: the kernel that takes it, else the helper."""
+        taken = [kernel.helper for kernel, served in serving(op, types) if served.features is not None]
+        if names.snake(helper) not in taken:
+            return helper
+        return f"Triton{helper}" if helper[0].isupper() else f"{PREFIX}{helper}"
+
+    def helper(self, file: str) -> Helper:
+        """The text under a name that `name` gave, or of a helper."""
+        if file == COMMON:
+            return helpers.parsed(text(file))
+        kernel = file.removeprefix(PREFIX)
+        return helpers.helper(file) if kernel == file else helpers.parsed(text(kernel, **self._features[kernel]))
+
+
+def has_kernels(target: str) -> bool:
+    """Whether a target writes kernels; refuses one that there is not."""
+    if target not in TARGETS:
+        raise error("A901", f"there is no target `{target}`", help=f"the targets are {', '.join(TARGETS)}")
+    return target != "torch"
+
+
+def kernels_for(graph: Graph, target: str) -> Kernels | None:
+    """The kernels of a graph, for a target that has some."""
+    return Kernels(graph) if has_kernels(target) else None
+
+
+def said_for(target: str) -> Callable[[Primitive, Sequence[Any]], str] | None:
+    """What there is to say of an operation, for a target that has kernels."""
+    return said if has_kernels(target) else None
+
+
+def serving(op: Primitive, types: Sequence[Any]) -> Iterator[tuple[Kernel, Served]]:
+    """The kernels for an operation, each with what it says of this application."""
+    for kernel in KERNELS:
+        if kernel.op == op.name:
+            yield kernel, kernel.serves(op, types)
+
+
+def said(op: Primitive, types: Sequence[Any]) -> str:
+    """Which kernel takes an operation, or why none does; empty where there is none for it."""
+    found = list(serving(op, types))
+    taken = [f"kernel {kernel.helper}: {kernel.does}" for kernel, served in found if served.features is not None]
+    return "; ".join(taken or [f"no kernel: {served.reason}" for _, served in found])
+
+
+def text(kernel: str, **features: Any) -> str:
+    """A kernel for some features, laid out."""
+    rendered = template(f"triton/{kernel}.py.j2").render(features)
+    return "".join(f"{line}\n" for statement in logical(rendered) for line in fit(statement, 0))
+
+
+@cache
+def entries() -> frozenset[str]:
+    """The names that kernels take at the top of a file."""
+    return frozenset([COMMON, *(f"{PREFIX}{kernel.helper}" for kernel in KERNELS)])

@@ -1,0 +1,801 @@
+"""Swin Transformer: Hierarchical Vision Transformer using Shifted Windows (Liu et al., ICCV 2021)."""
+# Made by archlang 0.1.0 from swin.arch (sha256 be475dfc16d7c6db): swin/tiny classes=3 depths=[2] dim=4 heads=[1] resolution=24 window=3
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def drop_path(x: torch.Tensor, rate: float, training: bool, batch: tuple[int, ...] = (0,)) -> torch.Tensor:
+    """In training whole samples are 0 with probability `rate`, and the others x / (1 - rate)."""
+    if rate == 0 or not training:
+        return x
+    shape = [size if axis in batch else 1 for axis, size in enumerate(x.shape)]
+    return x * (x.new_empty(shape).bernoulli_(1 - rate) / (1 - rate))
+
+
+def offset_index(window: Sequence[int], table: Sequence[int] | None = None) -> Tensor:
+    """index[i, j]: the row of the offset from place j to place i, the first axis the slowest, in the table of a window
+    as large or larger.
+    """
+    index = torch.zeros(1, 1, dtype=torch.long)
+    for size, most in zip(window, table or window, strict=True):
+        offset = torch.arange(size)[:, None] - torch.arange(size) + most - 1
+        index = index[:, None, :, None] * (2 * most - 1) + offset[:, None]
+        index = index.flatten(0, 1).flatten(1)
+    return index
+
+
+class RelativePosition(nn.Module):
+    """bias[head, i, j] = weight[row of the offset from place j to place i, head]"""
+
+    index: Tensor
+
+    def __init__(self, window: Sequence[int], heads: int, table: Sequence[int] | None = None) -> None:
+        super().__init__()
+        rows = prod(2 * size - 1 for size in table or window)
+        self.weight = nn.Parameter(nn.init.trunc_normal_(torch.empty(rows, heads), std=0.02))
+        self.register_buffer("index", offset_index(window, table), persistent=False)
+
+    def forward(self) -> Tensor:
+        return self.weight.T[:, self.index]
+
+
+def shift_bias(
+    space: Sequence[int],
+    window: Sequence[int],
+    shift: Sequence[int],
+    dtype: torch.dtype | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
+    """0 where two places of a shifted window are neighbours on the map, -inf where the shift wrapped one of them:
+    [windows, 1, places, places].
+    """
+    same = torch.ones(1, 1, 1, dtype=torch.bool, device=device)
+    for size, side, step in zip(space, window, shift, strict=True):
+        wrapped = (torch.arange(size, device=device) >= size - step).reshape(-1, side)
+        pairs = wrapped[:, :, None] == wrapped[:, None]
+        same = same[:, None, :, None, :, None] & pairs[None, :, None, :, None]
+        same = same.flatten(0, 1).flatten(1, 2).flatten(2)
+    return torch.zeros((), dtype=dtype, device=device).where(same, float("-inf"))[:, None]
+
+
+try:
+    import triton
+    from triton import language as tl
+except ImportError:  # the PyTorch forms run
+    triton = tl = None
+
+# In Triton's interpreter (TRITON_INTERPRET=1) kernels run on tensors of any device, step by step.
+INTERPRETED = triton is not None and triton.knobs.runtime.interpret
+
+
+def jit(kernel: Callable[..., Any]) -> Any:
+    """Compile a kernel when it is first called."""
+    return kernel if triton is None else triton.jit(kernel)
+
+
+def operation(function: Callable[..., Any]) -> Any:
+    """An operator of torch, under the name of this file: compilers and exporters take it as one step."""
+    name = f"{__name__.replace('.', '_')}::{function.__name__}"
+    return torch.library.custom_op(name, function, mutates_args=())
+
+
+def runs(*tensors: Tensor | None) -> bool:
+    """Whether kernels take these tensors; elsewhere the PyTorch forms run."""
+    kinds = torch.float32, torch.bfloat16, torch.float16
+    given = [x for x in tensors if x is not None]
+    return triton is not None and all((x.is_cuda or INTERPRETED) and x.dtype in kinds for x in given)
+
+
+def alike(*tensors: Tensor) -> list[Tensor]:
+    """The tensors in one dtype: autocast's where it is on, else the widest of theirs."""
+    device, kind = tensors[0].device.type, tensors[0].dtype
+    for x in tensors[1:]:
+        kind = torch.promote_types(kind, x.dtype)
+    if torch.is_autocast_enabled(device):
+        kind = torch.get_autocast_dtype(device)
+    return [x.to(kind) for x in tensors]
+
+
+def dense(x: Tensor) -> Tensor:
+    """The tensor with its last axis in one piece."""
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def math_of(x: Tensor) -> dict[str, Any]:
+    """How products are taken: float32 as three of TF32, which is float32 but for the last bit, or as one where torch
+    may do so; always summed in float32. The interpreter multiplies no bfloat16, so that it is widened there.
+    """
+    precision = "tf32" if torch.backends.cuda.matmul.allow_tf32 else "tf32x3"
+    return {"PRECISION": precision, "WIDEN": INTERPRETED and x.dtype == torch.bfloat16}
+
+
+def tile(size: int, least: int = 16) -> int:
+    """The power of 2 that holds a size: tiles of matrix products have 16 rows at least."""
+    return max(least, 1 << (size - 1).bit_length())
+
+
+@jit
+def product(a, b, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
+    """a @ b"""
+    if WIDEN:
+        a = a.to(tl.float32)
+        b = b.to(tl.float32)
+    return tl.dot(a, b, input_precision=PRECISION)
+
+
+def short_attention(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, drop: float = 0.0, scale: float | None = None
+) -> Tensor:
+    """softmax(scale * q k^T + bias) v of [.., places, c], written out: with few keys faster than the fused kernel on a
+    CPU.
+    """
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    weights = q @ k.mT * scale if bias is None else torch.add(bias, q @ k.mT, alpha=scale)
+    weights = weights.softmax(-1)
+    return (torch.dropout(weights, drop, True) if drop > 0 else weights) @ v
+
+
+def window_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    window: Sequence[int],
+    shift: Sequence[int] | None = None,
+    step: Sequence[int] | None = None,
+    spread: bool = False,
+    bias: Tensor | None = None,
+    border: Tensor | None = None,
+    scale: float | None = None,
+    drop: float = 0.0,
+    mask: Tensor | None = None,
+    core: Callable[..., Tensor] = short_attention,
+) -> Tensor:
+    """Attention inside each window of q, k, v: [batch, *map, heads, c]; `shift` moves the windows, the places of one
+    are `step` apart, or `spread` over the map. `border` keeps apart what the shift wrapped, beside a `bias`; `mask`
+    [batch, *map] says which keys are there.
+    """
+    rank, batch, space, heads = len(window), q.shape[0], q.shape[1:-2], q.shape[-2]
+    steps = [size // side for size, side in zip(space, window, strict=True)] if spread else step or [1] * rank
+    counts = [size // (side * gap) for size, side, gap in zip(space, window, steps, strict=True)]
+    sizes = [size for axis in zip(counts, window, steps, strict=True) for size in axis]
+    axes = list(range(1, rank + 1))
+    outer = [at for axis in range(rank) for at in (3 * axis + 1, 3 * axis + 3)]
+    inner = [3 * axis + 2 for axis in range(rank)]
+
+    def cut(x: Tensor) -> Tensor:
+        """[batch, *map, heads, c] -> [batch, windows, heads, places, c]"""
+        if shift is not None:
+            x = x.roll([-move for move in shift], axes)
+        x = x.reshape(batch, *sizes, *x.shape[-2:])
+        x = x.permute(0, *outer, 3 * rank + 1, *inner, 3 * rank + 2)
+        return x.flatten(2 * rank + 2, -2).flatten(1, 2 * rank)
+
+    if border is not None:
+        bias = border if bias is None else bias + border
+    if mask is not None:
+        there = cut(mask[..., None, None]).mT
+        bias = torch.where(there, 0.0 if bias is None else bias, float("-inf")).to(q.dtype)
+    x = core(cut(q), cut(k), cut(v), bias, drop, scale=scale)
+    x = x.reshape(batch, *(sizes[at - 1] for at in outer), heads, *window, x.shape[-1])
+    order = [at for axis in range(rank) for at in (2 * axis + 1, 2 * rank + 2 + axis, 2 * axis + 2)]
+    x = x.permute(0, *order, 2 * rank + 1, 3 * rank + 2).reshape(batch, *space, heads, x.shape[-1])
+    return x if shift is None else x.roll(list(shift), axes)
+
+
+@jit
+def window_token(cell, place, size, step, shift, SIDE: tl.constexpr):
+    """Where a place of a cell lies on the map, and which of its borders the shift has wrapped there."""
+    row, stride = place * 0, 1
+    wrapped = place * 0
+    at, cell = cell % (size[1] // SIDE[1]), cell // (size[1] // SIDE[1])
+    x = (at // step[1] * SIDE[1] + place % SIDE[1]) * step[1] + at % step[1]
+    place = place // SIDE[1]
+    wrapped = wrapped * 2 + (x >= size[1] - shift[1]).to(tl.int32)
+    x += tl.where(x >= size[1] - shift[1], shift[1] - size[1], shift[1])
+    row, stride = row + x * stride, stride * size[1]
+    at, cell = cell % (size[0] // SIDE[0]), cell // (size[0] // SIDE[0])
+    x = (at // step[0] * SIDE[0] + place % SIDE[0]) * step[0] + at % step[0]
+    wrapped = wrapped * 2 + (x >= size[0] - shift[0]).to(tl.int32)
+    x += tl.where(x >= size[0] - shift[0], shift[0] - size[0], shift[0])
+    row, stride = row + x * stride, stride * size[0]
+    return row, wrapped
+
+
+@jit
+def window_load(x, row, stride, here, WIDTH: tl.constexpr, COLUMNS: tl.constexpr):
+    """A row of x for each place, 0 beyond the window and the width."""
+    column = tl.arange(0, COLUMNS)
+    seen = here[:, None] & (column < WIDTH)[None, :]
+    return tl.load(x + row.to(tl.int64)[:, None] * stride + column[None, :], mask=seen, other=0.0)
+
+
+@jit
+def window_store(x, row, stride, here, value, WIDTH: tl.constexpr, COLUMNS: tl.constexpr):
+    """A row of x for each place of the window."""
+    column = tl.arange(0, COLUMNS)
+    seen = here[:, None] & (column < WIDTH)[None, :]
+    tl.store(x + row.to(tl.int64)[:, None] * stride + column[None, :], value.to(x.dtype.element_ty), mask=seen)
+
+
+@jit
+def window_logits(a, b, scale, seen, bias, offset, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
+    """scale * a b^T + bias where it is seen, else -inf."""
+    logits = product(a, tl.trans(b), PRECISION, WIDEN) * scale
+    if bias is not None:
+        logits += tl.load(bias + offset)
+    return tl.where(seen, logits, float("-inf"))
+
+
+@jit
+def window_attention_forward(
+    q,
+    k,
+    v,
+    bias,
+    out,
+    lse,
+    scale,
+    cells,
+    heads,
+    group,
+    places,
+    q_strides,
+    k_strides,
+    v_strides,
+    size,
+    step,
+    shift,
+    SIDE: tl.constexpr,
+    ROWS: tl.constexpr,
+    C: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    D: tl.constexpr,
+    VALUES: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """A tile of queries of one window and head, against the keys of the window tile by tile."""
+    PLACES: tl.constexpr = SIDE[0] * SIDE[1]
+    at, head = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
+    batch, cell = (tl.program_id(0) // cells).to(tl.int64), tl.program_id(0) % cells
+    q += batch * q_strides[0] + head * q_strides[2]
+    k += batch * k_strides[0] + head // group * k_strides[2]
+    v += batch * v_strides[0] + head // group * v_strides[2]
+    SPAN: tl.constexpr = (PLACES + ROWS - 1) // ROWS * ROWS
+    bias = bias + head * SPAN * SPAN if bias is not None else None
+    out += (batch * places * heads + head) * D
+    query = tl.program_id(2) * ROWS + tl.arange(0, ROWS)
+    row, side = window_token(cell, query, size, step, shift, SIDE)
+    q_tile = window_load(q, row, q_strides[1], query < PLACES, C, CHANNELS)
+    top = tl.full([ROWS], float("-inf"), tl.float32)
+    total = tl.zeros([ROWS], tl.float32)
+    value = tl.zeros([ROWS, VALUES], tl.float32)
+    for start in range(0, PLACES, ROWS):
+        key = start + tl.arange(0, ROWS)
+        row_k, side_k = window_token(cell, key, size, step, shift, SIDE)
+        there = key < PLACES
+        seen = (query < PLACES)[:, None] & there[None, :]
+        seen &= side[:, None] == side_k[None, :]
+        k_tile = window_load(k, row_k, k_strides[1], key < PLACES, C, CHANNELS)
+        v_tile = window_load(v, row_k, v_strides[1], key < PLACES, D, VALUES)
+        logits = window_logits(
+            q_tile, k_tile, scale, seen, bias, query[:, None] * SPAN + key[None, :], PRECISION, WIDEN
+        )
+        new_top = tl.maximum(top, tl.max(logits, 1))
+        base = tl.where(new_top == float("-inf"), 0.0, new_top)  # for rows that have seen nothing yet
+        weights, kept = tl.exp(logits - base[:, None]), tl.exp(top - base)
+        value = value * kept[:, None] + product(weights.to(v_tile.dtype), v_tile, PRECISION, WIDEN)
+        total = total * kept + tl.sum(weights, 1)
+        top = new_top
+    safe = tl.where(total > 0, total, 1.0)
+    window_store(out, row, heads * D, query < PLACES, value / safe[:, None], D, VALUES)
+    base = tl.where(total > 0, top + tl.log(safe), float("inf"))  # no weights where nothing is seen
+    tl.store(lse + (at * heads + head) * PLACES + query, base, mask=query < PLACES)
+
+
+@jit
+def window_attention_backward_queries(
+    grad,
+    q,
+    k,
+    v,
+    bias,
+    out,
+    lse,
+    mean,
+    grad_q,
+    scale,
+    cells,
+    heads,
+    group,
+    places,
+    q_strides,
+    k_strides,
+    v_strides,
+    size,
+    step,
+    shift,
+    SIDE: tl.constexpr,
+    ROWS: tl.constexpr,
+    C: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    D: tl.constexpr,
+    VALUES: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """The gradient of a tile of queries, and the mean slope of each of them."""
+    PLACES: tl.constexpr = SIDE[0] * SIDE[1]
+    at, head = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
+    batch, cell = (tl.program_id(0) // cells).to(tl.int64), tl.program_id(0) % cells
+    k += batch * k_strides[0] + head // group * k_strides[2]
+    v += batch * v_strides[0] + head // group * v_strides[2]
+    SPAN: tl.constexpr = (PLACES + ROWS - 1) // ROWS * ROWS
+    bias = bias + head * SPAN * SPAN if bias is not None else None
+    first = batch * places * heads + head
+    query = tl.program_id(2) * ROWS + tl.arange(0, ROWS)
+    here = query < PLACES
+    row, side = window_token(cell, query, size, step, shift, SIDE)
+    q_tile = window_load(q + batch * q_strides[0] + head * q_strides[2], row, q_strides[1], here, C, CHANNELS)
+    grad_tile = window_load(grad + first * D, row, heads * D, here, D, VALUES)
+    out_tile = window_load(out + first * D, row, heads * D, here, D, VALUES)
+    lse_tile = tl.load(lse + (at * heads + head) * PLACES + query, mask=here, other=float("inf"))
+    mean_tile = tl.sum(grad_tile.to(tl.float32) * out_tile.to(tl.float32), 1)
+    tl.store(mean + (at * heads + head) * PLACES + query, mean_tile, mask=here)
+    value = tl.zeros([ROWS, CHANNELS], tl.float32)
+    for start in range(0, PLACES, ROWS):
+        key = start + tl.arange(0, ROWS)
+        row_k, side_k = window_token(cell, key, size, step, shift, SIDE)
+        there = key < PLACES
+        seen = here[:, None] & there[None, :]
+        seen &= side[:, None] == side_k[None, :]
+        k_tile = window_load(k, row_k, k_strides[1], key < PLACES, C, CHANNELS)
+        v_tile = window_load(v, row_k, v_strides[1], key < PLACES, D, VALUES)
+        logits = window_logits(
+            q_tile, k_tile, scale, seen, bias, query[:, None] * SPAN + key[None, :], PRECISION, WIDEN
+        )
+        weights = tl.exp(logits - lse_tile[:, None])
+        slope = weights * (product(grad_tile, tl.trans(v_tile), PRECISION, WIDEN) - mean_tile[:, None])
+        value += product(slope.to(k_tile.dtype), k_tile, PRECISION, WIDEN)
+    window_store(grad_q + first * C, row, heads * C, here, value * scale, C, CHANNELS)
+
+
+@jit
+def window_attention_backward_keys(
+    grad,
+    q,
+    k,
+    v,
+    bias,
+    lse,
+    mean,
+    grad_k,
+    grad_v,
+    scale,
+    cells,
+    heads,
+    group,
+    places,
+    q_strides,
+    k_strides,
+    v_strides,
+    size,
+    step,
+    shift,
+    SIDE: tl.constexpr,
+    ROWS: tl.constexpr,
+    C: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    D: tl.constexpr,
+    VALUES: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """The gradients of a tile of keys and values, for the queries of one head."""
+    PLACES: tl.constexpr = SIDE[0] * SIDE[1]
+    at, head = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
+    batch, cell = (tl.program_id(0) // cells).to(tl.int64), tl.program_id(0) % cells
+    q += batch * q_strides[0] + head * q_strides[2]
+    k += batch * k_strides[0] + head // group * k_strides[2]
+    v += batch * v_strides[0] + head // group * v_strides[2]
+    SPAN: tl.constexpr = (PLACES + ROWS - 1) // ROWS * ROWS
+    bias = bias + head * SPAN * SPAN if bias is not None else None
+    first = batch * places * heads + head
+    key = tl.program_id(2) * ROWS + tl.arange(0, ROWS)
+    here = key < PLACES
+    row_k, side_k = window_token(cell, key, size, step, shift, SIDE)
+    there = here
+    k_tile = window_load(k, row_k, k_strides[1], here, C, CHANNELS)
+    v_tile = window_load(v, row_k, v_strides[1], here, D, VALUES)
+    k_sum = tl.zeros([ROWS, CHANNELS], tl.float32)
+    v_sum = tl.zeros([ROWS, VALUES], tl.float32)
+    for start in range(0, PLACES, ROWS):
+        query = start + tl.arange(0, ROWS)
+        row, side = window_token(cell, query, size, step, shift, SIDE)
+        seen = there[:, None] & (query < PLACES)[None, :]
+        seen &= side_k[:, None] == side[None, :]
+        q_tile = window_load(q, row, q_strides[1], query < PLACES, C, CHANNELS)
+        grad_tile = window_load(grad + first * D, row, heads * D, query < PLACES, D, VALUES)
+        lse_tile = tl.load(lse + (at * heads + head) * PLACES + query, mask=query < PLACES, other=float("inf"))
+        mean_tile = tl.load(mean + (at * heads + head) * PLACES + query, mask=query < PLACES, other=0.0)
+        logits = window_logits(
+            k_tile, q_tile, scale, seen, bias, key[:, None] + query[None, :] * SPAN, PRECISION, WIDEN
+        )
+        weights = tl.exp(logits - lse_tile[None, :])
+        slope = weights * (product(v_tile, tl.trans(grad_tile), PRECISION, WIDEN) - mean_tile[None, :])
+        v_sum += product(weights.to(grad_tile.dtype), grad_tile, PRECISION, WIDEN)
+        k_sum += product(slope.to(q_tile.dtype), q_tile, PRECISION, WIDEN)
+    window_store(grad_k + first * C, row_k, heads * C, here, k_sum * scale, C, CHANNELS)
+    window_store(grad_v + first * D, row_k, heads * D, here, v_sum, D, VALUES)
+
+
+@jit
+def window_attention_backward_bias(
+    grad,
+    q,
+    k,
+    v,
+    bias,
+    lse,
+    mean,
+    grad_bias,
+    scale,
+    total,
+    each,
+    cells,
+    heads,
+    group,
+    places,
+    q_strides,
+    k_strides,
+    v_strides,
+    size,
+    step,
+    shift,
+    SIDE: tl.constexpr,
+    ROWS: tl.constexpr,
+    C: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    D: tl.constexpr,
+    VALUES: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """The gradient of a tile of the bias of one head, summed over some windows."""
+    PLACES: tl.constexpr = SIDE[0] * SIDE[1]
+    SPAN: tl.constexpr = (PLACES + ROWS - 1) // ROWS * ROWS
+    part, head = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    query = tl.program_id(2) // (SPAN // ROWS) * ROWS + tl.arange(0, ROWS)
+    key = tl.program_id(2) % (SPAN // ROWS) * ROWS + tl.arange(0, ROWS)
+    bias += head * SPAN * SPAN
+    bias_sum = tl.zeros([ROWS, ROWS], tl.float32)
+    for window in range(part * each, tl.minimum((part + 1) * each, total)):
+        at = tl.cast(window, tl.int64)
+        batch, cell = tl.cast(window // cells, tl.int64), window % cells
+        row, side = window_token(cell, query, size, step, shift, SIDE)
+        row_k, side_k = window_token(cell, key, size, step, shift, SIDE)
+        there = key < PLACES
+        seen = (query < PLACES)[:, None] & there[None, :]
+        seen &= side[:, None] == side_k[None, :]
+        q_tile = window_load(
+            q + batch * q_strides[0] + head * q_strides[2], row, q_strides[1], query < PLACES, C, CHANNELS
+        )
+        k_tile = window_load(
+            k + batch * k_strides[0] + head // group * k_strides[2], row_k, k_strides[1], key < PLACES, C, CHANNELS
+        )
+        v_tile = window_load(
+            v + batch * v_strides[0] + head // group * v_strides[2], row_k, v_strides[1], key < PLACES, D, VALUES
+        )
+        grad_tile = window_load(grad + (batch * places * heads + head) * D, row, heads * D, query < PLACES, D, VALUES)
+        lse_tile = tl.load(lse + (at * heads + head) * PLACES + query, mask=query < PLACES, other=float("inf"))
+        mean_tile = tl.load(mean + (at * heads + head) * PLACES + query, mask=query < PLACES, other=0.0)
+        logits = window_logits(
+            q_tile, k_tile, scale, seen, bias, query[:, None] * SPAN + key[None, :], PRECISION, WIDEN
+        )
+        weights = tl.exp(logits - lse_tile[:, None])
+        bias_sum += weights * (product(grad_tile, tl.trans(v_tile), PRECISION, WIDEN) - mean_tile[:, None])
+    grad_bias += (part * heads + head) * SPAN * SPAN
+    tl.store(grad_bias + query[:, None] * SPAN + key[None, :], bias_sum)
+
+
+def window_call(
+    q: Tensor, k: Tensor, v: Tensor, window: list[int], step: list[int], shift: list[int]
+) -> dict[str, Any]:
+    """What every kernel of a call is told: counts, strides, and the shape of a tile."""
+    places, count, heads, c = prod(window), prod(q.shape[1:-2]), q.shape[-2], q.shape[-1]
+    return dict(
+        cells=count // places,
+        heads=heads,
+        group=heads // k.shape[-2],
+        places=count,
+        q_strides=flat_strides(q),
+        k_strides=flat_strides(k),
+        v_strides=flat_strides(v),
+        size=(*q.shape[1:-2],),
+        step=(*step,),
+        shift=(*shift,),
+        SIDE=(*window,),
+        ROWS=min(tile(places), 32 if q.element_size() == 2 else 16),
+        C=c,
+        CHANNELS=tile(c),
+        D=v.shape[-1],
+        VALUES=tile(v.shape[-1]),
+        **math_of(q),
+        num_warps=4,
+        num_stages=1,
+    )
+
+
+def flat_strides(x: Tensor) -> tuple[int, int, int]:
+    """From sample to sample, place to place and head to head of x [batch, *map, heads, c]."""
+    return x.stride(0), x.stride(-3), x.stride(-2)
+
+
+def flat_map(x: Tensor) -> Tensor:
+    """x [batch, *map, heads, c] such that places follow one another at equal steps; a copy only where they do not."""
+    return dense(x.flatten(1, -3)).unflatten(1, x.shape[1:-2])
+
+
+def window_bias(bias: Tensor | None, rows: int) -> Tensor | None:
+    """A bias [heads, places, places] in whole tiles: rows of a tile then lie at steps that are known."""
+    if bias is None:
+        return None
+    ahead = -bias.shape[-1] % rows
+    return torch.nn.functional.pad(bias, (0, ahead, 0, ahead)).contiguous()
+
+
+@operation
+def attend_in_windows(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    window: list[int],
+    step: list[int],
+    shift: list[int],
+    scale: float,
+) -> tuple[Tensor, Tensor]:
+    """The output, and of every query the logarithm of what softmax divides by: [windows, heads, places]."""
+    q, k, v = flat_map(q), flat_map(k), flat_map(v)
+    call = window_call(q, k, v, window, step, shift)
+    bias = window_bias(bias, call["ROWS"])
+    out, lse = attend_in_windows_like(q, k, v, bias, mask, window, step, shift, scale)
+    grid = lse.shape[0], lse.shape[1], triton.cdiv(lse.shape[2], call["ROWS"])
+    window_attention_forward[grid](q, k, v, bias, out, lse, scale, **call)
+    return out, lse
+
+
+@attend_in_windows.register_fake
+def attend_in_windows_like(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    window: list[int],
+    step: list[int],
+    shift: list[int],
+    scale: float,
+) -> tuple[Tensor, Tensor]:
+    places = prod(window)
+    lse = q.new_empty(q.shape[0] * prod(q.shape[1:-2]) // places, q.shape[-2], places, dtype=torch.float32)
+    return q.new_empty(*q.shape[:-1], v.shape[-1]), lse
+
+
+@operation
+def attend_in_windows_backward(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    out: Tensor,
+    lse: Tensor,
+    window: list[int],
+    step: list[int],
+    shift: list[int],
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of q, k, v and the bias."""
+    q, k, v, grad = flat_map(q), flat_map(k), flat_map(v), grad.contiguous()
+    call = window_call(q, k, v, window, step, shift)
+    total, heads, places = lse.shape
+    parts = total if bias is None else min(total, max(1, 1024 // heads))  # each sums its windows
+    each = triton.cdiv(total, parts)
+    parts = triton.cdiv(total, each)
+    grad_q, grad_k, grad_v = (q.new_empty(*q.shape[:-1], x.shape[-1]) for x in (q, k, v))
+    bias = window_bias(given := bias, call["ROWS"])
+    grad_bias = lse.new_empty(0) if bias is None else lse.new_empty(parts, *bias.shape)
+    mean, tiles = torch.empty_like(lse), triton.cdiv(places, call["ROWS"])
+    window_attention_backward_queries[total, heads, tiles](grad, q, k, v, bias, out, lse, mean, grad_q, scale, **call)
+    window_attention_backward_keys[total, heads, tiles](grad, q, k, v, bias, lse, mean, grad_k, grad_v, scale, **call)
+    if bias is not None:
+        window_attention_backward_bias[parts, heads, tiles * tiles](
+            grad, q, k, v, bias, lse, mean, grad_bias, scale, total, each, **call
+        )
+    if call["group"] > 1:
+        grad_k, grad_v = (x.unflatten(-2, (-1, call["group"])).sum(-2) for x in (grad_k, grad_v))
+    if given is not None:
+        grad_bias = grad_bias.sum(0)[:, :places, :places].to(given.dtype, copy=True)
+    return grad_q, grad_k, grad_v, grad_bias
+
+
+@attend_in_windows_backward.register_fake
+def attend_in_windows_backward_like(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    out: Tensor,
+    lse: Tensor,
+    window: list[int],
+    step: list[int],
+    shift: list[int],
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    grad_bias = lse.new_empty(0) if bias is None else bias.new_empty(bias.shape)
+    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape), grad_bias
+
+
+def attend_in_windows_keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs[:5], *output)
+    ctx.given = inputs[5:]
+
+
+def attend_in_windows_gradients(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    kept = ctx.saved_tensors
+    grads = attend_in_windows_backward(grad, *kept, *ctx.given)
+    return *grads[:3], None if kept[3] is None else grads[3], None, None, None, None, None
+
+
+attend_in_windows.register_autograd(attend_in_windows_gradients, setup_context=attend_in_windows_keep)
+
+
+def triton_window_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    window: Sequence[int],
+    shift: Sequence[int] | None = None,
+    step: Sequence[int] | None = None,
+    spread: bool = False,
+    bias: Tensor | None = None,
+    border: Tensor | None = None,
+    scale: float | None = None,
+    drop: float = 0.0,
+    mask: Tensor | None = None,
+    core: Callable[..., Tensor] = short_attention,
+) -> Tensor:
+    """`window_attention` by kernels; what a shift keeps apart, `border`, they find by themselves."""
+    narrow = max(q.shape[-1], v.shape[-1]) <= (32 if alike(q, k, v)[0].dtype == torch.float32 else 128)
+    if not runs(q, k, v, bias) or not narrow or drop > 0 or not q.numel():
+        return window_attention(q, k, v, window, shift, step, spread, bias, border, scale, drop, mask, core)
+    q, k, v = alike(q, k, v)
+    size, rank, places = q.shape[1:-2], len(window), prod(window)
+    steps = [whole // side for whole, side in zip(size, window, strict=True)] if spread else step or [1] * rank
+    if bias is not None:
+        bias = bias.expand(q.shape[-2], places, places)
+    if mask is not None:
+        mask = mask.expand(q.shape[0], *size).to(torch.uint8).contiguous()
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    return attend_in_windows(q, k, v, bias, mask, list(window), list(steps), list(shift or [0] * rank), scale)[0]
+
+
+class PatchEmbed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, 4, 4, stride=4)
+        self.norm = nn.LayerNorm(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.proj(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class SelfAttention(nn.Module):
+    """Tokens attend to one another (Vaswani et al., NeurIPS 2017); one map makes q, k and v."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(4, 12)
+        self.relative = RelativePosition((3, 3), 1)
+        self.proj = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        qkv = self.qkv(x).unflatten(-1, (3, 1, 4))
+        q, k, v = qkv.unbind(3)
+        o = triton_window_attention(q, k, v, (3, 3), bias=self.relative())
+        return self.proj(o.flatten(3))
+
+
+class Mlp(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(4, 16)
+        self.fc2 = nn.Linear(16, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(4)
+        self.attn = SelfAttention()
+        self.norm2 = nn.LayerNorm(4)
+        self.mlp = Mlp()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class SelfAttention2(nn.Module):
+    """Tokens attend to one another (Vaswani et al., NeurIPS 2017); one map makes q, k and v."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(4, 12)
+        self.relative = RelativePosition((3, 3), 1)
+        self.register_buffer("shift_bias", shift_bias((6, 6), (3, 3), (1, 1)), persistent=False)
+        self.proj = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        qkv = self.qkv(x).unflatten(-1, (3, 1, 4))
+        q, k, v = qkv.unbind(3)
+        o = self.relative()
+        o = triton_window_attention(q, k, v, (3, 3), shift=(1, 1), bias=o, border=self.shift_bias)
+        return self.proj(o.flatten(3))
+
+
+class Block2(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(4)
+        self.attn = SelfAttention2()
+        self.norm2 = nn.LayerNorm(4)
+        self.mlp = Mlp()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + drop_path(self.attn(self.norm1(x)), 0.2, self.training)
+        return x + drop_path(self.mlp(self.norm2(x)), 0.2, self.training)
+
+
+class Stage(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([Block(), Block2()])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class Swin(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch_embed = PatchEmbed()
+        self.stages = nn.ModuleList([Stage()])
+        self.norm = nn.LayerNorm(4)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        if image.ndim != 4 or image.shape[1:] != (3, 24, 24):
+            raise ValueError(f"image must be [b, c = 3, h = 24, w = 24], and is {list(image.shape)}")
+        x = self.patch_embed(image).permute(0, 2, 3, 1)
+        for stage in self.stages:
+            x = stage(x)
+        return self.head(self.norm(x).mean((1, 2)))

@@ -1,0 +1,29 @@
+"""Every kernel compiles for the GPUs that it ships for, with registers to spare and memory that fits."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from archlang.testing.aot import SHARED
+
+QUICK = [("window_attention", "bfloat16", 7, 32)]
+MORE = [
+    *(("window_attention", "bfloat16", side, c) for side, c in [(7, 64), (8, 32), (12, 128), (16, 24)]),
+    *(("window_attention", "float32", side, c) for side, c in [(7, 32), (16, 32)]),
+]
+
+
+@pytest.mark.parametrize("configuration", [*QUICK, *(pytest.param(c, marks=pytest.mark.slow) for c in MORE)], ids=str)
+def test_kernels_fit(configuration: tuple[object, ...]) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "tests.kernels.aot", *map(str, configuration)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert {kernel["capability"] for kernel in found} == set(SHARED)
+    for kernel in found:
+        assert kernel["spilled"] == 0, kernel
+        assert kernel["shared"] <= SHARED[kernel["capability"]], kernel

@@ -1,0 +1,38 @@
+"""The checks of kernels can fail: each fault is planted in the text of a kernel, and found."""
+
+import sys
+from typing import Any
+
+import pytest
+
+import archlang
+from archlang.emit import load
+from tests.kernels import check
+from tests.kernels.test_window_attention import ALL, forms, inputs
+
+
+def broken(program: str, right: str, wrong: str) -> Any:
+    """The module of a program with a fault."""
+    network = archlang.loads(program).architecture()
+    text = network.source("triton")
+    assert right in text
+    return sys.modules[load(text.replace(right, wrong), network.class_name).__module__]
+
+
+WINDOWS = {
+    "the tail of a window is not masked": (
+        "seen = (query < PLACES)[:, None] & there[None, :]",
+        "seen = query[:, None] >= 0",
+    ),
+    "the bias has no gradient": ("bias_sum += weights * (", "bias_sum += 0.0 * weights * ("),
+    "a shift joins both sides of the map": ("seen &= side[:, None] == side_k[None, :]", "seen = seen"),
+    "the scale is missing in a gradient": ("k_sum * scale", "k_sum"),
+    "heads are mixed up": ("head // group * k_strides[2]", "head % group * k_strides[2]"),
+}
+
+
+@pytest.mark.parametrize("fault", WINDOWS)
+def test_faults_of_windows_are_found(fault: str) -> None:
+    module = broken(ALL, *WINDOWS[fault])
+    with pytest.raises(AssertionError, match=r"result \d"):
+        check(*forms(module, (6,), (3,), shift=(1,)), inputs((6,), (3,), 16, 16, groups=2))

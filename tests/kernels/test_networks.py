@@ -1,0 +1,104 @@
+"""Whole networks with kernels: they compute what they do without, carry on where no kernel runs, and say what is taken."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import archlang
+from archlang.testing.networks import random_inputs
+from tests.toys import Toy, all_toys
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+GOLDEN = Path(__file__).parent.parent / "golden/kernels"
+TOYS = {toy.name: toy for toy in all_toys()}
+SMALL: dict[str, dict[str, Any]] = {
+    "swin": {"dim": 4, "depths": [2], "heads": [1], "window": 3, "resolution": 24, "classes": 3},
+    "maxvit_digits": {"dims": [4, 4, 4, 4], "head_dim": 4, "stem": 4},
+}
+
+
+def network(toy: Toy) -> Any:
+    settings = {**toy.settings, **SMALL.get(toy.name, {})}
+    return archlang.load(EXAMPLES / f"{toy.file}.arch").architecture(toy.model, toy.variant, settings)
+
+
+@pytest.mark.parametrize("name", ["swin", pytest.param("maxvit_digits", marks=pytest.mark.slow)])
+def test_both_targets_agree(name: str) -> None:
+    made = network(TOYS[name])
+    plain, fused = (made.module(seed=0, target=target).eval() for target in ("torch", "triton"))
+    assert list(plain.state_dict()) == list(fused.state_dict())
+    inputs = {port: x.float() for port, x in random_inputs(made, {"b": 1}).items()}
+    found, meant = fused(**inputs), plain(**inputs)
+    torch.testing.assert_close(found, meant, rtol=1e-4, atol=1e-5)
+    for x in (found, meant):
+        x.sum().backward()
+    for (label, ours), theirs in zip(fused.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-4, msg=label)
+
+
+@pytest.mark.parametrize("name", ["swin"])
+def test_golden(name: str, request: pytest.FixtureRequest) -> None:
+    """`--update-golden` writes them anew; read the difference before you commit it."""
+    text, file = network(TOYS[name]).source("triton"), GOLDEN / f"{name}.py"
+    if request.config.getoption("--update-golden"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text, "utf-8")
+    assert text == file.read_text("utf-8")
+    for command in (["format", "--diff"], ["check", "--select", "F,I"]):
+        ruff = [sys.executable, "-m", "ruff", *command, "--isolated", "--line-length", "120", str(file)]
+        done = subprocess.run(ruff, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+
+
+ALONE = """
+import sys
+{hidden}
+import torch, swin
+x = torch.randn(1, 3, 24, 24)
+net = swin.Swin().eval()
+assert swin.triton is {expected}
+net(x).sum().backward()
+exported = torch.export.export(net, (x,))
+torch.testing.assert_close(exported.module()(x), net(x))
+"""
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["Triton", "no Triton"])
+def test_without_a_gpu_the_pytorch_forms_run(there: bool, tmp_path: Path) -> None:
+    (tmp_path / "swin.py").write_text(network(TOYS["swin"]).source("triton"), "utf-8")
+    text = ALONE.format(
+        hidden="" if there else "sys.modules['triton'] = None", expected="sys.modules['triton']" if there else "None"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_explain_says_what_is_taken() -> None:
+    said = network(TOYS["swin"]).explain(target="triton")
+    assert "kernel window_attention: windows by address, without copies; in PyTorch cut into cells of 3 x 3" in said
+    text = "model net {\n  input q: [b, t, c = 8]\n  output y = attend(q, q, q, over = sliding(3))\n}"
+    said = archlang.loads(text).net().explain(target="triton")
+    assert "no kernel: kernels of attention are for cells of a partition" in said
+
+
+def test_what_no_kernel_takes_is_plain_pytorch() -> None:
+    text = "model net {\n  input q: [b, t, c = 8]\n  output y = attend(q, q, q)\n}"
+    assert archlang.loads(text).net().source("triton") == archlang.loads(text).net().source()
+
+
+def test_auto_asks_for_a_gpu() -> None:
+    made = network(TOYS["swin"])
+    name = "attend_in_windows"
+    assert hasattr(sys.modules[type(made.module(target="auto")).__module__], name) == torch.cuda.is_available()
+    assert made.source("auto") == made.source("triton")
+
+
+def test_no_such_target() -> None:
+    with pytest.raises(archlang.ArchError, match="there is no target `cuda`"):
+        network(TOYS["swin"]).source("cuda")

@@ -1,0 +1,139 @@
+"""Attention inside windows."""
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torch.utils.checkpoint
+
+from tests.kernels import check, emitted
+
+ALL = """
+model net {
+  input q: [b, z: space, h, w, heads, c]
+  input k: [b, z: space, h, w, heads, c]
+  input there: bool[b, z: space, h, w]
+  input near: [heads, query = 27, key = 27]
+  input far: [heads, query = 125, key = 125]
+  small = attend(q, k, k, bias = near, mask = there, over = windows(3, shift = 1))
+  large = attend(q, k, k, bias = far, over = windows(5))
+  line = attend(q, k, k, over = axial(h))
+  row = attend(q, k, k, on = w, over = windows(4))
+  output y = small + large + line + row
+}
+"""
+TWO = """
+model net {
+  input q: [b, h, w, heads, c]
+  input bias: [heads, query = 49, key = 49]
+  output y = attend(q, q, q, bias = bias, over = windows(7, shift = 3))
+}
+"""
+HALF = torch.float16
+SHAPES = [  # map, window, the head sizes of keys and values, and more
+    ((1, 2, 2), (1, 1, 1), 16, 16, {}),
+    ((1, 7, 14), (1, 7, 7), 32, 32, {"shift": (0, 0, 3), "kind": HALF}),
+    ((6, 4), (3, 2), 24, 5, {"spread": True}),
+    ((17,), (17,), 80, 8, {"kind": HALF}),
+    ((63,), (63,), 16, 16, {"kind": HALF}),
+    ((64,), (64,), 16, 128, {"kind": HALF}),
+    ((100,), (100,), 32, 16, {"kind": HALF}),
+    ((4, 8), (2, 4), 16, 16, {"step": (2, 2), "mask": True}),
+    ((6, 6), (6, 3), 16, 32, {"shift": (0, 2), "mask": True}),
+    ((2, 2, 4), (1, 2, 4), 8, 16, {"shift": (1, 0, 2)}),
+    ((4, 4), (4, 2), 16, 16, {"kind": torch.bfloat16}),
+    ((4,), (4,), 16, 16, {"groups": 2}),
+    ((4, 4), (2, 4), 16, 16, {"bias": False, "shift": (1, 0)}),
+    ((4, 4), (2, 4), 16, 16, {"scale": 0.3}),
+]
+
+
+@pytest.fixture(scope="module")
+def module() -> Any:
+    return emitted(ALL)
+
+
+def inputs(size: Any, window: Any, c: int, d: int, groups: int = 1, mask: bool = False, bias: bool = True) -> list[Any]:
+    random = torch.Generator().manual_seed(0)
+    places, heads, batch = torch.Size(window).numel(), 2 * groups if groups > 1 else 1, 2 if len(size) == 1 else 1
+    q = torch.randn(batch, *size, heads, c, generator=random)
+    k, v = (torch.randn(batch, *size, heads // groups, width, generator=random) for width in (c, d))
+    return [
+        *(q, k, v),
+        *([torch.randn(heads, places, places, generator=random)] if bias else []),
+        *([torch.rand(batch, *size, generator=random) > 0.3] if mask else []),
+    ]
+
+
+def forms(module: Any, size: Any, window: Any, **options: Any) -> tuple[Any, Any]:
+    """The kernel and the PyTorch form as functions of the tensors."""
+    border = module.shift_bias(size, window, options["shift"]) if "shift" in options else None
+
+    def call(function: Any, q: Any, k: Any, v: Any, *more: Any) -> Any:
+        given: dict[str, Any] = {"mask" if x.dtype == torch.bool else "bias": x for x in more}
+        given["border"] = None if border is None else border.to(q.dtype)
+        if function is module.window_attention:
+            k, v = (x.repeat_interleave(q.shape[-2] // x.shape[-2], -2) for x in (k, v))
+        if "mask" in given:
+            given["core"] = F.scaled_dot_product_attention
+        return function(q, k, v, window, **given, **options)
+
+    return lambda *x: call(module.triton_window_attention, *x), lambda *x: call(module.window_attention, *x)
+
+
+@pytest.mark.parametrize(("size", "window", "c", "d", "options"), SHAPES, ids=str)
+def test_windows(module: Any, size: Any, window: Any, c: int, d: int, options: dict[str, Any]) -> None:
+    own = {name: options[name] for name in ("groups", "mask", "bias") if name in options}
+    rest = {name: value for name, value in options.items() if name not in ("groups", "mask", "bias", "kind")}
+    check(*forms(module, size, window, **rest), inputs(size, window, c, d, **own), options.get("kind", torch.float32))
+
+
+def test_a_window_that_sees_nothing_is_0(module: Any) -> None:
+    q, k, v, _, mask = inputs((2, 4), (2, 2), 16, 16, mask=True)
+    mask[:, :, :2] = False
+    kernel, _ = forms(module, (2, 4), (2, 2))
+    found = kernel(q, k, v, mask)
+    assert not found[:, :, :2].any() and found[:, :, 2:].isfinite().all()
+
+
+def test_samples_may_lie_far_apart(module: Any) -> None:
+    """Beyond 2^31 elements."""
+    far = torch.empty(2**31 + 1024, dtype=torch.float16)  # memory that is not touched is not there
+    near = inputs((4,), (4,), 16, 16)
+    q = far.as_strided((2, 4, 1, 16), (2**31, 16, 16, 1)).copy_(near[0])
+    kernel, form = forms(module, (4,), (4,))
+    found = kernel(q, *(x.half() for x in near[1:]))
+    torch.testing.assert_close(found, form(*near).half(), atol=4e-3, rtol=4e-3)
+
+
+def test_compilers_take_it_as_one_step(module: Any) -> None:
+    given = inputs((4,), (4,), 16, 16)
+    kernel, _ = forms(module, (4,), (4,))
+    compiled = torch.compile(lambda *x: kernel(*x) * 2, backend="aot_eager", fullgraph=True)
+    check(compiled, lambda *x: module.window_attention(*x[:3], (4,), bias=x[3]) * 2, given)
+
+
+def test_checkpointing_and_autocast(module: Any) -> None:
+    given = [x.requires_grad_() for x in inputs((4,), (4,), 16, 16)]
+    kernel, _ = forms(module, (4,), (4,))
+    plain = kernel(*given)
+    again = torch.utils.checkpoint.checkpoint(kernel, *given, use_reentrant=False)
+    torch.testing.assert_close(torch.autograd.grad(again.sum(), given), torch.autograd.grad(plain.sum(), given))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert kernel(*given).dtype == torch.bfloat16
+
+
+def test_operators_are_well_formed(module: Any) -> None:
+    q, k, v, bias = (x.requires_grad_() for x in inputs((4,), (4,), 16, 16))
+    tests = ("test_schema", "test_faketensor", "test_autograd_registration")
+    torch.library.opcheck(module.attend_in_windows, (q, k, v, bias, None, [4], [1], [0], 0.25), test_utils=tests)
+
+
+def launch(kind: torch.dtype, side: int, c: int) -> None:
+    """One of the configurations that `test_aot` compiles: two-dimensional windows, shifted, with a bias."""
+    module = emitted(TWO)
+    module.runs = lambda *x: True
+    q = torch.empty(1, 2 * side, 2 * side, 4, c, dtype=kind, requires_grad=True)
+    bias = torch.empty(4, side**2, side**2, dtype=kind, requires_grad=True)
+    module.triton_window_attention(q, q, q, (side, side), shift=(3, 3), bias=bias).backward(q)
