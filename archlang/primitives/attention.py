@@ -1,6 +1,7 @@
 """Attention over named axes. What a query may see is a `Domain`; layout and algorithm follow from it and the axes."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 from archlang.facts import Facts
@@ -19,7 +20,7 @@ from archlang.primitive import (
 )
 from archlang.primitives.attention_cells import in_cells
 from archlang.primitives.attention_code import Layout, Work, extra_axes, form, layout, scaled
-from archlang.primitives.attention_dense import dense, is_long
+from archlang.primitives.attention_dense import SHORT, SHORT_BIASED, dense, is_long
 from archlang.primitives.attention_meaning import meaning
 from archlang.primitives.attention_near import near
 from archlang.primitives.attention_score import scored
@@ -228,11 +229,24 @@ class Attend(Primitive):
             cuts = [tiling(domain, parts.keys, axis) for axis in parts.keys]
             tile, width = (" x ".join(str(getattr(cut, side)) for cut in cuts) for side in ("tile", "width"))
             return f"tiles of {tile} queries along {names}, each beside the {width} keys near it"
+        how = self._core(parts, domain, extras)
         if cells_of(domain) and not is_whole(domain, parts.keys):
-            return f"cut into cells of {' x '.join(map(str, extents(domain, parts.keys)))} along {names}"
-        written = self.is_scored(extras)
-        how = "written out: softmax has a fused kernel, the others have none" if written else "fused kernel"
+            return f"cut into cells of {' x '.join(map(str, extents(domain, parts.keys)))} along {names}, {how}"
         return f"all keys along {names} at once, {how}"
+
+    def _core(self, parts: Layout, domain: Domain, extras: tuple[Any, ...]) -> str:
+        """Whether the score is written out, and why."""
+        bias, mask, *_ = _all(extras)
+        if self.is_scored(extras):
+            return "written out: softmax has a fused kernel, the others have none"
+        cells = None if is_whole(domain, parts.keys) else cells_of(domain)
+        sizes = [replace(a, size=size) for a, size in zip(parts.keys, extents(domain, parts.keys), strict=True)]
+        wraps = cells is not None and any(cells.moved(axis) for axis in parts.keys)
+        biased = bias is not None or wraps or (cells is not None and len(list(domain.parts())) > 1)
+        inside = cells is not None or (biased and not any(domain.restricts(parts.keys, axis) for axis in parts.keys))
+        if mask is None and inside and not is_long(sizes, biased):
+            return f"written out, up to {SHORT_BIASED if biased else SHORT} keys{' with a bias' if biased else ''} the faster way on a CPU"
+        return "fused kernel"
 
     def is_scored(self, extras: Sequence[Any]) -> bool:
         """Whether the score is more than a softmax; `extras` are the inputs after v."""

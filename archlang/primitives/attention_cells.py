@@ -32,8 +32,10 @@ def in_cells(code: Emission, work: Work) -> Term:
     biases += _inner_bias(code, work.domain, parts)
     flags |= _masked(code, work, biases, window, flags) | border | dict(work.options)
     sizes = [replace(axis, size=size) for axis, size in zip(parts.keys, extents(work.domain, parts.keys), strict=True)]
-    plain = "F.scaled_dot_product_attention" if work.mask is not None or is_long(sizes) else "short_attention"
-    if work.mask is None and is_long(sizes) and not {"bias", "border"} & set(flags):
+    biased = bool({"bias", "border"} & set(flags))
+    long = is_long(sizes, biased)
+    plain = "F.scaled_dot_product_attention" if work.mask is not None or long else "short_attention"
+    if work.mask is None and long and not biased:
         plain = code.helper("fused_attention")
     if (core := work.core(code, plain, "[:, None]")) != "short_attention":
         flags["core"] = core

@@ -18,12 +18,15 @@ from archlang.primitives.attention_code import (
 from archlang.shapes import Axis
 from archlang.sizes import product
 
-SHORT = 64  # so many keys, and softmax written out is faster on a CPU than the fused kernel (at 49: by half)
+# So many keys, and softmax written out is faster on a CPU than the fused kernel, by a fifth where it trains; with a
+# bias, which that kernel reads for every query, by a seventh at 144 keys and by half where it only evaluates.
+SHORT, SHORT_BIASED = 64, 144
 
 
-def is_long(keys: Iterable[Axis]) -> bool:
+def is_long(keys: Iterable[Axis], biased: bool = False) -> bool:
     """Whether the fused kernel is the faster one."""
-    return not is_concrete(keys) or whole(product(axis.size for axis in keys)) > SHORT
+    most = SHORT_BIASED if biased else SHORT
+    return not is_concrete(keys) or whole(product(axis.size for axis in keys)) > most
 
 
 def dense(code: Emission, work: Work) -> Term:
@@ -36,7 +39,8 @@ def dense(code: Emission, work: Work) -> Term:
     shared = [axis for axis in parts.heads if axis not in parts.extra]
     grouped = len(shared) < len(parts.heads) and not any(axis.name in names for axis in parts.heads) and not work.scored
     flags = dict(work.options)
-    if not work.scored:
+    written = _only_biased(work) and not (work.scored or work.extra or grouped or is_long(parts.keys, biased=True))
+    if not work.scored and not written:
         flags = {"dropout_p" if name == "drop" else name: text for name, text in flags.items()}
     if grouped:
         flags = {"enable_gqa": "True", **flags}
@@ -44,12 +48,21 @@ def dense(code: Emission, work: Work) -> Term:
     if plain and is_causal(work.domain, parts):
         flags = {"is_causal": "True", **flags}
     elif not everything:
-        flags = {"mask" if work.scored else "attn_mask": _attn_mask(code, work, batch), **flags}
+        word = "mask" if work.scored else "bias" if written else "attn_mask"
+        flags = {word: _attn_mask(code, work, batch), **flags}
     laid = _laid(code, work, batch, rows, parts.heads if not grouped else None, shared)
-    function = code.helper("scored_attention") if work.scored else "F.scaled_dot_product_attention"
+    function = "F.scaled_dot_product_attention"
+    if work.scored or written:
+        function = code.helper("short_attention" if written else "scored_attention")
     given = [*laid, *(f"{name}={text}" for name, text in {**flags, **work.scored}.items())]
     out = Term(f"{function}({', '.join(given)})", ("*batch", "*heads", "*query", "c"))
     return apart(code, out, {"*query": rows, "*heads": parts.heads, "*batch": batch})
+
+
+def _only_biased(work: Work) -> bool:
+    """Whether there is a bias, and every query sees every key."""
+    keys = work.parts.keys
+    return work.bias is not None and work.mask is None and not any(work.domain.restricts(keys, a) for a in keys)
 
 
 def _laid(
