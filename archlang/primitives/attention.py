@@ -245,7 +245,8 @@ class Attend(Primitive):
         biased = bias is not None or wraps or (cells is not None and len(list(domain.parts())) > 1)
         inside = cells is not None or (biased and not any(domain.restricts(parts.keys, axis) for axis in parts.keys))
         if mask is None and inside and not is_long(sizes, biased):
-            return f"written out, up to {SHORT_BIASED if biased else SHORT} keys{' with a bias' if biased else ''} the faster way on a CPU"
+            most = f"{SHORT_BIASED} keys with a bias" if biased else f"{SHORT} keys"
+            return f"written out: up to {most} the faster way on a CPU"
         return "fused kernel"
 
     def is_scored(self, extras: Sequence[Any]) -> bool:
