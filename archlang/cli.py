@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +14,36 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from archlang import __version__, cli_cache, cli_tune, console, files, products
+from archlang.cli_options import (
+    NONE,
+    TARGET,
+    TARGET_FORM,
+    TARGET_HELP,
+    At,
+    Backend,
+    Disable,
+    Files,
+    For,
+    Force,
+    ForTarget,
+    Inputs,
+    Map,
+    Memory,
+    Modules,
+    NoCache,
+    Normalize,
+    Output,
+    Paths,
+    Purpose,
+    Quiet,
+    Seed,
+    Settings,
+    Target,
+    Targets,
+    Tuned,
+    Weights,
+    sizes,
+)
 from archlang.console import AsFormat, Format
 from archlang.diagnostics import ArchError, Diagnostic, as_dict, error
 
@@ -32,52 +61,6 @@ app.add_typer(cli_cache.app, name="cache")
 app.command()(cli_tune.tune)
 
 
-Backend = StrEnum("Backend", ["torch", "triton", "auto"])
-
-
-class Normalize(StrEnum):
-    imagenet = "imagenet"
-    inception = "inception"
-    none = "none"
-
-
-class Purpose(StrEnum):
-    training = "training"
-    inference = "inference"
-
-
-TARGET = re.compile(r"(?P<file>.*\.arch)(:(?P<model>[^:/]+))?(/(?P<variant>[^:/]+))?", re.DOTALL)
-TARGET_FORM = "FILE[:MODEL][/VARIANT]"
-TARGET_HELP = "net.arch, net.arch:small, net.arch:vit, net.arch:vit/small"
-Target = Annotated[str, typer.Argument(metavar=TARGET_FORM, help=TARGET_HELP)]
-Targets = Annotated[list[str], typer.Argument(metavar=f"{TARGET_FORM}...", help=TARGET_HELP)]
-Files = Annotated[list[str], typer.Argument(metavar="FILE...", help=".arch files.")]
-Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files, folders, or - for stdin.")]
-Settings = Annotated[
-    list[str], typer.Option("--set", metavar="NAME=VALUE", help="A hyper-parameter: depths=[2,2,18,2].")
-]
-ForTarget = Annotated[
-    Backend, typer.Option("--target", help="triton: with kernels for a GPU. auto: the same; the file decides.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of the random weights.")]
-Output = Annotated[str, typer.Option("--output", "-o", metavar="PATH", help="A .py file, a folder, or - for stdout.")]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither use nor keep what was made before.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace a file that archlang did not write.")]
-Inputs = Annotated[
-    list[str], typer.Option("--input", "-i", metavar="[NAME=]FILE", help="An image, .npy or .safetensors.")
-]
-Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="A .safetensors file; random weights without it.")]
-Map = Annotated[str | None, typer.Option(metavar="NAME", help="The `checkpoint` map that the weights follow.")]
-Modules = Annotated[
-    list[str], typer.Option("--allow-python", metavar="MODULE", help="Where `foreign` ops may come from.")
-]
-For = Annotated[Purpose, typer.Option("--for", help="inference: a network that only evaluates, folded.")]
-Disable = Annotated[
-    list[str], typer.Option("--disable", metavar="NAME", help="A pass or rule to leave out; `explain` lists them.")
-]
-Tuned = Annotated[Path | None, typer.Option(metavar="FILE", help="A record of `archlang tune`, to choose by.")]
-NONE: list[str] = []
 REPORT = "this is a bug of archlang: please report it with the file; ARCHLANG_TRACEBACK=1 shows where it is"
 UsageError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
@@ -103,6 +86,8 @@ def build(
     purpose: For = Purpose.training,
     disable: Disable = NONE,
     tuned: Tuned = None,
+    memory: Memory = None,
+    at: At = NONE,
     force: Force = False,
     no_cache: NoCache = False,
     format: AsFormat = Format.text,
@@ -110,7 +95,8 @@ def build(
 ) -> None:
     """Write networks as PyTorch modules that need torch and nothing else."""
     start = time.perf_counter()
-    how = {"target": target.value, "purpose": purpose.value, "disable": disable, "tuned": record(tuned)}
+    how: dict[str, Any] = {"target": target.value, "purpose": purpose.value, "disable": disable}
+    how |= {"tuned": record(tuned), "memory": memory, "at": sizes(at)}
     made = [_product(name, settings, how, no_cache) for name in console.progress(targets, "building")]
     places = _places(output, made, force)
     for place, product in zip(places, made, strict=True):
@@ -181,12 +167,15 @@ def explain(
     backend: ForTarget = Backend.torch,
     purpose: For = Purpose.training,
     disable: Disable = NONE,
+    memory: Memory = None,
+    at: At = NONE,
     format: AsFormat = Format.text,
 ) -> None:
     """Say what the passes do, and which algorithm each operation takes, and why, where there are several."""
-    from archlang.passes import Options
+    from archlang.passes import Options, budget
 
-    network, options = _architecture(target, settings), Options(purpose.value, tuple(disable))
+    network = _architecture(target, settings)
+    options = Options(purpose.value, tuple(disable), budget=budget(memory, sizes(at)))
     if format is Format.json:
         done = network.optimised(options)
         found = [asdict(choice) for choice in network.choices(options, backend.value)]

@@ -131,6 +131,7 @@ CODES: dict[str, str] = {
     "A814": "blocks nest too deeply",
     "A815": "a number is too large",
     "A816": "too many mistakes",
+    "A817": "training that does not fit the memory that it may hold",
     # ---- command line and inputs
     "A901": "a wrong command line",
     "A902": "a file cannot be read or written",

@@ -23,7 +23,7 @@ from archlang.facts import Condition
 from archlang.ir import Graph
 from archlang.lexer import read
 from archlang.parser import deep_recursion
-from archlang.passes import Optimised, Options, Purpose, optimise
+from archlang.passes import Optimised, Options, Purpose, budget, optimise
 from archlang.rewrite import report
 from archlang.shapes import TensorType
 from archlang.sizes import Size
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from archlang.analysis.cost import Cost
     from archlang.analysis.explain import Choice
+    from archlang.analysis.memory import Estimate
 
 __all__ = ["Architecture", "Program", "check", "format_text", "load", "loads"]
 
@@ -241,6 +242,13 @@ class Architecture:
 
         return cost(self.graph)
 
+    @cached_property
+    def memory(self) -> "Estimate":
+        """The bytes that its weights take and that it holds at its peak, in inference and in training, in float32."""
+        from archlang.analysis.memory import estimate
+
+        return estimate(self.optimised().graph)
+
     @property
     def params(self) -> Size:
         """The number of trained parameters."""
@@ -249,9 +257,7 @@ class Architecture:
     @property
     def macs(self) -> Size:
         """Multiply-accumulates of one forward pass of one sample: the free size `b` is 1."""
-        from archlang.sizes import substitute
-
-        return substitute(self.cost.macs, {"b": 1})
+        return self.cost.at({"b": 1}).macs
 
     @property
     def flops(self) -> Size:
@@ -261,15 +267,13 @@ class Architecture:
     @property
     def activation_bytes(self) -> Size:
         """The memory that the values of one forward pass of one sample take, in bytes."""
-        from archlang.sizes import substitute
-
-        return substitute(self.cost.activation_bytes, {"b": 1})
+        return self.cost.at({"b": 1}).activation_bytes
 
     def show(self) -> str:
         """The network as a tree of its parts, with axes, parameters and multiply-accumulates."""
         from archlang.analysis.tree import tree
 
-        return tree(self.graph, self.title, self.conditions)
+        return tree(self.graph, self.title, self.conditions, self.memory)
 
     def optimised(self, options: Options = Options()) -> Optimised:  # noqa: B008, frozen
         """The graph as it is written, and what the passes did to it."""
@@ -298,12 +302,17 @@ class Architecture:
         return f"{self.name}{f'/{self.variant}' if self.variant else ''}"
 
     def source(
-        self, target: str = "torch", purpose: Purpose = "training", disable: Iterable[str] = (), tuned: str = ""
+        self,
+        target: str = "torch",
+        purpose: Purpose = "training",
+        disable: Iterable[str] = (),
+        tuned: str = "",
+        memory: str | int | None = None,
+        at: Mapping[str, int] | None = None,
     ) -> str:
         """The text of a Python module that needs torch and nothing else; its class is `class_name`. For `inference` it
-        only evaluates; passes and rules named in `disable` are left out; `tuned` is the text of a record of `archlang
-        tune`.
-
+        only evaluates; passes and rules in `disable` are left out; `tuned` is the text of a record of `archlang tune`;
+        training holds `memory` (8GiB) at most, for the free sizes `at`.
 
         The target "triton" writes kernels into it for the operations that have some: they run on a GPU where Triton is
         there, and the PyTorch forms, which stay in the file, elsewhere. "auto" writes the same: the file decides.
@@ -311,7 +320,7 @@ class Architecture:
         from archlang.emit.torch import Header, emit
         from archlang.emit.triton import kernels_for
 
-        given = Options(purpose, tuple(disable), tuned)
+        given = Options(purpose, tuple(disable), tuned, budget(memory, at or {}))
         graph = self.optimised(given).graph
         settings = (f"{name}={value}" for name, value in sorted(self._given.items()))
         options = [self.title, *settings, *given.words()]
@@ -342,9 +351,11 @@ class Architecture:
         disable: Iterable[str] = (),
         tuned: str = "",
         target: str = "torch",
+        memory: str | int | None = None,
+        at: Mapping[str, int] | None = None,
     ) -> "nn.Module":
-        """A new `torch.nn.Module` of `source(target, purpose, disable, tuned)`; "auto" is "torch" without a GPU. With a
-        seed, its weights are the same each time and torch's own generator is left alone.
+        """A new `torch.nn.Module` of `source(..)`; "auto" is "torch" without a GPU. With a seed, its weights are the
+        same each time and torch's own generator is left alone.
         """
         import torch
 
@@ -354,7 +365,7 @@ class Architecture:
         allow(self.graph, tuple(allow_python))
         if target == "auto" and not torch.cuda.is_available():
             target = "torch"
-        made = load_class(self.source(target, purpose, disable, tuned), self.class_name)
+        made = load_class(self.source(target, purpose, disable, tuned, memory, at), self.class_name)
         with torch.random.fork_rng(enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Protocol, TypeAlias, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from archlang.facts import Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.shapes import ROLES, Axis, TensorType
 from archlang.sizes import Poly, Size
@@ -304,6 +305,8 @@ class Primitive(Construct):
     random: ClassVar[bool] = False  # draws random numbers in training: never merged with its equal
     sequential: ClassVar[bool] = False  # runs along `on`, maybe in `reverse`: takes `over = ORDER` too
     logarithms: ClassVar[Mapping[str, str]] = {}  # inputs that are better taken as logarithms, and the inputs for these
+    views: ClassVar[bool] = False  # its outputs lie in the memory of its first input
+    saves: ClassVar[tuple[str, ...] | None] = None  # what the backward pass reads: inputs, `y` for outputs; None: all
     prefers: ClassVar[str | None] = (
         None  # the physical place of `c` that it runs best with: "first" (conv, pool) or "last" (linear, attention)
     )
@@ -349,6 +352,13 @@ class Primitive(Construct):
         takes it as its last input beside those of this.
         """
         return None
+
+    def memory(self, *inputs: Any) -> Memory:
+        """What is held in memory beside the inputs and outputs, and what of it for the backward pass. The axes of the
+        types stand as they lie in memory, and `float` is what it is at run time.
+        """
+        ports = [port.strip("*?") for port in self.inputs] if self.saves is None else self.saves
+        return Memory({port: "" for port in ports if port != "y"}, "y" in ports, view=self.views)
 
     def algorithm(self, *inputs: Any) -> str:
         """Which algorithm is emitted and why, where there are several; empty where there is one."""

@@ -320,6 +320,14 @@ def _extreme(name: str, pick: Callable[[Rational, Rational], Rational], a: Size,
     return pick(a, b)
 
 
+def extreme(size: Poly) -> tuple[Size, ...] | None:
+    """The sizes whose maximum a size is; None for another."""
+    ((monomial, coefficient), *rest) = size.terms
+    if rest or coefficient != 1 or len(monomial) != 1 or monomial[0][1] != 1 or monomial[0][0].name != "max":
+        return None
+    return monomial[0][0].arguments
+
+
 @cache
 def lower_bound(size: Size) -> Rational | None:
     """A number that `size` is never below, given that free sizes are at least 1; None where none is known."""

@@ -63,6 +63,7 @@ TITLES = {
     "conv_transpose": "Transposed convolutions",
     "pool": "Pools",
     "norm": "Norms",
+    "norm_length": "Norms by length",
     "resample": "Resampling",
     "unfold": "Windows as an axis",
     "embedding": "Embeddings",

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from archlang.analysis.cost import Cost, Part, cost, parts
+from archlang.analysis.memory import Estimate, shown
 from archlang.facts import Condition
 from archlang.ir import Call, Graph, Node
 from archlang.sizes import Poly, Size, substitute
@@ -11,8 +12,10 @@ UNITS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 Row = tuple[str, str, str, str, str]
 
 
-def tree(graph: Graph, title: str, conditions: Mapping[Condition, str]) -> str:
-    """Inputs, parts and outputs in columns; equal neighbours in a loop are one row. MACs are of one sample."""
+def tree(graph: Graph, title: str, conditions: Mapping[Condition, str], memory: Estimate) -> str:
+    """Inputs, parts and outputs in columns; equal neighbours in a loop are one row. MACs and memory are of one
+    sample.
+    """
     rows: list[Row] = [("part", "is", "makes", "params", "MACs")]
     rows += [(name, "input", str(value.type), "", "") for name, value in graph.inputs.items()]
     rows += [_row(run) for run in list(_runs(parts(graph)))]  # a run is whole when all have been read
@@ -21,7 +24,14 @@ def tree(graph: Graph, title: str, conditions: Mapping[Condition, str]) -> str:
     rows.append((title, "", "", *_amounts(whole)))
     few = whole.active_params != whole.params
     active = [f"active: {amount(whole.active_params)} of the parameters, those that one token meets"] if few else []
-    return "\n".join([*_columns(rows), *active, *(_stated(condition, why) for condition, why in conditions.items())])
+    stated = (_stated(condition, why) for condition, why in conditions.items())
+    return "\n".join([*_columns(rows), *active, _held(memory.at({"b": 1})), *stated])
+
+
+def _held(memory: Estimate) -> str:
+    """The peaks of memory in words."""
+    inference, training, more = (shown(size) for size in (memory.inference, memory.training, memory.optimiser))
+    return f"memory: {inference} in inference, {training} in training, and {more} more for AdamW"
 
 
 def _runs(found: Iterable[Part]) -> Iterator[list[Part]]:

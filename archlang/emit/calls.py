@@ -64,4 +64,11 @@ def call(body: Body, node: Node, op: Call, writer: Writer, given: Mapping[str, T
     arguments = [writer.permute(given[name], order).code for name, order in port.inputs.items() if name in given]
     arguments += [body.draft.reach(lent) for _, lent in op.layers]
     arguments += [writer.size(symbol(name)) for name in port.extra]
-    return f"{body.draft.reach(label)}({', '.join(arguments)})"
+    return applied(body.draft, body.draft.reach(label), arguments, "self.training" if op.recomputed else "")
+
+
+def applied(draft: Draft, module: str, arguments: Sequence[str], again: str = "") -> str:
+    """A module applied to its arguments; `again` says when what it makes on the way is not kept, but made again."""
+    if not again:
+        return f"{module}({', '.join(arguments)})"
+    return f"{draft.need_helper('recompute')}({', '.join([module, *arguments, f'when={again}'])})"

@@ -41,11 +41,17 @@ def runs(graph: Graph) -> dict[str, list[Node]]:
     return found
 
 
+def _in_front(nodes: list[Node]) -> bool:
+    """Whether those that are recomputed come before the others."""
+    again = [isinstance(node.op, Call) and node.op.recomputed for node in nodes]
+    return again == sorted(again, reverse=True)
+
+
 def find(graph: Graph, called: Mapping[str, Port], uses: Counter[Key]) -> Iterator[Loop]:
     """The runs of a graph that can be written as loops."""
     place = {node.id: i for i, node in enumerate(graph)}
     for base, nodes in runs(graph).items():
-        if [node.label for node in nodes] == [f"{base}.{i}" for i in range(len(nodes))]:
+        if [node.label for node in nodes] == [f"{base}.{i}" for i in range(len(nodes))] and _in_front(nodes):
             loop = _loop(
                 graph, base, nodes, [called[node.op.graph.digest] for node in nodes if isinstance(node.op, Call)], uses
             )
@@ -118,16 +124,11 @@ def write(body: "Forward", loop: Loop) -> None:
     before, given, loop_names, sources = _inputs(body, loop)
     module = body.scope.pick(names.singular(loop.base))
     results, lists = _results(body, loop, given)
-    head = (
-        f"for {module} in self.{loop.base}:"
-        if names.is_attribute(loop.base)
-        else f"for {module} in {body.draft.reach(loop.base)}:"
-    )
-    if sources:
-        head = f"for {', '.join([module, *loop_names])} in zip({body.draft.reach(loop.base)}, {', '.join(sources)}):"
+    counter, again = _recomputed(body, loop)
+    head = _head(body, loop, [module, *loop_names], sources, counter)
     assert isinstance(loop.calls[0].op, Call)
     lent = [body.draft.reach(label) for _, label in loop.calls[0].op.layers]
-    called = f"{module}({', '.join([*given, *lent])})"
+    called = calls.applied(body.draft, module, [*given, *lent], again)
     if _is_comprehension(body.graph, loop, lists):
         body.lines += [*before, f"{lists[0]} = [{called} {head.removesuffix(':')}]"]
     else:
@@ -137,6 +138,25 @@ def write(body: "Forward", loop: Loop) -> None:
     body.scope.release([*loop_names, *(name for p, name in enumerate(given) if p in loop.carried)])
     _hold(body, loop, results, lists)
     body.settle()
+
+
+def _head(body: "Forward", loop: Loop, variables: list[str], sources: list[str], counter: str) -> str:
+    """`for block in self.blocks:`, with what else runs along and maybe a counter."""
+    source = f"self.{loop.base}" if names.is_attribute(loop.base) else body.draft.reach(loop.base)
+    source = f"zip({source}, {', '.join(sources)})" if sources else source
+    if not counter:
+        return f"for {', '.join(variables)} in {source}:"
+    inner = f"({', '.join(variables)})" if len(variables) > 1 else variables[0]
+    return f"for {counter}, {inner} in enumerate({source}):"
+
+
+def _recomputed(body: "Forward", loop: Loop) -> tuple[str, str]:
+    """A counter, if the first few calls alone are made again in the backward pass, and when a call is."""
+    count = sum(isinstance(node.op, Call) and node.op.recomputed for node in loop.calls)
+    if count in (0, len(loop.calls)):
+        return "", "self.training" if count else ""
+    counter = body.scope.pick("i")
+    return counter, f"self.training and {counter} < {body.draft.const(count, 'recomputed')}"
 
 
 def _inputs(body: "Forward", loop: Loop) -> tuple[list[str], list[str], list[str], list[str]]:

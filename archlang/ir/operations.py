@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, InstanceOf
 
 from archlang.facts import Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import Emission, Param, Primitive, Term, Types
 from archlang.shapes import Axis, TensorType
@@ -101,6 +102,9 @@ class Arrange(Primitive):
     def emit(self, code: Emission, x: Term) -> Term:
         return code.permute(x, self.order)
 
+    def memory(self, x: TensorType) -> Memory:
+        return Memory(view=True, order=x.names)
+
     def reference(self, types: Types, x: Named) -> Named:
         return Named(x.to(self.order), self.order)
 
@@ -115,6 +119,10 @@ class ChannelsLast(Primitive):
 
     def emit(self, code: Emission, x: Term) -> Term:
         return Term(f"{x.safe}.contiguous(memory_format=torch.channels_last)", x.order)
+
+    def memory(self, x: TensorType) -> Memory:
+        """A copy."""
+        return Memory(order=(*(name for name in x.names if name != "c"), "c"))
 
     def reference(self, types: Types, x: Named) -> Named:
         return x
@@ -161,19 +169,21 @@ class Foreign(Primitive):
 
 class Call(Primitive):
     """A block as one operation; the node's label is the name of its module. `layers` maps its layer ports to labels of
-    the caller.
+    the caller. What is `recomputed` is not kept for the backward pass, but made again in it.
     """
 
     name: ClassVar[str] = "call"
 
     graph: Any  # Graph
     layers: tuple[tuple[str, str], ...] = ()
+    recomputed: bool = False
 
     def infer(self, facts: Facts, *inputs: TensorType) -> tuple[TensorType, ...]:
         return tuple(value.type for _, value in self.graph.outputs)
 
     def __str__(self) -> str:
-        return f"call {self.graph.name} {self.graph.digest[:8]}"
+        again = " recomputed" if self.recomputed else ""
+        return f"call {self.graph.name} {self.graph.digest[:8]}{again}"
 
 
 class Scan(Primitive):

@@ -1,12 +1,27 @@
 """How a network is written."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
+from archlang.analysis.memory import amount_of
 from archlang.diagnostics import error, suggest
 from archlang.tuning import loads
 
 Purpose: TypeAlias = Literal["training", "inference"]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Bytes that a step of training may hold, weights, values and gradients, with these free sizes."""
+
+    bytes: int
+    sizes: tuple[tuple[str, int], ...] = ()
+
+    def __str__(self) -> str:
+        at = ", ".join(f"{name} = {size}" for name, size in self.sizes)
+        return f"memory {amount_of(self.bytes)}{f' at {at}' if at else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +34,17 @@ class Options:
     purpose: Purpose = "training"
     disable: tuple[str, ...] = ()
     tuned: str = ""
+    budget: Budget | None = None
 
     def __post_init__(self) -> None:
         _need("purpose", self.purpose, get_args(Purpose))
+        if self.budget is not None and self.purpose != "training":
+            raise error("A901", "a budget of memory is for training", help="in inference nothing is kept")
 
     def words(self) -> list[str]:
         """What differs from the usual, as a header of a file shows it."""
         purpose = [f"for {self.purpose}"] if self.purpose != "training" else []
+        purpose += [str(self.budget)] if self.budget is not None else []
         tuned = [f"tuned for {loads(self.tuned).device}"] if self.tuned else []
         return [*purpose, *(f"without {name}" for name in self.disable), *tuned]
 
@@ -33,3 +52,23 @@ class Options:
 def _need(what: str, name: str, known: tuple[str, ...]) -> None:
     if name not in known:
         raise error("A901", f"there is no {what} `{name}`", help=suggest(name, known) or f"one of {', '.join(known)}")
+
+
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+UNITS |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+AMOUNT = re.compile(r"(\d+(?:\.\d+)?) *([KMGT]?i?B?)")
+
+
+def budget(memory: str | int | None, at: Mapping[str, Any]) -> Budget | None:
+    """`8GiB`, or a number of bytes, with values of free sizes; None for no bound."""
+    if memory is None:
+        if at:
+            raise error("A901", "sizes are given for a budget of memory, and there is none", help="`--memory 8GiB`")
+        return None
+    found = AMOUNT.fullmatch(str(memory).strip())
+    if found is None or found[2] not in UNITS:
+        raise error("A901", f"`{memory}` is no amount of memory", help="write 8GiB, 500MB, or a number of bytes")
+    for name, size in at.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise error("A901", f"`{name}` must be a whole number from 1, and is {size}", help="`--at b=8`")
+    return Budget(int(float(found[1]) * UNITS[found[2]]), tuple(sorted(at.items())))

@@ -15,6 +15,7 @@ from archlang.passes import (
     layout,
     numbers,
     parallel,
+    recompute,
     recurrence,
     simplify,
     views,
@@ -97,6 +98,9 @@ def optimise(graph: Graph, options: Options) -> Optimised:
     for pass_ in PIPELINE:
         if options.purpose in pass_.purposes and pass_.name not in options.disable:
             graph = stages[pass_.name] = pass_.run(graph, record, options)
+    if options.budget is not None:
+        record.stage = "recompute"
+        graph = stages["recompute"] = recompute.within(graph, options.budget, record)
     return Optimised(graph, tuple(record.events), stages)
 
 

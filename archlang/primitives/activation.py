@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator
 
 from archlang.facts import Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import (
     Axes,
@@ -32,9 +33,10 @@ def _not_0(value: Any) -> Any:
     return value
 
 
-def _define(name: str, law: str, form: str, meaning: Callable[[Any], Any]) -> None:
-    """An activation from its name, its law, its PyTorch form and its meaning."""
-    space = {"__doc__": law, "form": form, "meaning": staticmethod(meaning)}
+def _define(name: str, law: str, form: str, meaning: Callable[[Any], Any], saves: str = "x", between: int = 0) -> None:
+    """An activation from its name, its law, its PyTorch form, its meaning, and what its slope follows from."""
+    space = {"__doc__": law, "form": form, "saves": tuple(saves), "between": between}
+    space |= {"meaning": staticmethod(meaning)}
     register(made(name, Plain, space))
 
 
@@ -60,10 +62,10 @@ def _selu(x: Any) -> Any:
     return scale * (_relu(x) + alpha * ((x - _relu(x)).exp() - 1))
 
 
-_define("relu", "max(x, 0).", "F.relu({x})", _relu)
+_define("relu", "max(x, 0).", "F.relu({x})", _relu, "y")
 _define("relu6", "min(max(x, 0), 6) (Howard et al., 2017).", "F.relu6({x})", lambda x: _clip(x, 0, 6))
-_define("sigmoid", "1 / (1 + e^-x).", "torch.sigmoid({x})", _sigmoid)
-_define("tanh", "(e^x - e^-x) / (e^x + e^-x).", "torch.tanh({x})", _tanh)
+_define("sigmoid", "1 / (1 + e^-x).", "torch.sigmoid({x})", _sigmoid, "y")
+_define("tanh", "(e^x - e^-x) / (e^x + e^-x).", "torch.tanh({x})", _tanh, "y")
 _define("silu", "x sigmoid(x) (Elfwing et al., 2017).", "F.silu({x})", lambda x: x * _sigmoid(x))
 _define(
     "swish",
@@ -88,10 +90,11 @@ _define(
     "x sigmoid(1.702 x): `gelu` to about 1e-2.",
     "{x} * torch.sigmoid(1.702 * {x})",
     lambda x: x * _sigmoid(1.702 * x),
+    between=1,
 )
 _define("selu", "scale (max(x, 0) + min(alpha (e^x - 1), 0)) (Klambauer et al., 2017).", "F.selu({x})", _selu)
 _define("mish", "x tanh(softplus(x)) (Misra, 2019).", "F.mish({x})", lambda x: x * _tanh((1 + x.exp()).log()))
-_define("softsign", "x / (1 + |x|).", "F.softsign({x})", lambda x: x / (1 + x * x.sign()))
+_define("softsign", "x / (1 + |x|).", "F.softsign({x})", lambda x: x / (1 + x * x.sign()), between=1)
 _define("hard_sigmoid", "min(max(x / 6 + 1 / 2, 0), 1).", "F.hardsigmoid({x})", lambda x: _clip(x / 6 + 0.5, 0, 1))
 _define(
     "hard_swish",
@@ -189,6 +192,11 @@ class Prelu(Primitive):
         _, slope = code.align(bound, Term(code.weight("weight"), (axis,)))
         return Term(f"torch.where({bound.code} > 0, {bound.code}, {slope.code} * {bound.code})", bound.order)
 
+    def memory(self, x: TensorType) -> Memory:
+        if not self.per_channel:
+            return super().memory(x)
+        return Memory({"x": ""}, kept=x.cast("bool").bytes, work=x.bytes, back=x.bytes)
+
     def reference(self, types: Types, x: Named, weight: Any = None) -> Named:
         slope = Named(weight, (one_axis(self.on, types.inputs[0]),)) if self.per_channel else Named(weight[0], ())
         return x.map(_relu) + x.map(lambda value: value - _relu(value)) * slope
@@ -200,6 +208,7 @@ class Softmax(Primitive):
     """e^x / sum of e^x over the axes `on`, together."""
 
     name: ClassVar[str] = "softmax"
+    saves: ClassVar[tuple[str, ...]] = ("y",)
 
     on: Axes
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 from archlang.facts import Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import (
     Axes,
@@ -18,6 +19,7 @@ from archlang.primitive import (
     need_axes,
     register,
 )
+from archlang.primitives import attention_memory
 from archlang.primitives.attention_cells import in_cells
 from archlang.primitives.attention_code import Layout, Work, extra_axes, form, layout, scaled
 from archlang.primitives.attention_dense import SHORT, SHORT_BIASED, dense, is_long
@@ -253,6 +255,10 @@ class Attend(Primitive):
         """Whether the score is more than a softmax; `extras` are the inputs after v."""
         given = any(extra is not None for extra in extras[3:6])
         return given or self.cap is not None or self.sink is not None or not isinstance(self.score, Softmax)
+
+    def memory(self, q: TensorType, k: TensorType, v: TensorType, *extras: Any) -> Memory:
+        given = _all(extras, (q, k, v))
+        return attention_memory.memory(self, self.is_scored(given[3:]), *given)
 
     # ---- meaning
     def reference(self, types: Types, q: Named, k: Named, v: Named, *extras: Named | None) -> Named:

@@ -51,6 +51,8 @@ class Real(_Part):
     """The real part of complex numbers."""
 
     name: ClassVar[str] = "real"
+    saves: ClassVar[tuple[str, ...]] = ()
+    views: ClassVar[bool] = True
 
     def reference(self, types: Types, x: Named) -> Named:
         return x.map(lambda z: ((z + z.conj()) / 2).real)
@@ -61,6 +63,8 @@ class Imag(_Part):
     """The imaginary part of complex numbers."""
 
     name: ClassVar[str] = "imag"
+    saves: ClassVar[tuple[str, ...]] = ()
+    views: ClassVar[bool] = True
 
     def reference(self, types: Types, x: Named) -> Named:
         return x.map(lambda z: ((z - z.conj()) / 2j).real)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from archlang.facts import Condition, Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import (
     Axes,
@@ -26,11 +27,13 @@ from archlang.primitives.sliding import (
     Window,
     ahead,
     even,
+    in_blocks,
     keywords,
     mixed,
     need_float,
     padded,
     per_axis,
+    slid_memory,
     slide,
     spell,
     stacked,
@@ -240,6 +243,16 @@ class Conv(Primitive):
         y = sum(parts[1:], parts[0])
         return y if bias is None else y + Named(bias, ("c",))
 
+    def memory(self, x: TensorType, weight: TensorType | None = None, offset: TensorType | None = None) -> Memory:
+        found = windows(self, x)
+        plain = even(found) and self.mode == "zeros"
+        memory = slid_memory(x, found, plain)
+        kept = {} if plain or self.mode not in ("reflect", "replicate") else {"x": ""}
+        wanted = "" if weight is None else "weight"
+        made = self.infer(Facts(), x)
+        memory = in_blocks(memory, x, made, blocked=x.size("c") != 3)
+        return replace(memory, keeps={**dict.fromkeys((*memory.keeps, *kept), wanted), "weight": "x"})
+
     # ---- one position of time after another
     def state(
         self, x: TensorType, weight: TensorType | None = None, offset: TensorType | None = None
@@ -358,6 +371,9 @@ class Depthwise(Primitive):
             given = given.rename(c="units")
             given = Named(given.tensor.unsqueeze(-1), (*given.names, "c"))
         return self.conv(types.inputs[0]).reference(types, x, given, offset, **weights)
+
+    def memory(self, x: TensorType, *given: TensorType | None) -> Memory:
+        return self.conv(x).memory(x, *given)
 
     def state(self, x: TensorType, *given: TensorType | None) -> Mapping[str, TensorType]:
         return self.conv(x).state(x, *given)

@@ -5,6 +5,7 @@ from itertools import product as pairs
 from typing import Any, ClassVar
 
 from archlang.facts import Condition, Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import (
     Axes,
@@ -26,7 +27,10 @@ from archlang.primitives.sliding import (
     Padding,
     Window,
     adjoint_ahead,
+    in_blocks,
+    is_stacked,
     keywords,
+    map_order,
     mixed,
     need_float,
     per_axis,
@@ -194,6 +198,15 @@ class ConvTranspose(Primitive):
         left = [code.size(window.left) if window.left else "" for window in found]
         right = [f"-{code.size(window.right)}" if window.right > 0 else "" for window in found]
         return f"[..., {', '.join(f'{a}:{b}' for a, b in zip(left, right, strict=True))}]"
+
+    def memory(self, x: TensorType, weight: TensorType | None = None, offset: TensorType | None = None) -> Memory:
+        over = [window.name for window in self.windows(x)]
+        order = map_order(x, over)
+        stacked = is_stacked(x, order, over)
+        keeps = {"x": "" if weight is None else "weight", "weight": "x"}
+        memory = Memory(keeps, order=order) if stacked else Memory(kept=x.bytes, back=x.bytes, order=order)
+        made = self.infer(Facts(), x)
+        return in_blocks(memory, x, made, again=1)
 
     def reference(
         self,

@@ -1,9 +1,11 @@
 """Elementwise functions of one tensor, `where` and `cast`."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 from archlang.facts import Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import Emission, Kind, Operand, OpError, Primitive, Term, Types, register
 from archlang.primitives.broadcast import floating, join, made, refuse
@@ -15,6 +17,8 @@ class Unary(Primitive):
 
     form: ClassVar[str]
     whole: ClassVar[bool] = False  # whole numbers stay whole; else they become the working type
+    saves: ClassVar[tuple[str, ...]] = ("x",)
+    between: ClassVar[int] = 0  # values of the size of x on the way that the slope follows from
 
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
         if x.dtype == "bool":
@@ -29,6 +33,9 @@ class Unary(Primitive):
         text = x.safe if "{x}" in self.form.replace("({x}", "") else x.code
         values = {name: code.const(getattr(self, name)) for name in type(self).model_fields}
         return Term(self.form.format(x=text, **values), x.order, self.form[-1] == ")" and self.form[0] != "{")
+
+    def memory(self, x: TensorType) -> Memory:
+        return replace(super().memory(x), kept=x.bytes * self.between)
 
     def reference(self, types: Types, x: Named) -> Named:
         return x.map(self.value)
@@ -47,30 +54,32 @@ class Plain(Unary):
         return type(self).meaning(x)
 
 
-def _define(name: str, law: str, meaning: Callable[[Any], Any], form: str = "", whole: bool = False) -> None:
-    """A function from its name, its law and its meaning."""
-    space = {"__doc__": law, "form": form or f"torch.{name}({{x}})", "whole": whole}
+def _define(
+    name: str, law: str, meaning: Callable[[Any], Any], form: str = "", whole: bool = False, saves: str = "x"
+) -> None:
+    """A function from its name, its law, its meaning, and what its slope follows from: `x`, `y` or neither."""
+    space = {"__doc__": law, "form": form or f"torch.{name}({{x}})", "whole": whole, "saves": tuple(saves)}
     register(made(name, Plain, {**space, "meaning": staticmethod(meaning)}))
 
 
-_define("exp", "e^x.", lambda x: x.exp())
+_define("exp", "e^x.", lambda x: x.exp(), saves="y")
 _define("log", "The natural logarithm.", lambda x: x.log())
 _define("log2", "The logarithm to base 2.", lambda x: x.log() / 0.6931471805599453)
 _define("log1p", "log(1 + x), exact for small x.", lambda x: (1 + x).log())
-_define("expm1", "e^x - 1, exact for small x.", lambda x: x.exp() - 1)
-_define("sqrt", "The square root.", lambda x: x**0.5)
-_define("rsqrt", "1 / sqrt(x).", lambda x: x**-0.5)
+_define("expm1", "e^x - 1, exact for small x.", lambda x: x.exp() - 1, saves="y")
+_define("sqrt", "The square root.", lambda x: x**0.5, saves="y")
+_define("rsqrt", "1 / sqrt(x).", lambda x: x**-0.5, saves="y")
 _define("sin", "The sine; x in radians.", lambda x: (x * 1j).sinh().imag if not x.is_complex() else x.sin())
 _define("cos", "The cosine; x in radians.", lambda x: (x * 1j).cosh().real if not x.is_complex() else x.cos())
-_define("tan", "sin(x) / cos(x).", lambda x: x.sin() / x.cos())
+_define("tan", "sin(x) / cos(x).", lambda x: x.sin() / x.cos(), saves="y")
 _define("erf", "2 / sqrt(pi) times the integral of exp(-z^2) from 0 to x.", lambda x: 1 - x.erfc())
-_define("reciprocal", "1 / x.", lambda x: 1 / x)
+_define("reciprocal", "1 / x.", lambda x: 1 / x, saves="y")
 _define("square", "x^2.", lambda x: x * x, whole=True)
-_define("neg", "-x.", lambda x: 0 - x, form="-{x}", whole=True)
-_define("sign", "-1, 0 or 1.", lambda x: (x > 0).to(x.dtype) - (x < 0).to(x.dtype), whole=True)
-_define("floor", "The largest whole number not above x.", lambda x: x - x % 1, whole=True)
-_define("ceil", "The least whole number not below x.", lambda x: x + (-x) % 1, whole=True)
-_define("round", "The nearest whole number, halves to the even one.", lambda x: x.round(), whole=True)
+_define("neg", "-x.", lambda x: 0 - x, form="-{x}", whole=True, saves="")
+_define("sign", "-1, 0 or 1.", lambda x: (x > 0).to(x.dtype) - (x < 0).to(x.dtype), whole=True, saves="")
+_define("floor", "The largest whole number not above x.", lambda x: x - x % 1, whole=True, saves="")
+_define("ceil", "The least whole number not below x.", lambda x: x + (-x) % 1, whole=True, saves="")
+_define("round", "The nearest whole number, halves to the even one.", lambda x: x.round(), whole=True, saves="")
 
 
 @register
@@ -128,6 +137,7 @@ class LogicalNot(Primitive):
     """True where x is false."""
 
     name: ClassVar[str] = "logical_not"
+    saves: ClassVar[tuple[str, ...]] = ()
 
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
         if x.dtype != "bool":
@@ -146,6 +156,7 @@ class Cast(Primitive):
     """x as another dtype of the language: `float`, the working type, `float32`, `int`, `bool` (x != 0) and so on."""
 
     name: ClassVar[str] = "cast"
+    saves: ClassVar[tuple[str, ...]] = ()
 
     dtype: Annotated[str, Kind("dtype")]
 
@@ -179,6 +190,7 @@ class Where(Primitive):
     """
 
     name: ClassVar[str] = "where"
+    saves: ClassVar[tuple[str, ...]] = ("condition",)
     inputs: ClassVar[tuple[str, ...]] = ("condition", "a?", "b?")
     numbers: ClassVar[dict[str, str]] = {"a": "left", "b": "right"}
 

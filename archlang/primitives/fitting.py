@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 from archlang.facts import Condition, Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import Axes, AxisMap, Emission, OpError, Primitive, Term, Types, axes_of, need_axes, register
 from archlang.primitives.domain import Cells, Domain, cells_of
@@ -58,6 +59,9 @@ class PadToFit(Primitive):
         pad = self._pad(code.inputs[0])
         return pad.emit(code, x) if pad else x
 
+    def memory(self, x: TensorType) -> Memory:
+        return Memory(view=self._pad(x) is None)
+
     def reference(self, types: Types, x: Named) -> Named:
         pad = self._pad(types.inputs[0])
         return pad.reference(types, x) if pad else x
@@ -72,6 +76,8 @@ class Crop(Primitive):
     """The first positions of x along the axes `on`, as many as `like` has."""
 
     name: ClassVar[str] = "crop"
+    saves: ClassVar[tuple[str, ...]] = ()
+    views: ClassVar[bool] = True
     inputs: ClassVar[tuple[str, ...]] = ("x", "like")
 
     on: Axes = ("space",)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from archlang.facts import Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import (
     AxisName,
@@ -91,6 +92,13 @@ class GatedSum(Primitive):
         text = f"{code.helper('linear_scan')}({arguments})"
         made = Term(f"{text}.flip(0)" if self.reverse else text, x.order)
         return code.permute(made, before) if set(before) == set(x.order) else made
+
+    def memory(self, x: TensorType, decay: TensorType | None = None, start: TensorType | None = None) -> Memory:
+        """The sum at every position, and the decays, which in reverse are copies."""
+        turned = x.bytes if self.reverse else 0
+        made = x.bytes if decay is None or (self.reverse and decay.numel == x.numel) else 0
+        last = x.without(self.axis(x)).bytes
+        return Memory({"x": "", "decay": "", "start": ""}, kept=x.bytes - last * 2 + turned + made)
 
     def _first(self, code: Emission, term: Term, axis: str) -> Term:
         """The axis first, in the direction that the sum runs."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from archlang.facts import Condition, Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import (
     Axes,
@@ -64,6 +65,11 @@ class Gather(Primitive):
         # torch.take_along_dim would fix the free sizes of an exported network
         text = f"{x.safe}.gather({dims(x, [self.axis])}, {spread(code, flat, x.order, code.inputs[0]).code})"
         return code.split(Term(text, x.order), self.axis, own)
+
+    def memory(self, x: TensorType, index: TensorType) -> Memory:
+        """The places; where they differ between rows, the values too."""
+        paired = any(name in x for name in index.names if name != self.axis)
+        return Memory({"x": "", "index": ""} if paired else {"index": ""} if index.names else {})
 
     def reference(self, types: Types, x: Named, index: Named) -> Named:
         own = [axis.name for axis in self.own(*types.inputs)]
@@ -131,6 +137,13 @@ class Scatter(Primitive):
         how = {"mean": "mean", "max": "amax", "min": "amin"}[self.reduce]
         return Term(f'{empty}.scatter_reduce({at}, {places.code}, {x.code}, "{how}", include_self=False)', x.order)
 
+    def memory(self, x: TensorType, index: TensorType) -> Memory:
+        """The places, and for an extreme or a mean what was put there."""
+        if self.reduce == "sum":
+            return Memory({"x": "", "index": ""} if len(index.names) == 1 else {"index": ""})
+        made = self.infer(Facts(), x, index)
+        return Memory({"x": "", "index": ""}, output=True, kept=made.bytes)
+
     def reference(self, types: Types, x: Named, index: Named) -> Named:
         spent = self.spent(types.inputs[1])
         paired = [name for name in index.names if name not in spent]
@@ -163,6 +176,7 @@ class Count(Primitive):
     """
 
     name: ClassVar[str] = "count"
+    saves: ClassVar[tuple[str, ...]] = ()
     inputs: ClassVar[tuple[str, ...]] = ("index",)
 
     axis: AxisName
@@ -243,6 +257,10 @@ class TopK(Primitive):
         position, value = code.unpack(f"{x.safe}.topk({code.size(self.k)}, {place})[::-1]", x.order, x.order)
         return position, value
 
+    def memory(self, x: TensorType) -> Memory:
+        """The places."""
+        return Memory(kept=self.infer(Facts(), x)[1].bytes)
+
     def reference(self, types: Types, x: Named) -> tuple[Named, Named]:
         axis, k = one_axis(self.on, types.inputs[0]), known(types.outputs[0].size(one_axis(self.on, types.inputs[0])))
         order = x.map(lambda values: values.argsort(x.at(axis), descending=True)).select(axis, slice(k))
@@ -275,6 +293,10 @@ class Sort(Primitive):
             if self.descending
             else f"{x.safe}.sort(dim={place}, stable=True)"
         )
+
+    def memory(self, x: TensorType) -> Memory:
+        """The places."""
+        return Memory(kept=x.cast("int").bytes)
 
     def reference(self, types: Types, x: Named) -> Named:
         axis = one_axis(self.on, types.inputs[0])
@@ -311,6 +333,9 @@ class Argsort(Sort):
     def emit(self, code: Emission, x: Term) -> Term:
         return Term(f"{self.call(code, x)}.indices", x.order)
 
+    def memory(self, x: TensorType) -> Memory:
+        return Memory(output=True, work=x.bytes)
+
     def reference(self, types: Types, x: Named) -> Named:
         return Named(self.order(x, one_axis(self.on, types.inputs[0])), x.names)
 
@@ -321,6 +346,7 @@ class OneHot(Primitive):
     """y[.., j] = 1 where index = j along a new axis, else 0."""
 
     name: ClassVar[str] = "one_hot"
+    saves: ClassVar[tuple[str, ...]] = ()
     inputs: ClassVar[tuple[str, ...]] = ("index",)
 
     axis: AxisName
@@ -351,6 +377,7 @@ class Index(Primitive):
     """The positions 0, 1, .. along an axis: `index(n = 16)` is int[n = 16]."""
 
     name: ClassVar[str] = "index"
+    saves: ClassVar[tuple[str, ...]] = ()
     inputs: ClassVar[tuple[str, ...]] = ()
 
     axis: AxisName

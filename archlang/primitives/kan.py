@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from archlang.facts import Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import (
     Emission,
@@ -113,6 +114,10 @@ class Rbf(Grid):
     def spread(self) -> Any:
         return (self.high - self.low) / (self.centers - 1) if self.width is None else self.width
 
+    def memory(self, x: TensorType) -> Memory:
+        """The distances."""
+        return Memory(output=True, kept=x.bytes * self.count, work=x.bytes * self.count, back=x.bytes * self.count)
+
     def bump(self, distance: Any) -> Any:
         return (-(distance**2)).exp()
 
@@ -132,6 +137,10 @@ class Rswaf(Grid):
     @property
     def spread(self) -> Any:
         return self.width
+
+    def memory(self, x: TensorType) -> Memory:
+        """The tangent."""
+        return Memory(kept=x.bytes * self.count, work=x.bytes * self.count, back=x.bytes * self.count)
 
     def bump(self, distance: Any) -> Any:
         return distance.cosh() ** -2
@@ -156,6 +165,10 @@ class Chebyshev(Basis):
 
     def emit(self, code: Emission, x: Term) -> Term:
         return Term(f"{code.helper('chebyshev')}({x.code}, {code.const(self.degree)})", (*x.order, TERM))
+
+    def memory(self, x: TensorType) -> Memory:
+        """2 x each time, and the polynomials so far."""
+        return Memory({"x": ""}, kept=x.bytes * (2 * self.degree - 3)) if self.degree > 1 else Memory(work=x.bytes)
 
     def reference(self, types: Types, x: Named) -> Named:
         import numpy.polynomial.chebyshev as series
@@ -185,6 +198,10 @@ class Fourier(Basis):
 
     def emit(self, code: Emission, x: Term) -> Term:
         return Term(f"{code.helper('fourier')}({x.code}, {code.const(self.waves)})", (*x.order, TERM))
+
+    def memory(self, x: TensorType) -> Memory:
+        """The angles."""
+        return Memory(kept=x.bytes * self.waves + self.waves * 8, work=x.bytes * self.waves)
 
     def reference(self, types: Types, x: Named) -> Named:
         angles = [(k + 1) * x.tensor for k in range(self.waves)]
@@ -233,6 +250,18 @@ class BSpline(Basis):
         x = code.last(x, ("c",))
         module = code.module("BSpline", code.size(code.inputs[0].size("c")), **changed)
         return Term(f"{module}({x.code})", (*x.order, TERM))
+
+    def memory(self, x: TensorType) -> Memory:
+        """The splines of every degree, from the second on the ramps too, and the widths of intervals."""
+        degrees, knots = range(1, self.order + 1), self.grid + 2 * self.order + 1
+        kept = sum(knots - d + (2 * (knots - 1 - d) if d > 1 else 0) for d in degrees)
+        widths = sum(2 * (knots - 1 - d) for d in degrees)
+        each = x.bytes * (knots - 1)
+        return Memory(
+            kept=x.bytes * kept + x.without(*(n for n in x.names if n != "c")).bytes * widths,
+            work=each * 5,
+            back=each * 2,
+        )
 
     def reference(self, types: Types, x: Named, grid: Any) -> Named:
         def splines(k: int, degree: int) -> Named:

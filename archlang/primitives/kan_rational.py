@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator
 
 from archlang.facts import Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import Emission, OpError, Param, Primitive, Term, Types, Whole, describe, need_axes, register
 from archlang.primitives.sliding import need_float
@@ -78,6 +79,9 @@ class Rational(Primitive):
         module = code.module("GroupRational", code.size(self.groups), *map(code.const, starts), **shared, **whole)
         x = code.last(x, ("c",))
         return Term(f"{module}({x.code})", x.order)
+
+    def memory(self, x: TensorType) -> Memory:
+        return Memory({"x": ""}, work=x.bytes * 4, back=x.bytes * 8)
 
     def reference(self, types: Types, x: Named, numerator: Any, denominator: Any) -> Named:
         import torch

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from archlang.facts import Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import (
     Axes,
@@ -146,6 +147,15 @@ class Linear(Primitive):
         flat = x.to((*kept, *on)).flatten(len(kept)) if on else x.to(kept).unsqueeze(-1)
         y = (flat.unsqueeze(-2) * weight).sum(-1) + (0 if bias is None else bias)
         return Named(y.reshape(*y.shape[:-1], *(axis.size for axis in made)), (*kept, *(axis.name for axis in made)))
+
+    def memory(self, x: TensorType, weight: TensorType | None = None, offset: TensorType | None = None) -> Memory:
+        """A product reads both sides; what is not contiguous in the axes `on` is copied."""
+        on = contracted(self.on, x)
+        order = (*(name for name in x.names if name not in on), *(axis.name for axis in self.made(x)))
+        wanted = "" if weight is None else "weight"
+        if x.names[len(x.names) - len(on) :] == on:
+            return Memory({"x": wanted, "weight": "x"}, order=order)
+        return Memory({"weight": "x"}, kept=x.bytes, back=x.bytes, order=order)
 
     def macs(self, x: TensorType, *given: TensorType | None) -> Size:
         return x.numel * _count(self.made(x))

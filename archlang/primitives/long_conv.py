@@ -3,10 +3,19 @@
 from typing import ClassVar
 
 from archlang.facts import Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import AxisName, Emission, Primitive, Term, Types, need_named, register
 from archlang.primitives.broadcast import join, one_axis, placed, refuse
 from archlang.shapes import TensorType, is_float
+from archlang.sizes import Size, divide
+
+
+def padded_memory(length: Size, u: TensorType, kernel: TensorType, axis: str) -> Memory:
+    """Of a product of spectra: what is padded to so many positions, and the spectra."""
+    padded, spectra = length, (length // 2 + 1) * 2
+    signal, other = (divide(x.bytes, x.size(axis)) for x in (u, kernel))
+    return Memory({}, False, (signal + other) * (padded + spectra), (signal * 2 + other) * padded, signal * padded * 2)
 
 
 @register
@@ -41,6 +50,11 @@ class LongConv(Primitive):
         kernel = code.permute(kernel, [name for name in order if name in kernel.order])
         kernel = placed(code, kernel, order[order.index(kernel.order[0]) :])
         return Term(f"{code.helper('long_conv')}({placed(code, u, order).code}, {kernel.code})", order)
+
+    def memory(self, u: TensorType, kernel: TensorType) -> Memory:
+        """Both with zeros behind, and their spectra."""
+        axis = self.axis(u)
+        return padded_memory(u.size(axis) + kernel.size(axis), u, kernel, axis)
 
     def reference(self, types: Types, u: Named, kernel: Named) -> Named:
         import torch

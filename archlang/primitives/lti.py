@@ -5,12 +5,14 @@ from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from archlang.facts import Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import Emission, OpError, Term, Types, need_named, register
 from archlang.primitives.broadcast import placed, refuse
+from archlang.primitives.long_conv import padded_memory
 from archlang.primitives.sequential import Sequential
 from archlang.shapes import TensorType, is_float
-from archlang.sizes import Size, product
+from archlang.sizes import Size, maximum, product
 
 
 @register
@@ -89,6 +91,20 @@ class LtiScan(Sequential):
         return "a convolution by the fast Fourier transform: the system is the same at every position"
 
     # ---- meaning
+    def memory(self, u: TensorType, dt: TensorType, a: TensorType, *others: TensorType | None) -> Memory:
+        """The powers of the step at all times and the long convolution with them, or the states of all times."""
+        axis = self.axis(u)
+        channels = product(u.size(name) for name in self.channels(u, dt, a, *others))
+        length, one = u.size(axis), a.without(*a.names).bytes
+        if self.mode == "recurrence":
+            states = u.numel * a.size(self.states(u, a)) * one
+            return Memory({"u": ""}, kept=states, work=u.bytes, back=u.bytes)
+        powers = channels * a.size(self.states(u, a)) * length * one
+        kernel = u.without(*(name for name in u.names if name in u.of_role("batch")))
+        convolved = padded_memory(length * 2, u, kernel, axis)
+        work = maximum(powers * 2, convolved.work or 0)
+        return replace(convolved, kept=convolved.kept + powers, work=work)
+
     def reference(self, types: Types, u: Named, *others: Any) -> Named:
         import torch
 

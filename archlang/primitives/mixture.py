@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from pydantic import InstanceOf
 
 from archlang.facts import Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import AxisName, Emission, OpError, Primitive, Term, Types, need_named, register
 from archlang.primitives.broadcast import join, refuse
@@ -87,6 +88,10 @@ class Dispatch(Primitive):
         text = f"{code.helper('dispatch')}({x.code}, {code.last(index, [self.on]).code}, {code.const(self.experts)})"
         return code.unpack_list(text, [("b", *rest)] * self.experts, ("choice",))
 
+    def memory(self, x: TensorType, index: TensorType) -> Memory:
+        """Which token each choice takes."""
+        return Memory(kept=index.cast("int").bytes, work=index.cast("int").bytes * 4)
+
     def reference(self, types: Types, x: Named, index: Named) -> tuple[Named, ...]:
         import torch
 
@@ -127,6 +132,11 @@ class Combine(Primitive):
         weight = code.last(weight, [self.on])
         text = f"{code.helper('combine')}({code.sequence(rows)}, {order.code}, {weight.code})"
         return Term(text, (*weight.order[:-1], *rows[0].order[1:]))
+
+    def memory(self, weight: TensorType, order: TensorType, parts: Sequence[TensorType]) -> Memory:
+        """What every choice made, back in the places of the choices."""
+        rows = weight.numel * parts[0].without("b").bytes
+        return Memory({"weight": "", "order": ""}, False, rows, rows * 3, rows * 2)
 
     def reference(self, types: Types, weight: Named, order: Named, parts: Sequence[Named]) -> Named:
         tokens = tuple(name for name in weight.names if name != self.on)
@@ -171,6 +181,8 @@ class Unbind(Primitive):
     """All positions of an axis, one by one: what `each` begins with."""
 
     name: ClassVar[str] = "unbind"
+    saves: ClassVar[tuple[str, ...]] = ()
+    views: ClassVar[bool] = True
 
     axis: str
 
@@ -196,6 +208,7 @@ class Bound(Primitive):
     """The results for all positions of an axis, in order: what `each` ends with."""
 
     name: ClassVar[str] = "bound"
+    saves: ClassVar[tuple[str, ...]] = ()
     inputs: ClassVar[tuple[str, ...]] = ("*parts",)
     listed: ClassVar[bool] = True
 

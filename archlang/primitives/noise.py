@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 from archlang.facts import Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import (
     Axes,
@@ -41,6 +42,9 @@ class Dropout(Primitive):
     def emit(self, code: Emission, x: Term) -> Term:
         return code.unless_zero(self.rate, x, f"F.dropout({x.code}, {code.const(self.rate)}, self.training)")
 
+    def memory(self, x: TensorType) -> Memory:
+        return Memory(kept=x.bytes) if self.rate else Memory(view=True)
+
     def reference(self, types: Types, x: Named) -> Named:
         return x
 
@@ -64,6 +68,10 @@ class DropPath(Dropout):
         return code.unless_zero(
             self.rate, x, f"{code.helper('drop_path')}({x.code}, {code.const(self.rate)}, self.training{where})"
         )
+
+    def memory(self, x: TensorType) -> Memory:
+        samples = x.without(*(name for name in x.names if name not in x.of_role("batch")))
+        return Memory(kept=samples.bytes) if self.rate else Memory(view=True)
 
 
 @register

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, TypeAlias
 from pydantic import AfterValidator
 
 from archlang.facts import Condition, Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import (
     Axes,
@@ -22,7 +23,7 @@ from archlang.primitive import (
     need_axes,
     register,
 )
-from archlang.primitives.sliding import need_float, per_axis, present, slid, stacked, unstacked
+from archlang.primitives.sliding import map_order, need_float, per_axis, present, slid, stacked, unstacked
 from archlang.shapes import ROLES, TensorType
 from archlang.sizes import Size, product
 
@@ -36,11 +37,11 @@ def _small(value: Any) -> Any:
 Epsilon: TypeAlias = Annotated[Number, AfterValidator(_small)]  # what keeps a division from 0
 
 
-def _affine(sizes: Sequence[Size], names: Sequence[str], *leaves: str) -> dict[str, Param]:
+def affine_params(sizes: Sequence[Size], names: Sequence[str], *leaves: str) -> dict[str, Param]:
     return {leaf: Param(tuple(sizes), tuple(names)) for leaf in leaves}
 
 
-def _eps(code: Emission, value: Any, usual: float | None = None) -> dict[str, str]:
+def epsilon(code: Emission, value: Any, usual: float | None = None) -> dict[str, str]:
     return {} if value == usual else {"eps": code.const(value)}
 
 
@@ -78,13 +79,18 @@ class LayerNorm(Primitive):
     def params(self, x: TensorType) -> dict[str, Param]:
         on = present(self.on, x, self)
         leaves = ("weight", "bias") if self.bias else ("weight",)
-        return _affine([x.size(name) for name in on], on, *leaves) if self.affine else {}
+        return affine_params([x.size(name) for name in on], on, *leaves) if self.affine else {}
 
     def emit(self, code: Emission, x: Term) -> Term:
         on = present(self.on, code.inputs[0], self)
         return _normalised(
-            code, x, on, "LayerNorm", _eps(code, self.eps, 1e-5), self.affine, {} if self.bias else {"bias": "False"}
+            code, x, on, "LayerNorm", epsilon(code, self.eps, 1e-5), self.affine, {} if self.bias else {"bias": "False"}
         )
+
+    def memory(self, x: TensorType) -> Memory:
+        """A mean and a deviation for each position."""
+        on = present(self.on, x, self)
+        return Memory({"x": ""}, kept=x.without(*on).bytes * 2, **_in_place(x, on))
 
     def reference(self, types: Types, x: Named, weight: Any = None, bias: Any = None) -> Named:
         on = present(self.on, types.inputs[0], self)
@@ -92,6 +98,13 @@ class LayerNorm(Primitive):
 
     def mixes(self, x: TensorType) -> frozenset[str]:
         return frozenset(present(self.on, x, self))
+
+
+def _in_place(x: TensorType, on: Sequence[str]) -> dict[str, Any]:
+    """What is not contiguous in the axes `on` is copied each time."""
+    order = (*(name for name in x.names if name not in on), *on)
+    copy = 0 if x.names == order else x.bytes
+    return {"work": copy, "back": copy, "order": order}
 
 
 def _normalised(
@@ -131,11 +144,17 @@ class RMSNorm(Primitive):
 
     def params(self, x: TensorType) -> dict[str, Param]:
         on = present(self.on, x, self)
-        return _affine([x.size(name) for name in on], on, "weight") if self.affine else {}
+        return affine_params([x.size(name) for name in on], on, "weight") if self.affine else {}
 
     def emit(self, code: Emission, x: Term) -> Term:
         on = present(self.on, code.inputs[0], self)
-        return _normalised(code, x, on, "RMSNorm", _eps(code, self.eps), self.affine, {})
+        return _normalised(code, x, on, "RMSNorm", epsilon(code, self.eps), self.affine, {})
+
+    def memory(self, x: TensorType) -> Memory:
+        """The deviation of each position and, where there is a weight, the values that it multiplies."""
+        on = present(self.on, x, self)
+        scaled = x.bytes if self.affine else 0
+        return Memory({"x": ""}, kept=scaled + x.without(*on).bytes, work=x.bytes, back=x.bytes * 2)
 
     def reference(self, types: Types, x: Named, weight: Any = None) -> Named:
         on = present(self.on, types.inputs[0], self)
@@ -174,7 +193,7 @@ class BatchNorm(Primitive):
         shape, names = (x.size(self.on),), (self.on,)
         running = {leaf: Param(shape, names, buffer=True) for leaf in ("running_mean", "running_var")}
         count = {"num_batches_tracked": Param((), (), buffer=True, dtype="int64")}
-        return {**(_affine(shape, names, "weight", "bias") if self.affine else {}), **running, **count}
+        return {**(affine_params(shape, names, "weight", "bias") if self.affine else {}), **running, **count}
 
     def emit(self, code: Emission, x: Term) -> Term:
         """`nn.BatchNorm1d` takes [b, c] and [b, c, l], the others an axis more each; which is which does not matter."""
@@ -185,7 +204,9 @@ class BatchNorm(Primitive):
         else:
             spread = ()
         x = code.permute(x, (others[0], self.on, *others[1:]))
-        named = _eps(code, self.eps, 1e-5) | ({} if self.momentum == 0.1 else {"momentum": code.const(self.momentum)})
+        named = epsilon(code, self.eps, 1e-5) | (
+            {} if self.momentum == 0.1 else {"momentum": code.const(self.momentum)}
+        )
         affine = {} if self.affine else {"affine": "False"}
         norm = code.module(
             f"nn.BatchNorm{max(len(others) - 1, 1)}d", code.size(code.inputs[0].size(self.on)), **named, **affine
@@ -205,6 +226,12 @@ class BatchNorm(Primitive):
         """That of evaluation."""
         scale = (running_var + self.eps).sqrt()
         return _scaled((x - Named(running_mean, (self.on,))) / Named(scale, (self.on,)), (self.on,), weight, bias)
+
+    def memory(self, x: TensorType) -> Memory:
+        """A mean and a deviation for each channel."""
+        over = [name for name in x.names[1:] if name != self.on]
+        each = x.without(*(name for name in x.names if name != self.on)).bytes
+        return Memory({"x": ""}, kept=each * 2, back=x.bytes, order=map_order(x, over, self.on))
 
     def mixes(self, x: TensorType) -> frozenset[str]:
         return frozenset(x.names) - {self.on}
@@ -247,11 +274,11 @@ class GroupNorm(Primitive):
         return x
 
     def params(self, x: TensorType) -> dict[str, Param]:
-        return _affine((x.size("c"),), ("c",), "weight", "bias") if self.affine else {}
+        return affine_params((x.size("c"),), ("c",), "weight", "bias") if self.affine else {}
 
     def emit(self, code: Emission, x: Term) -> Term:
         images, others = stacked(code, x, ("c", *self.over(code.inputs[0])))
-        eps = _eps(code, self.eps, 1e-5)
+        eps = epsilon(code, self.eps, 1e-5)
         if self.affine:
             c = code.size(code.inputs[0].size("c"))
             y = f"{code.module('nn.GroupNorm', code.const(self.groups), c, **eps)}({images.code})"
@@ -265,6 +292,14 @@ class GroupNorm(Primitive):
         parts = Named(x.to((*kept, "c")).unflatten(-1, (self.groups, -1)), (*kept, "part", "c"))
         y = _standard(parts, ("c", *self.over(types.inputs[0])), self.eps)
         return _scaled(Named(y.to((*kept, "part", "c")).flatten(-2), (*kept, "c")), ("c",), weight, bias)
+
+    def memory(self, x: TensorType) -> Memory:
+        """A mean and a deviation for each group."""
+        over = self.over(x)
+        kept, order = x.without("c", *over).bytes * self.groups * 2, map_order(x, over)
+        if order == x.names:
+            return Memory({"x": ""}, kept=kept, order=order)
+        return Memory(kept=kept + x.bytes, back=x.bytes, order=order)
 
     def mixes(self, x: TensorType) -> frozenset[str]:
         return frozenset(("c", *self.over(x)))
@@ -296,90 +331,29 @@ class InstanceNorm(Primitive):
         return x
 
     def params(self, x: TensorType) -> dict[str, Param]:
-        return _affine((x.size("c"),), ("c",), "weight", "bias") if self.affine else {}
+        return affine_params((x.size("c"),), ("c",), "weight", "bias") if self.affine else {}
 
     def emit(self, code: Emission, x: Term) -> Term:
         on = slid(self.on, code.inputs[0], self)
         images, others = stacked(code, x, ("c", *on))
-        eps = _eps(code, self.eps, 1e-5)
+        eps = epsilon(code, self.eps, 1e-5)
         if self.affine:
             norm = code.module(f"nn.InstanceNorm{len(on)}d", code.size(code.inputs[0].size("c")), **eps, affine="True")
             return unstacked(code, Term(f"{norm}({images.code})", images.order), others)
         call = ", ".join([images.code, *(f"{name}={value}" for name, value in eps.items())])
         return unstacked(code, Term(f"F.instance_norm({call})", images.order), others)
 
+    def memory(self, x: TensorType) -> Memory:
+        """A mean and a deviation for each channel of each map, and a weight where there is one."""
+        on = slid(self.on, x, self)
+        order = (*(name for name in x.names if name not in ("c", *on)), "c", *on)
+        kept = x.without(*on).bytes * (3 if self.affine else 2)
+        if x.names == order:
+            return Memory({"x": ""}, kept=kept, order=order)
+        return Memory(kept=kept + x.bytes, back=x.bytes, order=order)
+
     def reference(self, types: Types, x: Named, weight: Any = None, bias: Any = None) -> Named:
         return _scaled(_standard(x, slid(self.on, types.inputs[0], self), self.eps), ("c",), weight, bias)
 
     def mixes(self, x: TensorType) -> frozenset[str]:
         return frozenset(slid(self.on, x, self))
-
-
-@register
-class L2Norm(Primitive):
-    """y = x / max(|x|, eps), the Euclidean length over `on` at each position; `F.normalize`. Causal."""
-
-    name: ClassVar[str] = "l2_norm"
-
-    eps: Epsilon = 1e-12
-    on: Axes = ("c",)
-
-    def infer(self, facts: Facts, x: TensorType) -> TensorType:
-        need_float(x, self)
-        present(self.on, x, self)
-        return x
-
-    def emit(self, code: Emission, x: Term) -> Term:
-        places = [str(x.at(name)) for name in present(self.on, code.inputs[0], self)]
-        dim = places[0] if len(places) == 1 else f"({', '.join(places)})"
-        eps = "" if self.eps == 1e-12 else f", eps={code.const(self.eps)}"
-        return Term(f"F.normalize({x.code}, dim={dim}{eps})", x.order)
-
-    def reference(self, types: Types, x: Named) -> Named:
-        square = (x * x).sum(present(self.on, types.inputs[0], self))
-        return x / square.map(lambda total: total.sqrt().clamp(min=self.eps))
-
-    def mixes(self, x: TensorType) -> frozenset[str]:
-        return frozenset(present(self.on, x, self))
-
-
-@register
-class GRN(Primitive):
-    """y = x + weight[c] * x * g / (mean over c of g + eps) + bias[c], g[c] the Euclidean length of x over `on`.
-
-    `on` is all space and time axes. Global response normalisation: Woo et al. 2023 (ConvNeXt V2), arXiv:2301.00808.
-    The weights start at zero, so it starts as the identity.
-    """
-
-    name: ClassVar[str] = "grn"
-    prefers: ClassVar[str | None] = "last"
-
-    eps: Epsilon = 1e-6
-    on: Axes = ("space", "time")
-
-    def infer(self, facts: Facts, x: TensorType) -> TensorType:
-        need_float(x, self)
-        need_axes(x, ("c",))
-        if "c" in present(self.on, x, self):
-            raise OpError("A206", "`grn` compares the channels, and is over other axes", "on")
-        return x
-
-    def params(self, x: TensorType) -> dict[str, Param]:
-        return _affine((x.size("c"),), ("c",), "weight", "bias")
-
-    def emit(self, code: Emission, x: Term) -> Term:
-        on = present(self.on, code.inputs[0], self)
-        x = code.last(x, (*on, "c"))
-        axes = {} if len(on) == 2 else {"axes": str(len(on))}
-        norm = code.module(
-            "GlobalResponseNorm", code.size(code.inputs[0].size("c")), **_eps(code, self.eps, 1e-6), **axes
-        )
-        return Term(f"{norm}({x.code})", x.order)
-
-    def reference(self, types: Types, x: Named, weight: Any, bias: Any) -> Named:
-        length = (x * x).sum(present(self.on, types.inputs[0], self)).map(lambda total: total.sqrt())
-        response: Named = length / (length.mean(("c",)) + self.eps)
-        return x + x * response * Named(weight, ("c",)) + Named(bias, ("c",))
-
-    def mixes(self, x: TensorType) -> frozenset[str]:
-        return frozenset(("c", *present(self.on, x, self)))

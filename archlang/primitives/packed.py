@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from pydantic import InstanceOf
 
 from archlang.facts import Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import Emission, Param, Primitive, Term, Types
 from archlang.primitives import CONSTRUCTS
@@ -49,6 +50,10 @@ class Packed(Primitive):
 
     def macs(self, x: TensorType, *given: TensorType | None) -> Size:
         return self.op.macs(x, *given[:2])
+
+    def memory(self, x: TensorType, *given: TensorType | None) -> Memory:
+        """As the layer lays it out; nothing is kept, since it only evaluates."""
+        return Memory(order=self.op.memory(x, *given[:2]).order)
 
     def mixes(self, x: TensorType, *given: TensorType | None) -> frozenset[str]:
         return self.op.mixes(x, *given[:2])

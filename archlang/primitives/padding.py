@@ -69,6 +69,7 @@ class Pad(Primitive):
     """
 
     name: ClassVar[str] = "pad"
+    saves: ClassVar[tuple[str, ...]] = ()
 
     amounts: Amounts
     mode: str = "zeros"
@@ -149,6 +150,7 @@ class Roll(Primitive):
     """y[i + shift] = x[i], around the ends: `roll(x, [h = 3, w = 3])`."""
 
     name: ClassVar[str] = "roll"
+    saves: ClassVar[tuple[str, ...]] = ()
 
     shift: Annotated[AxisMap, BeforeValidator(_shifts)]
 
@@ -181,6 +183,7 @@ class Flip(Primitive):
     """The positions along the axes `on` in reverse."""
 
     name: ClassVar[str] = "flip"
+    saves: ClassVar[tuple[str, ...]] = ()
 
     on: Axes
 

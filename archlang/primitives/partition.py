@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from archlang.facts import Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import AxisMap, Emission, OpError, Primitive, Term, Types, register
 from archlang.primitives.attention_code import whole
@@ -107,6 +108,10 @@ class Partition(Primitive):
         stacked = torch.stack([cell.tensor for cell in cells], cells[0].at(batch) + 1)
         return Named(stacked.flatten(cells[0].at(batch), cells[0].at(batch) + 1), names) if found else x
 
+    def memory(self, x: TensorType) -> Memory:
+        moves = self.moves(Facts(), x)
+        return moves.memory(x) if moves else Memory(view=True)
+
     def mixes(self, x: TensorType) -> frozenset[str]:
         return frozenset((*x.of_role("space"), batch_of(x)))
 
@@ -141,6 +146,10 @@ class Unpartition(Primitive):
     def reference(self, types: Types, x: Named, like: Named) -> Named:
         moves = self.moves(Facts(), *types.inputs)
         return moves.reference(Types((types.inputs[0],), types.outputs), x) if moves else x
+
+    def memory(self, x: TensorType, like: TensorType) -> Memory:
+        moves = self.moves(Facts(), x, like)
+        return moves.memory(x) if moves else Memory(view=True)
 
     def mixes(self, x: TensorType, like: TensorType) -> frozenset[str]:
         return frozenset((*like.of_role("space"), batch_of(like)))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from archlang.facts import Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import Emission, Operand, OpError, Primitive, Term, Types, register
 from archlang.primitives.broadcast import floating, infix, join, made, refuse
@@ -16,6 +17,11 @@ COMPARISONS = {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "
 
 def _is_real(dtype: str) -> bool:
     return is_float(dtype) or dtype.startswith("complex")
+
+
+def _others(a: TensorType | None, b: TensorType | None) -> Memory:
+    """A product reads the other side."""
+    return Memory({"a": "b", "b": "a"} if a is not None and b is not None else {})
 
 
 def _with_number(dtype: str, number: Any) -> str:
@@ -83,6 +89,12 @@ class Binary(Primitive):
     def write_number(self, tensor: Term, number: Term, first: bool) -> str:
         return self.write(number, tensor) if first else self.write(tensor, number)
 
+    def memory(self, a: TensorType | None = None, b: TensorType | None = None) -> Memory:
+        """Sums pass the gradient on, products read the other side."""
+        if self.symbol not in ("+", "-"):
+            return _others(a, b)
+        return Memory(passes=tuple(name for name, x in (("a", a), ("b", b)) if name == "a" or self.symbol == "+"))
+
     def reference(self, types: Types, a: Named | None = None, b: Named | None = None) -> Named:
         import torch
 
@@ -107,6 +119,12 @@ class Division(Binary):
     def result(self, joined: TensorType, dtype: str) -> str:
         return dtype if _is_real(dtype) else "float"
 
+    def memory(self, a: TensorType | None = None, b: TensorType | None = None) -> Memory:
+        """A number is multiplied by the reciprocal."""
+        if a is None and b is not None:
+            return Memory(kept=b.bytes)
+        return Memory({"a": "b", "b": ""} if b is not None else {})
+
     def operand(self, code: Emission, term: Any, type_: TensorType) -> Term:
         whole = code.outputs[0].dtype == "float" and all(t is None or not _is_real(t.dtype) for t in code.inputs)
         return floating(code, term, type_) if whole else term
@@ -118,6 +136,9 @@ class FloorDivision(Binary):
     name: ClassVar[str] = "floordiv"
     symbol: ClassVar[str] = "//"
     meaning: ClassVar[Callable[[Any, Any], Any]] = staticmethod(lambda a, b: (a / b).floor())
+
+    def memory(self, a: TensorType | None = None, b: TensorType | None = None) -> Memory:
+        return Division(left=self.left, right=self.right).memory(a, b)
 
     def emit(self, code: Emission, a: Term | None = None, b: Term | None = None) -> Term:
         if not _is_real(code.outputs[0].dtype):
@@ -133,6 +154,11 @@ class Modulo(Binary):
     name: ClassVar[str] = "mod"
     symbol: ClassVar[str] = "%"
     meaning: ClassVar[Callable[[Any, Any], Any]] = staticmethod(lambda a, b: a - b * (a / b).floor())
+
+    def memory(self, a: TensorType | None = None, b: TensorType | None = None) -> Memory:
+        if a is None and b is not None:
+            return Memory({"b": ""}, kept=b.bytes * 2)
+        return _others(a, b)
 
     def emit(self, code: Emission, a: Term | None = None, b: Term | None = None) -> Term:
         if b is None or self.left is None or not _is_real(code.inputs[1].dtype):
@@ -155,6 +181,9 @@ class Power(Binary):
             raise refuse(made, "a negative power is of a `float`", "`cast(x, float) ** ...`", "a")
         return made
 
+    def memory(self, a: TensorType | None = None, b: TensorType | None = None) -> Memory:
+        return Memory({"a": "", "b": ""}, output=b is not None)
+
     def write_number(self, tensor: Term, number: Term, first: bool) -> str:
         # -2 ** x is -(2 ** x)
         return f"torch.pow({number.code}, {tensor.code})" if first else super().write_number(tensor, number, first)
@@ -162,6 +191,9 @@ class Power(Binary):
 
 class Comparison(Binary):
     """a OP b as truth values."""
+
+    def memory(self, a: TensorType | None = None, b: TensorType | None = None) -> Memory:
+        return Memory()
 
     def result(self, joined: TensorType, dtype: str) -> str:
         ordered = self.symbol not in ("==", "!=")
@@ -172,6 +204,9 @@ class Comparison(Binary):
 
 class Logical(Binary):
     """a OP b of truth values."""
+
+    def memory(self, a: TensorType | None = None, b: TensorType | None = None) -> Memory:
+        return Memory()
 
     def result(self, joined: TensorType, dtype: str) -> str:
         if dtype != "bool":
@@ -189,6 +224,9 @@ class Extreme(Binary):
 
     tight: ClassVar[bool] = True
     bound: ClassVar[str]
+
+    def memory(self, a: TensorType | None = None, b: TensorType | None = None) -> Memory:
+        return Memory({"a": "", "b": ""})
 
     def write(self, a: Term, b: Term) -> str:
         return f"torch.{self.name}({a.code}, {b.code})"

@@ -4,6 +4,7 @@ from functools import reduce
 from typing import ClassVar
 
 from archlang.facts import Condition, Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import Axes, AxisMap, Emission, OpError, PerAxis, Primitive, Term, Types, register
 from archlang.primitives.sliding import (
@@ -12,11 +13,13 @@ from archlang.primitives.sliding import (
     ahead,
     even,
     keywords,
+    map_order,
     mixed,
     need_float,
     padded,
     per_axis,
     slid,
+    slid_memory,
     slide,
     spell,
     spell_sizes,
@@ -86,6 +89,12 @@ class MaxPool(_Pool):
         y = f"F.max_pool{len(found)}d({planes.code}, {self.arguments(code, code.inputs[0], within)})"
         return unstacked(code, Term(y, planes.order), others)
 
+    def memory(self, x: TensorType) -> Memory:
+        """The place of each maximum."""
+        found = self.windows(x)
+        places = self.infer(Facts(), x).cast("int").bytes
+        return slid_memory(x, found, _within(found), most=2, more=places)
+
     def reference(self, types: Types, x: Named) -> Named:
         seen = [value for _, value in taps(x, self.windows(types.inputs[0]), fill=float("-inf"))]
         return reduce(lambda a, b: a.combine(b, lambda p, q: p.maximum(q)), seen)
@@ -121,6 +130,10 @@ class AvgPool(_Pool):
     def _mean(self, code: Emission, x: Term, more: str = "") -> str:
         found = self.windows(code.inputs[0])
         return f"F.avg_pool{len(found)}d({x.code}, {self.arguments(code, code.inputs[0], _within(found))}{more})"
+
+    def memory(self, x: TensorType) -> Memory:
+        found = self.windows(x)
+        return slid_memory(x, found, _within(found), most=2)
 
     def reference(self, types: Types, x: Named) -> Named:
         found = self.windows(types.inputs[0])
@@ -161,6 +174,13 @@ class _Adaptive(Primitive):
         new = spell_sizes(code, tuple(sizes.values()))
         y = f"F.adaptive_{self.kind_of_pool}_pool{len(sizes)}d({planes.code}, {new})"
         return unstacked(code, Term(y, planes.order), others)
+
+    def memory(self, x: TensorType) -> Memory:
+        """The place of each maximum; a mean of everything needs nothing."""
+        order = map_order(x, tuple(self.sizes(x)))
+        if self.kind_of_pool == "max":
+            return Memory({"x": ""}, kept=self.infer(Facts(), x).cast("int").bytes, order=order)
+        return Memory({} if set(self.sizes(x).values()) == {1} else {"x": ""}, order=order)
 
     def reference(self, types: Types, x: Named) -> Named:
         import torch

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 from archlang.facts import Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import (
     Axes,
@@ -92,6 +93,10 @@ class Table(Bias):
             if not isinstance(size, int):
                 raise OpError("A319", f"`{self.name}` needs a size known at compile time, not {size}", "over")
         return super().infer(facts, q, k)
+
+    def memory(self, q: TensorType, k: TensorType) -> Memory:
+        """Which row of the table each pair takes."""
+        return Memory(constant=product(self.sizes(q, k)) ** 2 * 8)
 
     def sizes(self, *types: TensorType) -> tuple[int, ...]:
         return tuple(whole(size) for size in self.extents(*types))
@@ -189,6 +194,12 @@ class Relative(Table):
         bias = code.module("RelativePosition", self.cell(code), heads, **named)
         code.initialise("weight", self.init)
         return self.by_head(code, f"{bias}()")
+
+    def memory(self, q: TensorType, k: TensorType) -> Memory:
+        """A row of the table for every pair; what moves with the query takes the table itself."""
+        if self.near(q, k) is not None:
+            return Memory(weight=True)
+        return super().memory(q, k)
 
     def reference(self, types: Types, q: Named, k: Named, *, weight: Any) -> Named:
         if self.near(*types.inputs) is not None:

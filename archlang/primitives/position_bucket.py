@@ -3,12 +3,14 @@
 from typing import Any, ClassVar
 
 from archlang.facts import Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import Emission, OpError, Param, Term, Types, Whole, axes_of, register
 from archlang.primitives.attention_code import layout, whole
 from archlang.primitives.init import Start
 from archlang.primitives.position import Bias
 from archlang.shapes import TensorType
+from archlang.sizes import product
 
 
 class AlongOne(Bias):
@@ -32,6 +34,7 @@ class Alibi(AlongOne):
     """
 
     name: ClassVar[str] = "alibi"
+    saves: ClassVar[tuple[str, ...]] = ()
 
     def emit(self, code: Emission, q: Term, k: Term) -> Term:
         (size,) = self.extents(*code.inputs)
@@ -95,6 +98,10 @@ class T5Buckets(AlongOne):
         table = code.module("T5Bias", code.const(self.buckets), code.size(heads), **named)
         code.initialise("weight", self.init)
         return self.by_head(code, f"{table}({code.size(size)})")
+
+    def memory(self, q: TensorType, k: TensorType) -> Memory:
+        """The bucket of every pair."""
+        return Memory(kept=product(self.extents(q, k)) ** 2 * 8)
 
     def reference(self, types: Types, q: Named, k: Named, *, weight: Any) -> Named:
         import torch

@@ -20,6 +20,7 @@ class Sinusoid(Primitive):
     """
 
     name: ClassVar[str] = "sinusoid"
+    saves: ClassVar[tuple[str, ...]] = ()
 
     base: Number = 10000
     on: Axes | None = None

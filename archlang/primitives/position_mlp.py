@@ -3,19 +3,30 @@
 from typing import Any, ClassVar
 
 from archlang.facts import Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import AxisMap, Emission, OpError, Param, PerAxis, Term, Types, Whole, register
 from archlang.primitives.attention_code import layout, whole
 from archlang.primitives.domain import per_axis
 from archlang.primitives.position import Table, offsets, tuple_of
 from archlang.shapes import TensorType
-from archlang.sizes import Size, product
+from archlang.sizes import Size, product, total
 
 
 class Computed(Table):
     """A bias computed from an offset."""
 
     hidden: Whole
+
+    def memory(self, q: TensorType, k: TensorType) -> Memory:
+        """What the layers made of the offsets, and which of these each pair takes."""
+        rows, axes = self.rows(q, k), len(self.extents(q, k))
+        kept = rows * (axes + self.read(q, k)) * q.without(*q.names).bytes
+        return Memory(kept=kept, constant=product(self.sizes(q, k)) ** 2 * 8 + rows * axes * 8)
+
+    def read(self, q: TensorType, k: TensorType) -> Size:
+        """How many values of an offset the backward pass reads."""
+        raise NotImplementedError
 
     def infer(self, facts: Facts, q: TensorType, k: TensorType) -> TensorType:
         if not isinstance(self.hidden, int) or self.hidden < 1:
@@ -63,6 +74,9 @@ class LogCpb(Computed):
             "fc1.bias": Param((self.hidden,), ("hidden",)),
             "fc2.weight": Param((self.head_count(q), self.hidden), ("heads", "hidden")),
         }
+
+    def read(self, q: TensorType, k: TensorType) -> Size:
+        return total((self.hidden, self.head_count(q)))
 
     def macs(self, q: TensorType, k: TensorType) -> Size:
         return product((self.rows(q, k), self.hidden, len(self.extents(q, k)) + self.head_count(q)))
@@ -117,6 +131,9 @@ class DynamicBias(Computed):
             found[f"layers.{i}.weight"] = Param((units, hidden), ("units", "hidden"))
             found[f"layers.{i}.bias"] = Param((units,), ("units",))
         return found
+
+    def read(self, q: TensorType, k: TensorType) -> Size:
+        return product((self.depth + 1, 2 * self.hidden + 2))
 
     def macs(self, q: TensorType, k: TensorType) -> Size:
         return product((self.rows(q, k), self.hidden, len(self.extents(q, k)) + sum(self._units(q))))

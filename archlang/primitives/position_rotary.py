@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import InstanceOf
 
 from archlang.facts import Condition, Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import (
     Axes,
@@ -24,7 +25,7 @@ from archlang.primitives.attention_code import tuple_of, whole
 from archlang.primitives.position import Position
 from archlang.primitives.position_scaling import Reach
 from archlang.shapes import Axis, TensorType, is_float
-from archlang.sizes import Size
+from archlang.sizes import Size, product
 
 
 def places(on: Axes | None, x: TensorType) -> tuple[str, ...]:
@@ -96,6 +97,12 @@ class Rope(Position):
     def emit(self, code: Emission, x: Term) -> Term:
         turns, turn = self.split(code.inputs[0])
         return turn.emit(code, x, code.bind(turns.emit(code), "turns", part=True))
+
+    def memory(self, x: TensorType) -> Memory:
+        """A sine and a cosine for every pair of channels at every place."""
+        exact = x if x.dtype in ("float32", "float64") else x.cast("float32")
+        angles = product(x.size(name) for name in places(self.on, x)) * self.turned(x) * exact.without(*x.names).bytes
+        return Memory(kept=angles, work=angles + exact.bytes, back=exact.bytes * 2)
 
     def reference(self, types: Types, x: Named) -> Named:
         import torch
@@ -189,6 +196,11 @@ class Turn(Primitive):
 
     def mixes(self, x: TensorType, turns: TensorType) -> frozenset[str]:
         return frozenset("c")
+
+    def memory(self, x: TensorType, turns: TensorType) -> Memory:
+        """The turns, not what is turned."""
+        exact = x if x.dtype in ("float32", "float64") else x.cast("float32")
+        return Memory({"turns": "x"}, work=exact.bytes, back=exact.bytes * 2)
 
     def emit(self, code: Emission, x: Term, turns: Term) -> Term:
         x = code.last(x, ("c",))

@@ -7,6 +7,7 @@ from functools import cache
 from typing import ClassVar
 
 from archlang.facts import Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import AxisMap, Emission, OpError, PerName, Primitive, Term, Types, register
 from archlang.primitives.broadcast import known
@@ -105,6 +106,24 @@ class Rearrange(Primitive):
             shape = (*rows.shape[: len(kept)], *(known(axis.size) for axis in step.new))
             x = Named(rows.reshape(shape), (*kept, *step.part.right))
         return x
+
+    def memory(self, x: TensorType) -> Memory:
+        """A view, but where axes are merged that do not lie side by side."""
+        atoms, groups, fresh = list(x.names), {name: [name] for name in x.names}, itertools.count()
+        for step in self.steps(Facts(), x):
+            group = [atom for name in step.part.left for atom in groups.pop(name)]
+            if len(step.new) > 1:
+                if len(group) > 1:
+                    return Memory()
+                names = [f"{axis.name}.{next(fresh)}" for axis in step.new]
+                at = atoms.index(group[0])
+                atoms[at : at + 1] = names
+                groups |= {axis.name: [name] for axis, name in zip(step.new, names, strict=True)}
+            else:
+                groups[step.new[0].name] = group
+        order = sorted(groups, key=lambda name: max(atoms.index(atom) for atom in groups[name]))
+        view = [atom for name in order for atom in groups[name]] == atoms
+        return Memory(view=view, order=tuple(order))
 
     def mixes(self, x: TensorType) -> frozenset[str]:
         return frozenset(name for part in _parts(self.pattern) for name in part.left if name in x)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from archlang.facts import Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import (
     AxisName,
@@ -19,6 +20,7 @@ from archlang.primitive import (
     register,
 )
 from archlang.primitives.recurrence_code import chunk_of, chunked, chunked_macs, form, is_bounded, stepwise
+from archlang.primitives.recurrence_memory import chunked_memory, stepwise_memory
 from archlang.shapes import Axis, TensorType, is_float, promote
 from archlang.sizes import Size
 
@@ -187,6 +189,11 @@ class LinearRecurrence(Primitive):
         return {"S": kept} | ({} if segments is None else {"segments": segments.without(axis.name)})
 
     # ---- PyTorch
+    def memory(self, q: TensorType, k: TensorType, v: TensorType, *others: TensorType | None) -> Memory:
+        parts = form(self, q, k, v, *others)
+        decay = next((given for given in (*others[2:3], *others[:1]) if given is not None), None)
+        return stepwise_memory(parts, k, v) if parts.decay == "pair" else chunked_memory(self, parts, k, v, decay)
+
     def emit(self, code: Emission, *inputs: Term | None) -> Term:
         parts = form(self, *code.inputs)
         write = stepwise if parts.decay == "pair" else chunked

@@ -5,12 +5,13 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from archlang.facts import Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import Emission, OpError, Param, Term, Types, Whole, need_axes, register
 from archlang.primitives.broadcast import refuse
 from archlang.primitives.sequential import Sequential
 from archlang.shapes import Axis, TensorType, is_float
-from archlang.sizes import Size
+from archlang.sizes import Size, divide
 
 State = dict[str, Any]  # tensors [.., units]
 
@@ -115,6 +116,11 @@ class Recurrent(Sequential):
         }
 
     # ---- PyTorch
+    def memory(self, x: TensorType) -> Memory:
+        """Gates, states and what they are made from, at every position."""
+        kept = divide(x.bytes, x.size("c")) * self.units * 9 * (2 if self.bidirectional else 1)
+        return Memory({"x": ""}, kept=kept)
+
     def emit(self, code: Emission, x: Term) -> Term:
         type_, time = code.inputs[0], self.axis(code.inputs[0])
         batch = tuple(name for name in x.order if name not in (time, "c"))

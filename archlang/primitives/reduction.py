@@ -19,6 +19,7 @@ class Reduction(Primitive):
     form: ClassVar[str]
     takes: ClassVar[tuple[str, ...]] = ("float", "complex")  # parts of the names of the dtypes
     gives: ClassVar[str] = ""  # the dtype of the result; that of x where empty
+    saves: ClassVar[tuple[str, ...]] = ()
     together: ClassVar[bool] = True  # PyTorch takes several axes at once; else they are flattened first
 
     on: Axes
@@ -91,6 +92,7 @@ class Max(Reduction):
     """The largest value over `on`; several equal ones share the gradient."""
 
     name: ClassVar[str] = "max"
+    saves: ClassVar[tuple[str, ...]] = ("x", "y")
     form: ClassVar[str] = "{x}.amax({dims})"
     takes: ClassVar[tuple[str, ...]] = ("float", "int")
 
@@ -103,6 +105,7 @@ class Min(Reduction):
     """The smallest value over `on`; several equal ones share the gradient."""
 
     name: ClassVar[str] = "min"
+    saves: ClassVar[tuple[str, ...]] = ("x", "y")
     form: ClassVar[str] = "{x}.amin({dims})"
     takes: ClassVar[tuple[str, ...]] = ("float", "int")
 
@@ -115,6 +118,7 @@ class Prod(Reduction):
     """The product over `on`."""
 
     name: ClassVar[str] = "prod"
+    saves: ClassVar[tuple[str, ...]] = ("x", "y")
     form: ClassVar[str] = "{x}.prod({dims})"
     together: ClassVar[bool] = False
 
@@ -130,6 +134,7 @@ class Var(Reduction):
     """The mean over `on` of (x - mean)^2: of the values at hand, no estimate from a sample (`correction` is 0)."""
 
     name: ClassVar[str] = "var"
+    saves: ClassVar[tuple[str, ...]] = ("x",)
     form: ClassVar[str] = "{x}.var({dims}, correction=0)"
     takes: ClassVar[tuple[str, ...]] = ("float",)
 
@@ -142,6 +147,7 @@ class Std(Var):
     """The square root of `var`."""
 
     name: ClassVar[str] = "std"
+    saves: ClassVar[tuple[str, ...]] = ("x", "y")
     form: ClassVar[str] = "{x}.std({dims}, correction=0)"
 
     def value(self, x: Any) -> Any:
@@ -153,6 +159,7 @@ class LogSumExp(Reduction):
     """log of the sum over `on` of e^x."""
 
     name: ClassVar[str] = "logsumexp"
+    saves: ClassVar[tuple[str, ...]] = ("x", "y")
     form: ClassVar[str] = "{x}.logsumexp({dims})"
     takes: ClassVar[tuple[str, ...]] = ("float",)
 
@@ -165,6 +172,7 @@ class Norm(Reduction):
     """(sum over `on` of |x|^p)^(1 / p); `p = inf` is the largest |x|."""
 
     name: ClassVar[str] = "norm"
+    saves: ClassVar[tuple[str, ...]] = ("x", "y")
     form: ClassVar[str] = "torch.linalg.vector_norm({x}, {p}, {dims})"
     takes: ClassVar[tuple[str, ...]] = ("float",)
 
@@ -181,6 +189,7 @@ class Entropy(Reduction):
     """-sum over `on` of x log(x), in nats, of probabilities x; 0 log(0) = 0."""
 
     name: ClassVar[str] = "entropy"
+    saves: ClassVar[tuple[str, ...]] = ("x",)
     form: ClassVar[str] = "torch.special.entr({x}).sum({dims})"
     takes: ClassVar[tuple[str, ...]] = ("float",)
 
@@ -258,6 +267,7 @@ class Cumsum(Primitive):
     """y[i] = sum of x[j], j <= i, along `on`. Causal on time."""
 
     name: ClassVar[str] = "cumsum"
+    saves: ClassVar[tuple[str, ...]] = ()
 
     on: Axes
 
@@ -303,6 +313,7 @@ class Cumprod(Cumsum):
     """y[i] = product of x[j], j <= i, along `on`. Causal on time."""
 
     name: ClassVar[str] = "cumprod"
+    saves: ClassVar[tuple[str, ...]] = ("x", "y")
 
     def joined(self, before: Any, here: Any) -> Any:
         return before * here

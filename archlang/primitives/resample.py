@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 from pydantic import BeforeValidator
 
 from archlang.facts import Condition, Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import (
     Axes,
@@ -24,6 +25,7 @@ from archlang.primitive import (
 )
 from archlang.primitives.interpolation import MODES, matrix
 from archlang.primitives.sliding import (
+    map_order,
     need_float,
     per_axis,
     slid,
@@ -129,6 +131,10 @@ class Resize(Primitive):
         mode = [] if self.mode == "nearest" else [f'mode="{words.get(self.mode, self.mode)}"']
         flags = (("align_corners", self.align_corners), ("antialias", self.antialias))
         return mode + [f"{name}=True" for name, flag in flags if flag]
+
+    def memory(self, x: TensorType) -> Memory:
+        """Weights are of places; means of areas ask for the values' sizes."""
+        return Memory({"x": ""} if self.mode == "area" else {}, order=map_order(x, tuple(self.factors(x))))
 
     def reference(self, types: Types, x: Named) -> Named:
         sizes: dict[str, Any] = self.sizes(types.inputs[0])
@@ -278,6 +284,7 @@ class SpaceToDepth(_ToDepth):
     """
 
     name: ClassVar[str] = "space_to_depth"
+    saves: ClassVar[tuple[str, ...]] = ()
     channel_first: ClassVar[bool] = False
 
 
@@ -286,6 +293,7 @@ class DepthToSpace(_ToSpace):
     """The inverse of `space_to_depth`: every position becomes a block; c is the fastest part of c, then h, then w."""
 
     name: ClassVar[str] = "depth_to_space"
+    saves: ClassVar[tuple[str, ...]] = ()
     channel_first: ClassVar[bool] = False
 
 
@@ -294,6 +302,7 @@ class PixelUnshuffle(_ToDepth):
     """Every block of positions becomes one; c is the slowest part of the new c, then h, then w: PyTorch's order."""
 
     name: ClassVar[str] = "pixel_unshuffle"
+    saves: ClassVar[tuple[str, ...]] = ()
     prefers: ClassVar[str | None] = "first"
     channel_first: ClassVar[bool] = True
 
@@ -303,5 +312,6 @@ class PixelShuffle(_ToSpace):
     """The inverse of `pixel_unshuffle`: c is the slowest part of c, then h, then w: PyTorch's order."""
 
     name: ClassVar[str] = "pixel_shuffle"
+    saves: ClassVar[tuple[str, ...]] = ()
     prefers: ClassVar[str | None] = "first"
     channel_first: ClassVar[bool] = True

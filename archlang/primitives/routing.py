@@ -4,6 +4,7 @@ from fractions import Fraction
 from typing import ClassVar
 
 from archlang.facts import Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import (
     AxisName,
@@ -53,6 +54,11 @@ class LoadBalance(Primitive):
     def emit(self, code: Emission, probability: Term, index: Term) -> Term:
         terms = [code.last(term, [self.on]).code for term in (probability, index)]
         return Term(f"{code.helper('load_balance')}({', '.join(terms)})", ())
+
+    def memory(self, probability: TensorType, index: TensorType) -> Memory:
+        """How often each expert is chosen."""
+        each = probability.without(*(name for name in probability.names if name != self.on)).bytes
+        return Memory(kept=each, work=index.bytes * 2)
 
     def reference(self, types: Types, probability: Named, index: Named) -> Named:
         rest = [name for name in probability.names if name != self.on]

@@ -16,6 +16,7 @@ class SameSegment(Primitive):
     """
 
     name: ClassVar[str] = "same_segment"
+    saves: ClassVar[tuple[str, ...]] = ()
     inputs: ClassVar[tuple[str, ...]] = ("doc",)
 
     on: AxisName

@@ -5,12 +5,13 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from archlang.facts import Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import Emission, OpError, Term, Types, need_named, register
 from archlang.primitives.broadcast import placed, spread
 from archlang.primitives.sequential import Sequential
 from archlang.shapes import TensorType, is_float
-from archlang.sizes import Size
+from archlang.sizes import Size, minimum
 
 
 @register
@@ -75,6 +76,14 @@ class SelectiveScan(Sequential):
         return tuple(name for name in u.names if name in a)
 
     # ---- meaning
+    def memory(self, u: TensorType, dt: TensorType, a: TensorType, *others: TensorType | None) -> Memory:
+        """The states and decays of all positions for the backward pass; else those of 16 positions at a time."""
+        exact = u if u.dtype in ("float32", "float64") else u.cast("float32")
+        count, axis = a.size(self.states(u, a)), self.axis(u)
+        states = exact.bytes * count
+        some = exact.resized(**{axis: minimum(u.size(axis), 16)}).bytes * count
+        return Memory({"u": "", "dt": ""}, False, states * 4 + exact.bytes * 2, some * 5 + u.bytes, some * 2)
+
     def reference(self, types: Types, u: Named, *others: Any) -> Named:
         import torch
 

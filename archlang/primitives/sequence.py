@@ -57,6 +57,7 @@ class ToSequence(_Walk):
     """
 
     name: ClassVar[str] = "sequence"
+    saves: ClassVar[tuple[str, ...]] = ()
 
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
         order = _check(self.over)
@@ -101,6 +102,7 @@ class Unsequence(_Walk):
     """
 
     name: ClassVar[str] = "unsequence"
+    saves: ClassVar[tuple[str, ...]] = ()
 
     sizes: PerName = AxisMap(())
 

@@ -33,6 +33,8 @@ class Identity(Primitive):
     """y = x."""
 
     name: ClassVar[str] = "identity"
+    views: ClassVar[bool] = True
+    saves: ClassVar[tuple[str, ...]] = ()
 
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
         return x
@@ -49,6 +51,8 @@ class Rename(Primitive):
     """The same values under other names of axes: `rename(v, c = value)`. The role of an axis follows its new name."""
 
     name: ClassVar[str] = "rename"
+    views: ClassVar[bool] = True
+    saves: ClassVar[tuple[str, ...]] = ()
 
     names: PerName
 
@@ -79,6 +83,8 @@ class Expand(Primitive):
     """The values repeated along new axes: `expand(cls_token, n = 1)`. Nothing is copied."""
 
     name: ClassVar[str] = "expand"
+    views: ClassVar[bool] = True
+    saves: ClassVar[tuple[str, ...]] = ()
 
     sizes: PerName
 
@@ -111,6 +117,7 @@ class Concat(Primitive):
     """The tensors one behind the other along `on`; other axes agree or are repeated."""
 
     name: ClassVar[str] = "concat"
+    saves: ClassVar[tuple[str, ...]] = ()
     inputs: ClassVar[tuple[str, ...]] = ("*xs",)
 
     on: Axes
@@ -157,6 +164,7 @@ class Stack(Primitive):
     """The tensors side by side along a new axis; other axes agree or are repeated."""
 
     name: ClassVar[str] = "stack"
+    saves: ClassVar[tuple[str, ...]] = ()
     inputs: ClassVar[tuple[str, ...]] = ("*xs",)
 
     axis: AxisName
@@ -197,6 +205,8 @@ class Split(Primitive):
     """x cut along `on`, in order: `split(2, on = c)` into equal parts, `split([64, 32], on = c)` into these sizes."""
 
     name: ClassVar[str] = "split"
+    views: ClassVar[bool] = True
+    saves: ClassVar[tuple[str, ...]] = ()
 
     parts: Annotated[Any, BeforeValidator(_parts)]
     on: Axes
@@ -243,6 +253,8 @@ class Slice(Primitive):
     """Positions start, start + stride, .. before stop of an axis: `x[h = 0::2]`. Negative bounds count from its end."""
 
     name: ClassVar[str] = "slice"
+    views: ClassVar[bool] = True
+    saves: ClassVar[tuple[str, ...]] = ()
 
     axis: AxisName
     start: Whole | None = None
@@ -294,6 +306,8 @@ class Select(Primitive):
     """One position of an axis, which is dropped: `x[n = 0]`. A negative index counts from the end."""
 
     name: ClassVar[str] = "select"
+    views: ClassVar[bool] = True
+    saves: ClassVar[tuple[str, ...]] = ()
 
     axis: AxisName
     index: Whole

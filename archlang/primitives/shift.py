@@ -40,6 +40,7 @@ class Shift(Primitive):
     """
 
     name: ClassVar[str] = "shift"
+    saves: ClassVar[tuple[str, ...]] = ()
 
     by: Annotated[tuple[int, ...], BeforeValidator(_steps)]
     on: AxisName

@@ -1,13 +1,14 @@
 """Windows that slide over axes: the geometry and layout that convolutions, pools, unfolding and resampling share."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import BeforeValidator
 
 from archlang.facts import Condition, Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import (
     AxisMap,
@@ -205,6 +206,50 @@ def ahead(found: Iterable[Window]) -> frozenset[str]:
 def adjoint_ahead(window: Window) -> bool:
     """Whether the adjoint, which drops `left` and `right`, sees behind its own stride, or leaves more than strides."""
     return (window.left, window.right) != (0, window.reach + 1 - window.stride)
+
+
+# ---- memory
+def map_order(x: TensorType, over: Sequence[str], channel: str = "c") -> tuple[str, ...]:
+    """How what slides over axes lies in memory: channels last where x has them so, and the map is no line."""
+    others = [name for name in x.names if name not in (*over, channel)]
+    if channel not in x:
+        return (*others, *over)
+    last = (*over, channel)
+    if len(over) > 1 and x.names[len(others) :] == last:
+        return (*others, *last)
+    return (*others, channel, *over)
+
+
+def is_stacked(x: TensorType, order: Sequence[str], over: Sequence[str], most: int = 1) -> bool:
+    """Whether the axes in front, more than `most` of which are flattened, lie side by side."""
+    others = len(order) - len(over) - (most == 1)
+    return others <= most or x.names[:others] == tuple(order[:others])
+
+
+def slid_memory(x: TensorType, found: Sequence[Window], within: bool, most: int = 1, more: Size = 0) -> Memory:
+    """What a kernel that slides over x reads again: x, or the copy that is padded or stacked from axes that lie apart;
+    and `more` bytes.
+    """
+    over = [window.name for window in found]
+    order = map_order(x, over)
+    filled = x.resized(**{window.name: window.axis.size + window.left + window.right for window in found})
+    if within and is_stacked(x, order, over, most):
+        return Memory({"x": ""}, kept=more, order=order)
+    copy = x if within else filled
+    return Memory(kept=copy.bytes + more, back=copy.bytes, order=order)
+
+
+def in_blocks(memory: Memory, x: TensorType, made: TensorType, blocked: bool = True, again: int = 0) -> Memory:
+    """With what comes and goes where a kernel takes channels first in blocks of 8, and gives them so."""
+    if memory.order is None or memory.order[-1] == "c":
+        return memory
+    done, given = _blocked(made), _blocked(x) if blocked else 0
+    forward = maximum(given + done - made.bytes, done * (1 + again))
+    return replace(memory, work=memory.kept + forward, back=memory.back + given + done)
+
+
+def _blocked(x: TensorType) -> Size:
+    return x.resized(c=ceil(divide(x.size("c"), 8)) * 8).bytes
 
 
 # ---- emission

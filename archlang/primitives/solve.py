@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from archlang.facts import Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import Axes, AxisName, Emission, OpError, Primitive, Term, Types, Whole, need_named, register
 from archlang.primitives.broadcast import join, known, need_new, placed, refuse
@@ -61,6 +62,10 @@ class Solve(Primitive):
         made = Term(f"torch.linalg.solve({a.code}, {b.code})", (*systems, row, "right"))
         return code.split(made, "right", [code.inputs[1][name] for name in right])
 
+    def memory(self, a: TensorType, b: TensorType) -> Memory:
+        """The factors of a and how their rows were exchanged."""
+        return Memory({"a": ""}, output=True, kept=a.bytes + a.without(self.on[1]).cast("int32").bytes)
+
     def reference(self, types: Types, a: Named, b: Named) -> Named:
         import torch
 
@@ -117,6 +122,17 @@ class Krylov(Primitive):
             read = code.permute(code.flat(read, outer, "outer"), (*lead, "outer", row))
         made = Term(f"{read.safe} @ {columns}", (*lead, "outer", self.axis), tight=False)
         return code.split(made, "outer", [code.inputs[2][name] for name in outer])
+
+    def memory(self, a: TensorType, b: TensorType, read: TensorType) -> Memory:
+        """The powers of a by which columns were doubled, and the columns each time."""
+        kept: Size = 0
+        count = 2
+        while count < self.size:
+            kept, count = kept + a.bytes + b.bytes * count, count * 2
+        grown = a if self.size > 1 else None
+        return Memory(
+            {"b": "", "read": ""} | ({"a": ""} if grown else {}), kept=kept + (b.bytes * count if grown else 0)
+        )
 
     def reference(self, types: Types, a: Named, b: Named, read: Named) -> Named:
         import torch

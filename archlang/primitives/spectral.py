@@ -3,12 +3,13 @@
 from typing import Any, ClassVar, Literal
 
 from archlang.facts import Condition, Facts
+from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import AxisName, Emission, OpError, Primitive, Term, Types, Whole, need_named, register
 from archlang.primitives.broadcast import known, need_new, one_axis, refuse
 from archlang.primitives.complex import OF_PARTS, PARTS
 from archlang.shapes import Axis, TensorType, default_role
-from archlang.sizes import Size
+from archlang.sizes import Size, divide
 
 Shape = Literal["hann", "hamming", "rectangle"]
 WINDOWS = {
@@ -99,6 +100,15 @@ class Stft(_Frames):
             return Term(text, (*(axis.name for axis in signals), self.axis, axis))
         return code.split(Term(text, ("signals", self.axis, axis)), "signals", signals)
 
+    def memory(self, x: TensorType) -> Memory:
+        """The frames under the window; what is mirrored reads its size."""
+        axis = self.along(x)
+        frames = self.infer(Facts(), x).size(axis)
+        kept = divide(x.bytes, x.size(axis)) * frames * self.size
+        if self.center and x.names[-1] != axis:
+            return Memory(kept=kept + x.bytes)
+        return Memory({"x": ""} if self.center else {}, kept=kept)
+
     def reference(self, types: Types, x: Named) -> Named:
         import torch
 
@@ -152,6 +162,11 @@ class Istft(_Frames):
         if len(signals) <= 1:
             return Term(text, (*(axis.name for axis in signals), axis))
         return code.split(Term(text, ("signals", axis)), "signals", signals)
+
+    def memory(self, x: TensorType) -> Memory:
+        """How much of windows meets at each position."""
+        length = self.hop * (x.size(self.along(x)) - 1) + self.size
+        return Memory(kept=divide(x.without(*x.names).bytes, 2) * length)
 
     def reference(self, types: Types, x: Named) -> Named:
         import torch

@@ -46,6 +46,7 @@ class Unfold(Primitive):
     """
 
     name: ClassVar[str] = "unfold"
+    saves: ClassVar[tuple[str, ...]] = ()
 
     kernel: PerAxis
     stride: PerAxis = 1
@@ -94,6 +95,7 @@ class Fold(Primitive):
     """
 
     name: ClassVar[str] = "fold"
+    saves: ClassVar[tuple[str, ...]] = ()
 
     size: PerAxis
     kernel: PerAxis

@@ -27,6 +27,7 @@ class Values(Primitive):
     """
 
     name: ClassVar[str] = "values"
+    saves: ClassVar[tuple[str, ...]] = ()
     inputs: ClassVar[tuple[str, ...]] = ()
 
     numbers: Annotated[Any, BeforeValidator(_numbers)]

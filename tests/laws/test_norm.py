@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from archlang.facts import Facts
 from archlang.ir import infer
 from archlang.primitive import OpError, Primitive
-from archlang.primitives.norm import GRN, BatchNorm, GroupNorm, InstanceNorm, L2Norm, LayerNorm, RMSNorm
+from archlang.primitives.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
+from archlang.primitives.norm_length import GRN, L2Norm
 from archlang.shapes import TensorType
 from archlang.testing.laws import check_law
 from archlang.testing.strategies import tensor, tensor_types

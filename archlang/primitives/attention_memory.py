@@ -1,0 +1,118 @@
+"""What attention holds in memory: copies, and the products of queries and keys where no fused kernel avoids them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from archlang.memory import Memory
+from archlang.primitives.attention_code import Layout, extra_axes, form, layout
+from archlang.primitives.attention_dense import is_long
+from archlang.primitives.domain import cells_of, extents, is_whole
+from archlang.primitives.near import is_local, tiling
+from archlang.primitives.score import Softmax
+from archlang.shapes import TensorType
+from archlang.sizes import Size, divide, product, total
+
+EXACT = 4  # bytes of what a fused kernel keeps of each query
+
+
+def memory(op: Any, scored: bool, *types: TensorType | None) -> Memory:
+    """Of an application of attention."""
+    q, k, v, bias, mask = types[:5]
+    assert q is not None
+    assert k is not None
+    assert v is not None
+    parts = layout(op.on, q, k, v)
+    domain = op.domain(parts)
+    given = _Given(op, parts, scored, q, k, v, bias, mask, types[9])
+    if is_local(domain):
+        return given.near()
+    biased = bias is not None and form(bias.names, parts) in ("pair", "key")
+    whole = is_whole(domain, parts.keys) if cells_of(domain) else True
+    if cells_of(domain) and not (whole and (mask is not None or biased or is_long(parts.keys))):
+        return given.cells()
+    return given.dense()
+
+
+class _Given:
+    """An application with the bytes of its operands."""
+
+    def __init__(self, op: Any, parts: Layout, scored: bool, *types: Any) -> None:
+        self.op, self.parts, self.scored = op, parts, scored
+        q, k, v, self.bias, self.mask, self.extra = types
+        self.q, self.k, self.v = q.bytes, k.bytes, v.bytes
+        self.one = q.without(*q.names).bytes
+        self.out = divide(q.bytes, q.size("c")) * v.size("c")
+        self.rows, self.keys = (product(axis.size for axis in axes) for axes in (parts.queries, parts.keys))
+        self.lead = product(axis.size for axis in (*parts.lead, *parts.extra))
+        free = {axis.name for axis in parts.heads} | {"c"}
+        self.order = (*(n for n in q.names if n not in free), *(axis.name for axis in parts.heads), "c")
+
+    @property
+    def copies(self) -> Size:
+        return total((self.q, self.k, self.v))
+
+    def pairs(self, rows: Size, keys: Size) -> Size:
+        """A number for every query and key."""
+        if self.extra is not None:
+            keys = keys + product(axis.size for axis in extra_axes(self.parts, self.extra))
+        return product((self.lead, rows, keys, self.one))
+
+    def written(self, pairs: Size) -> Size:
+        """What the backward pass reads of the products: the weights, and what they were made from."""
+        kinds = 1 + int(self.scored and isinstance(self.op.score, Softmax)) + int(self.op.cap is not None)
+        return pairs * int(kinds + (2 if self.op.drop else 0))
+
+    def dense(self) -> Memory:
+        """All keys beside every query. A fused kernel, where none of its arguments is learned, reads q, k, v and the
+        result again, and one number of each query.
+        """
+        pairs, copied = self.pairs(self.rows, self.keys), 0 if self.extra is None else self.k + self.v
+        restricted = any(self.op.domain(self.parts).restricts(self.parts.keys, axis) for axis in self.parts.keys)
+        plain = self.mask is None and (not restricted or self.is_causal()) and self.bias is None
+        each = self.lead * self.rows * EXACT + copied + (0 if plain else divide(pairs, self.lead))
+        if self.scored:
+            return Memory({}, False, self.copies + self.written(pairs), pairs * 3 + self.q, pairs * 4 + self.copies)
+        if self.bias is not None or self.op.drop:
+            return Memory({}, False, self.copies + self.written(pairs), each, pairs * 2 + self.copies)
+        return Memory(dict.fromkeys(("q", "k", "v"), ""), True, each, back=self.q, order=self.order)
+
+    def is_causal(self) -> bool:
+        parts, keys = self.op.domain(self.parts).parts(), self.parts.keys
+        return len(keys) == 1 and all(part.is_causal(keys, keys[0]) for part in parts)
+
+    def cells(self) -> Memory:
+        """q, k and v are copied into cells, and the result out of them."""
+        domain = self.op.domain(self.parts)
+        sizes = extents(domain, self.parts.keys)
+        cells, pairs = cells_of(domain), self.pairs(self.rows, product(sizes))
+        assert cells is not None
+        moved = self.q if any(cells.moved(axis) for axis in self.parts.keys) else 0
+        kernel = not self.scored and _is_long(sizes)
+        work = self.copies + (self.out if kernel else pairs * 2) + moved
+        if kernel and self.bias is None and not self.op.drop:
+            kept = self.copies + self.out + self.lead * self.rows * EXACT
+            return Memory({}, False, kept, kept + moved, self.copies + self.out, order=self.order)
+        kept = self.copies + self.written(pairs)
+        return Memory({}, False, kept, work, self.out + pairs * 2, order=self.order)
+
+    def near(self) -> Memory:
+        """Tiles of queries, each beside copies of the keys near it, and what it sees of them."""
+        domain, keys = self.op.domain(self.parts), self.parts.keys
+        cuts = [(axis, tiling(domain, keys, axis)) for axis in keys]
+        rows = product(cut.padded(axis.size) for axis, cut in cuts)
+        width, tile = product(cut.width for _, cut in cuts), product(cut.tile for _, cut in cuts)
+        queries, out = (divide(x * rows, self.keys) for x in (self.q, self.out))
+        beside = divide((self.k + self.v) * rows * width, tile * self.keys)
+        pairs, seen = self.pairs(rows, width), rows * width
+        kept = queries + beside + (rows + divide(seen, tile) + self.keys) * 8
+        each = self.lead * rows * EXACT + seen * self.one + out
+        if self.scored:
+            return Memory({}, False, kept + seen + self.written(pairs), kept + pairs * 2 + out, pairs * 4 + beside)
+        if self.bias is not None or self.op.drop:
+            return Memory({}, False, kept + seen + self.written(pairs), kept + each + pairs, pairs * 2 + beside)
+        return Memory({}, False, kept + each, kept + each + seen, queries + beside + out)
+
+
+def _is_long(sizes: Sequence[Size]) -> bool:
+    count = product(sizes)
+    return not isinstance(count, int) or count > 64

@@ -1,0 +1,59 @@
+"""The estimate of the peak of memory against every allocation of torch, and training within a budget."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import archlang
+from archlang.testing.memory import inference_peak, training_peak
+from archlang.testing.networks import random_inputs
+from tests.toys import Toy, all_toys
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+TOYS = {toy.name: toy for toy in all_toys()}
+BOUND = 0.15
+ENOUGH = 1_500_000  # bytes, so that the values of one operation do not decide
+CORE = """maxvit convnext swin mobilenet_v2 vit llama mixtral dinat xcit lsnet kat mlp_mixer swin_v2 gated_delta_net
+mamba2 retnet""".split()
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    """As benchmarks run: one thread takes other kernels for some convolutions."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def network(toy: Toy) -> Any:
+    return archlang.load(EXAMPLES / f"{toy.file}.arch").architecture(toy.model, toy.variant, toy.settings)
+
+
+def large_enough(toy: Toy, made: Any) -> dict[str, int]:
+    """Sizes of some megabytes: more samples, and sequences of one chunk at least."""
+    sizes = dict(toy.sizes[0]) | ({"t": 64} if "t" in toy.sizes[0] else {})
+    more = next(name for name in ("b", "n", *sizes) if name in sizes)
+    while made.memory.at(sizes).training < ENOUGH:
+        sizes[more] *= 2
+    return sizes
+
+
+def tensors(made: Any, sizes: dict[str, int]) -> list[torch.Tensor]:
+    return [x.float() if x.is_floating_point() else x for x in random_inputs(made, sizes).values()]
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in CORE else pytest.mark.slow) for name in sorted(TOYS)]
+)
+def test_estimates_what_torch_allocates(name: str):
+    made = network(TOYS[name])
+    sizes = large_enough(TOYS[name], made)
+    module, given, estimate = made.module(seed=0), tensors(made, sizes), made.memory.at(sizes)
+    for what, meant, found in (
+        ("inference", estimate.inference, inference_peak(module, given)),
+        ("training", estimate.training, training_peak(module, given)),
+    ):
+        assert abs(meant / found - 1) < BOUND, f"{what}: {int(meant)} estimated, {found} measured"
