@@ -8,6 +8,7 @@ from archlang.sizes import Size, product
 
 Role = Literal["batch", "channel", "time", "space", "free"]
 ROLES: tuple[Role, ...] = ("batch", "channel", "time", "space", "free")
+AXIS_WORDS = frozenset({*ROLES, "all"})  # that stand for axes, and name none
 _NAMED_ROLES: dict[str, Role] = {
     "b": "batch",
     "c": "channel",

@@ -20,7 +20,7 @@ from archlang.primitive import Construct, OpError, Primitive
 from archlang.primitives import CONSTRUCTS
 from archlang.primitives.init import Init, Positions
 from archlang.primitives.init import apply as apply_init
-from archlang.shapes import TensorType
+from archlang.shapes import AXIS_WORDS, TensorType
 from archlang.source import Span
 
 As = tuple[str, Span] | None  # the label of `as`
@@ -372,6 +372,8 @@ def _check_type(op: Primitive, type_: TensorType) -> None:
     for i, made in enumerate(type_):
         if made.name in type_.names[:i]:
             raise OpError("A206", f"`{op.name}` would make a second axis `{made.name}`")
+        if made.name in AXIS_WORDS:
+            raise OpError("A206", f"`{op.name}` would make an axis `{made.name}`, a word that stands for axes")
         if isinstance(made.size, int) and not 1 <= made.size <= MAX_SIZE:
             if made.size < 1:
                 raise OpError("A216", f"`{op.name}` makes an axis `{made.name}` of size {made.size}")

@@ -10,7 +10,7 @@ from archlang.elaborate.context import Context
 from archlang.elaborate.files import refuse_taken
 from archlang.elaborate.values import Given, kind_of, show
 from archlang.ir import Value
-from archlang.shapes import DTYPES, ROLES, Axis, Role, TensorType, axis, is_float
+from archlang.shapes import AXIS_WORDS, DTYPES, ROLES, Axis, Role, TensorType, axis, is_float
 from archlang.sizes import Size, symbol
 from archlang.source import Span
 
@@ -187,6 +187,8 @@ def declare(cx: Context, declared: syntax.Type, word: str) -> TensorType:
             raise error("A217", f"{'an' if word == 'input' else 'a'} {word} names all of its axes", a.span)
         if any(other.name == a.name for other in axes):
             raise error("A218", f"axis `{a.name}` stands twice in one type", a.span)
+        if a.name in AXIS_WORDS:
+            raise error("A206", f"`{a.name}` stands for axes, and names none", a.span, help="call the axis otherwise")
         role = role_of(a)
         name = unknown(cx, a)
         if name is not None:

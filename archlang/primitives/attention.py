@@ -187,6 +187,16 @@ class Attend(Primitive):
         for axis in extra:
             if axis.name not in known or not facts.equal(known[axis.name], axis.size):
                 raise OpError("A204", f"`{name}` has {axis}, which is no axis of the attention", name)
+        if name in ("bias", "mask"):
+            self._check_places(parts, name, extra)
+
+    def _check_places(self, parts: Layout, name: str, extra: TensorType) -> None:
+        """Positions of the map, or offsets, or positions of a cell: not two of these."""
+        kinds = ({*parts.names, *parts.places}, set(parts.offsets), {"query", "key"} - set(parts.names))
+        found = [next(axis for axis in extra.names if axis in kind) for kind in kinds if kind & set(extra.names)]
+        if len(found) > 1:
+            title = f"`{name}` says in two ways where it holds, by `{found[0]}` and by `{found[1]}`, and is {extra}"
+            raise OpError("A204", title, name)
 
     def _cell(self, parts: Layout) -> dict[str, Size]:
         count = product(extents(self.domain(parts), parts.keys))

@@ -313,6 +313,12 @@ def test_conditions():
         (Attend(over=Radius(r=2)), alike(b=2, t=4, heads=2, c=3), "looks ahead along the time axis `t`"),
         (Attend(over=Stripes(sizes=per(h=2))), alike(b=2, t=3, h=4, c=3), "looks ahead along the time axis `t`"),
         (Attend(over=Windows(size=3)), [*alike(**MAP), tensor(h_offset=5)], "no axis of the attention"),
+        (
+            Attend(over=Windows(size=3)),
+            [*alike(**MAP), tensor(h=6, key=9)],
+            "two ways where it holds, by `h` and by `key`",
+        ),
+        (Attend(over=Radius(r=2)), [*alike(**MAP), tensor(w=9, h_offset=3)], "by `w` and by `h_offset`"),
         (Attend(over=Neighborhood(size=3)), [*alike(**MAP), tensor(h_offset=4)], "no axis of the attention"),
         (
             Attend(),
