@@ -84,6 +84,26 @@ def test_each(layers: str, shape: str) -> None:
     check_network(net, {"b": 2}, purpose="inference", tuned=TUNED)
 
 
+ALONE = {  # sums and activations that stay outside
+    "x -> mean(on = [h, w])": "y + (x -> linear(8))",
+    "x -> conv(8, kernel = 1) -> gelu": "relu(y + (x -> conv(8, kernel = 3)))",
+    "x -> conv(8, kernel = 3) -> relu": "y + (y -> tanh)",
+    "x -> linear(8) -> silu": "x + y",
+}
+
+
+@pytest.mark.parametrize("first", ALONE)
+def test_what_stays_outside(first: str) -> None:
+    """A sum that broadcasts, an activation of a sum, a value that others read."""
+    net = network(
+        f"model net {{\n  input x: [b, c = 8, h = 6, w = 6]\n  y = {first}\n  output z = {ALONE[first]}\n}}\n"
+    )
+    text = net.source(purpose="inference", tuned=TUNED)
+    outside = {"mean": " + packed_linear(", "-> gelu": "F.relu(", "-> relu": "torch.tanh(", "-> silu": "x + "}
+    assert next(code for key, code in outside.items() if key in first) in text
+    check_network(net, {"b": 2}, purpose="inference", tuned=TUNED)
+
+
 def test_for_training_nothing_is_packed() -> None:
     assert "packed" not in network().source(tuned=TUNED)
 
