@@ -5,9 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
-from archlang.analysis.memory import amount_of
 from archlang.diagnostics import error, suggest
-from archlang.tuning import loads
 
 Purpose: TypeAlias = Literal["training", "inference"]
 
@@ -20,6 +18,8 @@ class Budget:
     sizes: tuple[tuple[str, int], ...] = ()
 
     def __str__(self) -> str:
+        from archlang.analysis.memory import amount_of
+
         at = ", ".join(f"{name} = {size}" for name, size in self.sizes)
         return f"memory {amount_of(self.bytes)}{f' at {at}' if at else ''}"
 
@@ -45,8 +45,15 @@ class Options:
         """What differs from the usual, as a header of a file shows it."""
         purpose = [f"for {self.purpose}"] if self.purpose != "training" else []
         purpose += [str(self.budget)] if self.budget is not None else []
-        tuned = [f"tuned for {loads(self.tuned).device}"] if self.tuned else []
+        tuned = [f"tuned for {_device(self.tuned)}"] if self.tuned else []
         return [*purpose, *(f"without {name}" for name in self.disable), *tuned]
+
+
+def _device(record: str) -> str:
+    """What a record was measured on."""
+    from archlang.tuning import loads  # knows operations, which not every network has
+
+    return loads(record).device
 
 
 def _need(what: str, name: str, known: tuple[str, ...]) -> None:

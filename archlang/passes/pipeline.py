@@ -2,29 +2,51 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from typing import Any
 
 from archlang.diagnostics import error, suggest
 from archlang.ir import Graph
-from archlang.passes import (
-    blocks,
-    branches,
-    choose,
-    common,
-    constants,
-    fold,
-    layout,
-    numbers,
-    parallel,
-    recompute,
-    recurrence,
-    simplify,
-    views,
-)
+from archlang.passes import common, constants, layout, numbers, parallel, recurrence, simplify, views
 from archlang.passes.options import Options, Purpose
 from archlang.rewrite import Event, Record, Rule, difference, rewrite
 
 BOTH: tuple[Purpose, ...] = ("training", "inference")
 Change = Callable[[Graph, Record], Graph]  # a pass that is no set of rules
+
+
+class RulesOf(Sequence[Rule]):
+    """The `RULES` of modules of this package, which are imported when they are asked for."""
+
+    def __init__(self, *modules: str) -> None:
+        self._modules = modules
+
+    @cached_property
+    def _rules(self) -> Sequence[Rule]:
+        return [rule for name in self._modules for rule in import_module(f"archlang.passes.{name}").RULES]
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._rules[index]
+
+    def __len__(self) -> int:
+        return len(self._rules)
+
+
+def _opened(graph: Graph) -> Graph:
+    """Blocks that are linear in their input, as what they compute."""
+    from archlang.passes import blocks
+
+    return blocks.opened(graph)
+
+
+def _chosen(options: Options) -> Sequence[Rule]:
+    """The rules that follow a record of `archlang tune`; none without one."""
+    if not options.tuned:
+        return ()
+    from archlang.passes import choose
+
+    return choose.rules(options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +85,11 @@ PIPELINE: tuple[Pass, ...] = (
         (common.common_subexpressions, simplify.no_dead_code),
     ),
     Pass("recurrences", recurrence.RULES),
-    Pass("fold", (*fold.RULES, *branches.RULES), purposes=("inference",), opened=blocks.opened),
+    Pass("fold", RulesOf("fold", "branches"), purposes=("inference",), opened=_opened),
     Pass("fuse", changes=(parallel.parallel_projections,)),
     Pass("layout", changes=(layout.channels_last,)),
     Pass("constants", changes=(constants.constants_once,)),
-    Pass("choose", by_options=choose.rules),
+    Pass("choose", by_options=_chosen),
 )
 
 
@@ -99,6 +121,8 @@ def optimise(graph: Graph, options: Options) -> Optimised:
         if options.purpose in pass_.purposes and pass_.name not in options.disable:
             graph = stages[pass_.name] = pass_.run(graph, record, options)
     if options.budget is not None:
+        from archlang.passes import recompute
+
         record.stage = "recompute"
         graph = stages["recompute"] = recompute.within(graph, options.budget, record)
     return Optimised(graph, tuple(record.events), stages)
