@@ -47,7 +47,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], Callable[[], torch.Tensor]]] = {
     "swin": ("swin", SWIN, lambda: torch.randn(2, 3, 32, 32)),
     "maxvit": (
         "maxvit",
-        {"dims": [32, 32], "depths": [1, 1], "stem": 8, "resolution": 64},
+        {"dims": [32, 32], "depths": [1, 1], "stem": 8, "resolution": 64, "head_dim": 16},
         lambda: torch.randn(2, 3, 64, 64),
     ),
 }
