@@ -21,6 +21,7 @@ _MODULE = frozenset(
     to_empty train training type xpu zero_grad""".split()
 )
 _FOLDED = frozenset({"fold", "derive", "derive_from", "sources"})  # methods of modules that only evaluate
+_OWN = frozenset({"compile_blocks"})  # methods of modules that have blocks which repeat
 _IRREGULAR = {"axes": "axis", "indices": "index", "matrices": "matrix", "series": "series"}
 
 
@@ -37,9 +38,8 @@ def field(name: str) -> str:
 
 def is_attribute(label: str) -> bool:
     """Whether `self.LABEL` is a fit way to hold a module; other labels are kept in the dictionaries of the module."""
-    return (
-        label.isidentifier() and not iskeyword(label) and label not in _MODULE | _FOLDED and not label.startswith("_")
-    )
+    taken = _MODULE | _FOLDED | _OWN
+    return label.isidentifier() and not iskeyword(label) and label not in taken and not label.startswith("_")
 
 
 def path(inner: str) -> str:

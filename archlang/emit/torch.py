@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from archlang import helpers
-from archlang.emit import evaluation, layout, marks, names, training
+from archlang.emit import evaluation, layout, marks, names, regions, training
 from archlang.emit.calls import Port
 from archlang.emit.classes import Class, class_namer, unify
 from archlang.emit.declare import init_lines
@@ -56,6 +56,7 @@ class View:
     derive: Sequence[str]
     signature: Sequence[str]  # the head of `forward`
     forward: Sequence[str]
+    blocks: Sequence[str]  # what compiles blocks that repeat
 
 
 @dataclass(slots=True)
@@ -83,8 +84,10 @@ def emit(
     emitted = build(graph, conditions, evaluate, kernels)
     order = {id(draft): i for i, draft in enumerate(emitted.of[g.digest][1] for g in graph.children_first())}
     classes = sorted(emitted.classes, key=lambda made: min(order.get(id(draft), 0) for draft in made.drafts))
-    body = [_view(made, "" if made.draft.doc == doc else made.draft.doc) for made in classes]
-    code = [text for view in body for text in (*view.init, *view.derive, *view.forward, *view.signature)]
+    blocks = regions.method(regions.repeated(list(graph.children_first()), emitted.of))
+    main = emitted.of[graph.digest][0]
+    body = [_view(c, "" if c.draft.doc == doc else c.draft.doc, blocks if c is main else ()) for c in classes]
+    code = [text for v in body for text in (*v.init, *v.derive, *v.forward, *v.signature, *v.blocks)]
     read = kernels.helper if kernels else helpers.helper
     pasted = [read(file) for file in _pasted(classes, "\n".join(code), read)]
     outside = [f"import {node.op.module}" for node in foreign_nodes(graph) if isinstance(node.op, Foreign)]
@@ -174,7 +177,7 @@ def _levels(graph: Graph) -> list[list[Graph]]:
 
 
 # ---- text
-def _view(made: Class, doc: str) -> View:
+def _view(made: Class, doc: str, blocks: Sequence[str]) -> View:
     draft = made.draft
     types = [marks.annotation(column) for _, column in made.arguments]
     arguments = ", ".join(
@@ -191,6 +194,7 @@ def _view(made: Class, doc: str) -> View:
         made.derive_lines(),
         fit(f"def forward({', '.join(['self', *draft.signature])}) -> {result}:", 4),
         made.forward_lines(),
+        blocks,
     )
 
 
@@ -221,6 +225,8 @@ def _imports(inherited: Sequence[str], code: Sequence[str], pasted: Sequence[str
         found.add("import torch.nn.functional as F")
     if re.search(r"\bmath\s*\.", text):
         found.add("import math")
+    if "**options: Any" in text:
+        found.add("from typing import Any")
     if re.search(r"(?<![.\w])partial\(", text):
         found.add("from functools import partial")
     future = [line for line in found if line.startswith("from __future__")]
@@ -255,4 +261,4 @@ def _reserved(name: str) -> bool:
     return name in _TAKEN or names.snake(name) in helpers.known() | entries()
 
 
-_TAKEN = frozenset([*dir(builtins), "F", "nn", "torch", "math", "partial", "Tensor"])
+_TAKEN = frozenset([*dir(builtins), "F", "nn", "torch", "math", "partial", "Any", "Tensor"])

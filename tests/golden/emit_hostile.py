@@ -1,16 +1,19 @@
 """A "net" with \\"\\"\\" quotes, {{ braces }}, {% blocks %} and a \\ backslash"""
 # Made by archlang 0.1.0 from <string> (sha256 3cd071090969c01b): torch
 
+from typing import Any
+
 import torch
 from torch import nn
 
 
 def drop_path(x: torch.Tensor, rate: float, training: bool, batch: tuple[int, ...] = (0,)) -> torch.Tensor:
     """In training whole samples are 0 with probability `rate`, and the others x / (1 - rate)."""
-    if rate == 0 or not training:
+    if not training or rate == 0:
         return x
     shape = [size if axis in batch else 1 for axis, size in enumerate(x.shape)]
-    return x * (x.new_empty(shape).bernoulli_(1 - rate) / (1 - rate))
+    kept = torch.rand(shape, device=x.device) >= rate
+    return x * (kept.to(x.dtype) / (1 - rate))
 
 
 class Class(nn.Module):
@@ -59,3 +62,9 @@ class Torch(nn.Module):
         turn2 = self._modules["def"](super)
         eval = self._buffers["eval"]
         return torch.einsum("abc,adc->abd", drop_path(turn2 * eval * turn2, 0.5, self.training), lambda_)
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile the blocks that repeat, alike ones once. The options are those of `torch.compile`."""
+        for module in self.modules():
+            if isinstance(module, Step):
+                module.compile(**options)

@@ -1,5 +1,7 @@
 # Made by archlang 0.1.0 from <string> (sha256 6d3e9b838b14f5db): net
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -35,3 +37,9 @@ class Net(nn.Module):
         for step in self.steps:
             x = step(x, self.f)
         return self.tied(x, self.f)
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile the blocks that repeat, alike ones once. The options are those of `torch.compile`."""
+        for module in self.modules():
+            if isinstance(module, Step):
+                module.compile(**options)

@@ -1,6 +1,8 @@
 """A small net of stages."""
 # Made by archlang 0.1.0 from <string> (sha256 f4ae52a62c14e962): net
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -86,3 +88,9 @@ class Net(nn.Module):
         for out, skip in zip(self.outs, skips):
             x = out(skip, x)
         return self.head(x.mean(1))
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile the blocks that repeat, alike ones once. The options are those of `torch.compile`."""
+        for module in self.modules():
+            if isinstance(module, Block):
+                module.compile(**options)

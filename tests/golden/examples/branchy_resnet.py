@@ -5,6 +5,8 @@ the
 guesses of all exits are outputs, for a loss on each.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -164,3 +166,9 @@ class BranchyResnet(nn.Module):
         if self.training:
             return logits, early, early2
         return first_exit([early, early2, logits], [early_leaves[:, None], early_leaves2[:, None]])
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile the blocks that repeat, alike ones once. The options are those of `torch.compile`."""
+        for module in self.modules():
+            if isinstance(module, ConvBn):
+                module.compile(**options)

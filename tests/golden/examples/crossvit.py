@@ -1,5 +1,7 @@
 """CrossViT: Cross-Attention Multi-Scale Vision Transformer for Image Classification (Chen et al., ICCV 2021)."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -188,3 +190,9 @@ class Crossvit(nn.Module):
             logit = vote(x2)
             logits.append(logit)
         return (logits[0] + logit) / 2
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile the blocks that repeat, alike ones once. The options are those of `torch.compile`."""
+        for module in self.modules():
+            if isinstance(module, Block):
+                module.compile(**options)

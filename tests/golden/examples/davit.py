@@ -1,6 +1,7 @@
 """DaViT: Dual Attention Vision Transformers (Ding et al., ECCV 2022)."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,10 +10,11 @@ from torch import Tensor, nn
 
 def drop_path(x: torch.Tensor, rate: float, training: bool, batch: tuple[int, ...] = (0,)) -> torch.Tensor:
     """In training whole samples are 0 with probability `rate`, and the others x / (1 - rate)."""
-    if rate == 0 or not training:
+    if not training or rate == 0:
         return x
     shape = [size if axis in batch else 1 for axis, size in enumerate(x.shape)]
-    return x * (x.new_empty(shape).bernoulli_(1 - rate) / (1 - rate))
+    kept = torch.rand(shape, device=x.device) >= rate
+    return x * (kept.to(x.dtype) / (1 - rate))
 
 
 def short_attention(
@@ -217,3 +219,9 @@ class Davit(nn.Module):
         for stage in self.stages:
             x = stage(x)
         return self.head(self.norm(x.mean((2, 3))))
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile the blocks that repeat, alike ones once. The options are those of `torch.compile`."""
+        for module in self.modules():
+            if isinstance(module, ConditionalPosition):
+                module.compile(**options)

@@ -1,6 +1,7 @@
 """Transformers of delta rules: DeltaNet (Yang et al., NeurIPS 2024) and Gated DeltaNet (Yang et al., ICLR 2025)."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -231,3 +232,9 @@ class GatedDeltaNetLm(nn.Module):
             x = layer(x)
         x = self.norm(x)
         return self.head(x)
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile the blocks that repeat, alike ones once. The options are those of `torch.compile`."""
+        for module in self.modules():
+            if isinstance(module, ShortConv):
+                module.compile(**options)

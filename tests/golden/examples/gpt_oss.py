@@ -6,6 +6,7 @@ window, and experts of clamped SwiGLU.
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from math import ceil, floor, log, pi
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -435,3 +436,9 @@ class GptOss(nn.Module):
         if self.training:
             self.losses = Losses({"balance": torch.stack(balances)})
         return self.head(self.norm(x))
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile the blocks that repeat, alike ones once. The options are those of `torch.compile`."""
+        for module in self.modules():
+            if isinstance(module, Moe):
+                module.compile(**options)

@@ -5,6 +5,7 @@ many, and by a setting in sliding windows as in Samba (Ren et al., arXiv:2406.07
 
 from collections.abc import Callable, Sequence
 from functools import reduce
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -284,3 +285,9 @@ class Jamba(nn.Module):
         for layer in self.layers:
             x = layer(x)
         return torch.einsum("abc,dc->abd", self.norm(x), self.embed.weight)
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile the blocks that repeat, alike ones once. The options are those of `torch.compile`."""
+        for module in self.modules():
+            if isinstance(module, Swiglu):
+                module.compile(**options)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -274,3 +275,9 @@ class Lsnet(nn.Module):
         x = self.stages["2"](x)
         x = self.stages["3"](x)
         return self.head(self.head_norm(x.mean((2, 3))))
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile the blocks that repeat, alike ones once. The options are those of `torch.compile`."""
+        for module in self.modules():
+            if isinstance(module, (DepthwiseBn, ConvBn3, ConvBn4, Ffn)):
+                module.compile(**options)

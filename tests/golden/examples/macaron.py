@@ -3,6 +3,8 @@ equations
 splits its steps (Strang and Marchuk).
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -90,3 +92,9 @@ class Macaron(nn.Module):
         for layer in self.layers:
             x = layer(x)
         return x, torch.tanh(self.pooler(x[:, 0]))
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile the blocks that repeat, alike ones once. The options are those of `torch.compile`."""
+        for module in self.modules():
+            if isinstance(module, Mlp):
+                module.compile(**options)

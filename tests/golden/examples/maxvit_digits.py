@@ -4,6 +4,7 @@ weights.
 
 from collections.abc import Callable, Sequence
 from math import prod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -305,3 +306,9 @@ class Maxvit(nn.Module):
         for stage in self.stages:
             x = stage(x)
         return self.head(torch.tanh(self.pre_logits(self.norm(x.mean((2, 3))))))
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile the blocks that repeat, alike ones once. The options are those of `torch.compile`."""
+        for module in self.modules():
+            if isinstance(module, (SqueezeExcite, MultiAxis)):
+                module.compile(**options)

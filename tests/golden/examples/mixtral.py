@@ -3,6 +3,7 @@ which each token meets two.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -197,3 +198,9 @@ class Mixtral(nn.Module):
         if self.training:
             self.losses = Losses({"balance": torch.stack(balances), "z": torch.stack(zs)})
         return self.head(self.norm(x))
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile the blocks that repeat, alike ones once. The options are those of `torch.compile`."""
+        for module in self.modules():
+            if isinstance(module, Swiglu):
+                module.compile(**options)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -324,3 +325,9 @@ class Mossformer(nn.Module):
         masks = F.relu(self.decode(gated)).permute(0, 2, 3, 1)
         voices = self.decoder((features[:, None] * masks).flatten(0, 1)).unflatten(0, (-1, 2))
         return voices[:, :, 0]
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile the blocks that repeat, alike ones once. The options are those of `torch.compile`."""
+        for module in self.modules():
+            if isinstance(module, ScaleNorm):
+                module.compile(**options)

@@ -2,6 +2,8 @@
 (Abdullah and Habib, arXiv:2403.02411), for CIFAR-10.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -91,3 +93,9 @@ class Ninformer(nn.Module):
         for block in self.blocks:
             x = block(x)
         return self.classifier(x.mean(1))
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile the blocks that repeat, alike ones once. The options are those of `torch.compile`."""
+        for module in self.modules():
+            if isinstance(module, Mlp):
+                module.compile(**options)

@@ -3,6 +3,8 @@ Normalization
 (Guo et al., ICML 2024), as DeiT.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -99,3 +101,9 @@ class SlabDeit(nn.Module):
         for block in self.blocks:
             x = block(x)
         return self.head(self.norm(x).mean((1, 2)))
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile the blocks that repeat, alike ones once. The options are those of `torch.compile`."""
+        for module in self.modules():
+            if isinstance(module, ProgressiveNorm):
+                module.compile(**options)

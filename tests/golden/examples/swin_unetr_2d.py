@@ -5,6 +5,7 @@ volumes and over images from the same blocks.
 
 from collections.abc import Callable, Sequence
 from math import prod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -358,3 +359,9 @@ class SwinUnetr2d(nn.Module):
         if image.ndim != 4 or image.shape[1:] != (1, 32, 32):
             raise ValueError(f"image must be [b, c = 1, h = 32, w = 32], and is {list(image.shape)}")
         return self.net(image)
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile the blocks that repeat, alike ones once. The options are those of `torch.compile`."""
+        for module in self.modules():
+            if isinstance(module, ConvNorm):
+                module.compile(**options)

@@ -5,6 +5,7 @@ volumes and over images from the same blocks.
 
 from collections.abc import Callable, Sequence
 from math import prod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -364,3 +365,9 @@ class SwinUnetr3d(nn.Module):
         if volume.ndim != 5 or volume.shape[1:] != (4, 16, 16, 16):
             raise ValueError(f"volume must be [b, c = 4, h = 16, w = 16, d = 16], and is {list(volume.shape)}")
         return self.net(volume)
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile the blocks that repeat, alike ones once. The options are those of `torch.compile`."""
+        for module in self.modules():
+            if isinstance(module, (ConvNorm, ResUnit)):
+                module.compile(**options)

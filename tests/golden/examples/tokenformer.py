@@ -1,6 +1,7 @@
 """TokenFormer: Rethinking Transformer Scaling with Tokenized Model Parameters (Wang et al., ICLR 2025)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -113,3 +114,9 @@ class Tokenformer(nn.Module):
         for layer in self.layers:
             x = layer(x)
         return torch.einsum("abc,dc->abd", self.norm(x), self.embed.weight)
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile the blocks that repeat, alike ones once. The options are those of `torch.compile`."""
+        for module in self.modules():
+            if isinstance(module, Pattention):
+                module.compile(**options)

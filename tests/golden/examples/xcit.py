@@ -1,5 +1,7 @@
 """XCiT: Cross-Covariance Image Transformers (El-Nouby et al., NeurIPS 2021)."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -203,3 +205,9 @@ class Xcit(nn.Module):
         for class_block in self.class_blocks:
             x = class_block(x)
         return self.head(self.norm(x[:, 0]))
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile the blocks that repeat, alike ones once. The options are those of `torch.compile`."""
+        for module in self.modules():
+            if isinstance(module, Mlp):
+                module.compile(**options)
