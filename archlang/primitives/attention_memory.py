@@ -40,6 +40,8 @@ class _Given:
         self.op, self.parts, self.scored = op, parts, scored
         q, k, v, self.bias, self.mask, self.extra = types
         self.q, self.k, self.v = q.bytes, k.bytes, v.bytes
+        self.broadcast = any(axis.name not in x for axis in parts.batch for x in (q, k, v))
+        self.channels = q.size("c"), k.size("c") + v.size("c")
         self.one = q.without(*q.names).bytes
         self.out = divide(q.bytes, q.size("c")) * v.size("c")
         self.rows, self.keys = (product(axis.size for axis in axes) for axes in (parts.queries, parts.keys))
@@ -72,9 +74,17 @@ class _Given:
         each = self.lead * self.rows * EXACT + copied + (0 if plain else divide(pairs, self.lead))
         if self.scored:
             return Memory({}, False, self.copies + self.written(pairs), pairs * 3 + self.q, pairs * 4 + self.copies)
+        if self.broadcast:  # which the fused kernel does not
+            whole = self.spread()
+            return Memory({}, False, whole + self.written(pairs), each + whole - self.copies, pairs * 2)
         if self.bias is not None or self.op.drop:
             return Memory({}, False, self.copies + self.written(pairs), each, pairs * 2 + self.copies)
         return Memory(dict.fromkeys(("q", "k", "v"), ""), True, each, back=self.q, order=self.order)
+
+    def spread(self) -> Size:
+        """q, k and v, each with all axes."""
+        ends = zip((self.rows, self.keys), self.channels, strict=True)
+        return total(product((self.lead, self.one, places, channels)) for places, channels in ends)
 
     def is_causal(self) -> bool:
         parts, keys = self.op.domain(self.parts).parts(), self.parts.keys

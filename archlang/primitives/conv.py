@@ -250,7 +250,10 @@ class Conv(Primitive):
         kept = {} if plain or self.mode not in ("reflect", "replicate") else {"x": ""}
         wanted = "" if weight is None else "weight"
         made = self.infer(Facts(), x)
-        memory = in_blocks(memory, x, made, blocked=x.size("c") != 3)
+        alone = self.groups != 1 or all(window.kernel == 1 for window in found)
+        memory = in_blocks(memory, x, made, blocked=alone or x.size("c") not in (1, 2, 3, 4))
+        if weight is not None:
+            memory = replace(memory, work=(memory.work or 0) + weight.bytes)
         return replace(memory, keeps={**dict.fromkeys((*memory.keeps, *kept), wanted), "weight": "x"})
 
     # ---- one position of time after another
