@@ -9,7 +9,7 @@ import torch
 
 import archlang
 from archlang.emit import load
-from archlang.passes import PIPELINE, Options, common, parallel, pipeline
+from archlang.passes import PIPELINE, Options, parallel, pipeline, twins
 from archlang.primitives import CONSTRUCTS
 from archlang.rewrite import Match, Record, Rule, rewrite
 from archlang.testing.networks import random_inputs
@@ -95,7 +95,7 @@ def test_zeros_of_two_signs_are_not_one():
         made.outputs = [
             (name, made.add(operation(right=zero), [("a", x)])[0]) for name, zero in (("y", 0.0), ("z", second))
         ]
-        assert (len(common.common_subexpressions(made, Record())) == 2) is held
+        assert (len(twins.common_subexpressions(made, Record())) == 2) is held
 
 
 def wrong(rule: Rule) -> Rule:
@@ -139,8 +139,8 @@ def test_a_fault_in_a_rule_is_caught(name: str, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_layers_with_weights_of_their_own_are_not_one(monkeypatch: pytest.MonkeyPatch):
-    key = common._key
-    monkeypatch.setattr(common, "_key", lambda *given: (found := key(*given)) and found[:-1])
+    key = twins._key
+    monkeypatch.setattr(twins, "_key", lambda *given: (found := key(*given)) and found[:-1])
     layers = "model net {\n  input x: [b, c = 4]\n  output y = (x -> linear(4) as p) - (x -> linear(4) as q)\n}"
     with pytest.raises(AssertionError, match="simplify changes the weights"):
         check_passes(archlang.loads(layers).net(), {"b": 2}, Options())

@@ -8,7 +8,7 @@ from typing import Any
 
 from archlang.diagnostics import error, suggest
 from archlang.ir import Graph
-from archlang.passes import common, constants, layout, numbers, parallel, recurrence, simplify, views
+from archlang.passes import constants, layout, numbers, parallel, recurrence, simplify, twins, views
 from archlang.passes.options import Options, Purpose
 from archlang.rewrite import Event, Record, Rule, difference, rewrite
 
@@ -82,7 +82,7 @@ PIPELINE: tuple[Pass, ...] = (
     Pass(
         "simplify",
         (*simplify.RULES, *views.RULES, *numbers.RULES),
-        (common.common_subexpressions, simplify.no_dead_code),
+        (twins.common_subexpressions, simplify.no_dead_code),
     ),
     Pass("recurrences", recurrence.RULES),
     Pass("fold", RulesOf("fold", "branches"), purposes=("inference",), opened=_opened),
