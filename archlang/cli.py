@@ -28,6 +28,7 @@ from archlang.cli_options import (
     ForTarget,
     Inputs,
     Map,
+    Measure,
     Memory,
     Modules,
     NoCache,
@@ -168,22 +169,25 @@ def explain(
     purpose: For = Purpose.training,
     disable: Disable = NONE,
     memory: Memory = None,
+    measure: Measure = False,
     at: At = NONE,
     format: AsFormat = Format.text,
 ) -> None:
     """Say what the passes do, and which algorithm each operation takes, and why, where there are several."""
+    from archlang.measure import folding_errors
     from archlang.passes import Options, budget
 
     network = _architecture(target, settings)
-    options = Options(purpose.value, tuple(disable), budget=budget(memory, sizes(at)))
+    needed = budget(memory, {} if measure and memory is None else sizes(at))
+    options = Options(purpose.value, tuple(disable), budget=needed)
+    errors = folding_errors(network, sizes(at), disable) if measure else None
     if format is Format.json:
-        done = network.optimised(options)
+        events = [event.as_dict() for event in network.optimised(options).events]
         found = [asdict(choice) for choice in network.choices(options, backend.value)]
-        console.document(
-            {"ok": True, **_facts(network), "passes": [e.as_dict() for e in done.events], "choices": found}
-        )
+        said = {"passes": events, "choices": found, **({"errors": asdict(errors)} if errors else {})}
+        console.document({"ok": True, **_facts(network), **said})
     else:
-        typer.echo(network.explain(options, backend.value))
+        typer.echo("\n".join([network.explain(options, backend.value), *([errors.text()] if errors else [])]))
 
 
 @app.command()
@@ -352,18 +356,11 @@ def _places(output: str, networks: Sequence[products.Product], force: bool) -> l
     else:
         raise error("A901", f"{len(networks)} networks do not fit in one file, `{output}`", help="give -o a folder")
     for place in places:
-        if place.is_file() and not force and not _ours(place):
+        if place.is_file() and not force and not files.is_generated(place):
             raise error(
                 "A903", f"`{place}` exists, and archlang did not write it", help="choose another -o, or --force"
             )
     return list(places)
-
-
-def _ours(path: Path) -> bool:
-    """Whether the file is empty or carries the header of a generated one."""
-    with path.open("rb") as file:
-        start = file.read(8192)
-    return not start or b"# Made by archlang " in start
 
 
 def _write(place: Path | None, text: str) -> None:

@@ -59,7 +59,8 @@ Memory = Annotated[
     str | None,
     typer.Option(metavar="AMOUNT", help="What a step of training may hold, as 8GiB: the rest is made again."),
 ]
-At = Annotated[list[str], typer.Option(metavar="NAME=SIZE", help="A free size for --memory: b=8.")]
+At = Annotated[list[str], typer.Option(metavar="NAME=SIZE", help="A free size for --memory and --measure: b=8.")]
+Measure = Annotated[bool, typer.Option("--measure", help="Run both forms: the largest error of folding.")]
 NONE: list[str] = []
 
 

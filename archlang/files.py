@@ -25,3 +25,10 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def is_generated(path: Path) -> bool:
+    """Whether a file is empty or carries the header of a generated one."""
+    with path.open("rb") as file:
+        start = file.read(8192)
+    return not start or b"# Made by archlang " in start

@@ -162,6 +162,19 @@ def test_explain(archlang: Archlang) -> None:
     assert choice["algorithm"] in archlang("explain", "scan.arch").out
 
 
+def test_explain_measures_the_error_of_folding(archlang: Archlang) -> None:
+    text = "model net {\n input x: [b, h, c = 4]\n output y = x -> conv(4) as conv -> batch_norm as norm\n}\n"
+    Path("norm.arch").write_text(text)
+    done = archlang(
+        "explain", "norm.arch", "--for", "inference", "--measure", "--at", "b=2", "--at", "h=5", "--format", "json"
+    ).document
+    assert 0 < done["errors"]["folded"] < 1e-6
+    assert "largest error in float32" in archlang("explain", "norm.arch", "--measure", "--at", "b=2", "--at", "h=5").out
+    refused = archlang("explain", "norm.arch", "--measure", "--at", "b=2")
+    assert refused.code == 2
+    assert "write --at h=SIZE" in refused.err
+
+
 def test_fmt(archlang: Archlang, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("sub").mkdir()
     untidy = Path("sub/untidy.arch")
