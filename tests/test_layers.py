@@ -35,6 +35,7 @@ compile
 tuner
 testing
 products feed console
+measure
 cli_cache cli_options cli_tune
 cli""".splitlines()
 RANK = {name: rank for rank, line in enumerate(LAYERS) for name in line.split()}
