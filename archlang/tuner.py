@@ -119,10 +119,11 @@ def _call(op: Primitive, inputs: tuple[tuple[str, Any], ...]) -> Call:
 
 
 def _numbers(shape: Iterable[int], random: Any) -> Any:
-    """Between 0 and 1, as decays are, and few sums grow."""
+    """Between 0 and 1, as decays are, and no longer than 1 over the last axis, as the keys of the delta rule."""
     import torch
 
-    return torch.rand(*shape, generator=random)
+    made = torch.rand(*shape, generator=random)
+    return made / max(1, made.shape[-1] if made.ndim else 1) ** 0.5
 
 
 def _close(made: Any, meant: Any) -> bool:

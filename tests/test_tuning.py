@@ -125,6 +125,15 @@ def test_chunks() -> None:
     check_network(net, {"b": 2}, tuned=tuned)
 
 
+def test_a_delta_rule_is_measured() -> None:
+    """On keys with which it stays finite."""
+    ports = "".join(f"  input {name}: [b, t = 400, heads = 2, c = 64]\n" for name in "qkv")
+    beta = "  input beta: [b, t = 400, heads = 2]\n"
+    net = network(f"model net {{\n{ports}{beta}  output y = linear_recurrence(q, k, v, beta = beta)\n}}\n")
+    (task,) = tuner.tasks([net.graph], 1, inference=True)
+    assert set(tuner._measured(task)) == set(task.ways)
+
+
 def test_explained() -> None:
     said = network().explain(Options("inference", (), TUNED))
     assert "implementation" in said
