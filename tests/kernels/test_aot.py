@@ -9,10 +9,11 @@ import pytest
 
 from archlang.testing.aot import SHARED
 
-QUICK = [("window_attention", "bfloat16", 7, 32)]
+QUICK = [("window_attention", "bfloat16", 7, 32), ("group_rational", "bfloat16", 768)]
 MORE = [
     *(("window_attention", "bfloat16", side, c) for side, c in [(7, 64), (8, 32), (12, 128), (16, 24)]),
     *(("window_attention", "float32", side, c) for side, c in [(7, 32), (16, 32)]),
+    *(("group_rational", kind, c) for kind, c in [("float32", 768), ("bfloat16", 192), ("float16", 8)]),
 ]
 
 

@@ -8,6 +8,7 @@ import pytest
 import archlang
 from archlang.emit import load
 from tests.kernels import check
+from tests.kernels import test_group_rational as rational
 from tests.kernels.test_window_attention import ALL, forms, inputs
 
 
@@ -36,3 +37,21 @@ def test_faults_of_windows_are_found(fault: str) -> None:
     module = broken(ALL, *WINDOWS[fault])
     with pytest.raises(AssertionError, match=r"result \d"):
         check(*forms(module, (6,), (3,), shift=(1,)), inputs((6,), (3,), 16, 16, groups=2))
+
+
+RATIONALS = {
+    "the last tile is not masked": ("here = (row < rows)[:, None]", "here = (row < rows + 1)[:, None]"),
+    "a sum is of one tile alone": ("sum_a_2 += slope_p", "sum_a_2 = slope_p"),
+    "|x| slopes upwards everywhere": ("tl.where(value < 0, -q_slope,", "tl.where(value < 0, q_slope,"),
+    "groups share their coefficients": ("tl.load(b + group * 4 + 1)", "tl.load(b + 1)"),
+}
+
+
+@pytest.mark.parametrize("fault", RATIONALS)
+def test_faults_of_rationals_are_found(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = broken(rational.MIXED, *RATIONALS[fault])
+    monkeypatch.setattr(module, "RATIONAL_PARTS", 2)
+    shape: Any = (2, (6, 4), False)
+    pair = [rational.layer(module, *shape, whole=False, kernel=kernel) for kernel in (True, False)]
+    with pytest.raises(AssertionError, match=r"result \d"):
+        check(*pair, rational.inputs(1300, 2, *shape))

@@ -18,6 +18,7 @@ GOLDEN = Path(__file__).parent.parent / "golden/kernels"
 TOYS = {toy.name: toy for toy in all_toys()}
 SMALL: dict[str, dict[str, Any]] = {
     "swin": {"dim": 4, "depths": [2], "heads": [1], "window": 3, "resolution": 24, "classes": 3},
+    "kat": {},
     "maxvit_digits": {"dims": [4, 4, 4, 4], "head_dim": 4, "stem": 4},
 }
 
@@ -27,7 +28,7 @@ def network(toy: Toy) -> Any:
     return archlang.load(EXAMPLES / f"{toy.file}.arch").architecture(toy.model, toy.variant, settings)
 
 
-@pytest.mark.parametrize("name", ["swin", pytest.param("maxvit_digits", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["swin", "kat", pytest.param("maxvit_digits", marks=pytest.mark.slow)])
 def test_both_targets_agree(name: str) -> None:
     made = network(TOYS[name])
     plain, fused = (made.module(seed=0, target=target).eval() for target in ("torch", "triton"))
@@ -41,7 +42,7 @@ def test_both_targets_agree(name: str) -> None:
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-4, msg=label)
 
 
-@pytest.mark.parametrize("name", ["swin"])
+@pytest.mark.parametrize("name", ["swin", "kat"])
 def test_golden(name: str, request: pytest.FixtureRequest) -> None:
     """`--update-golden` writes them anew; read the difference before you commit it."""
     text, file = network(TOYS[name]).source("triton"), GOLDEN / f"{name}.py"

@@ -1,0 +1,439 @@
+"""KAT: Kolmogorov-Arnold Transformer (Yang and Wang, ICLR 2025): a ViT whose MLPs learn their activations."""
+# Made by archlang 0.1.0 from kat.arch (sha256 7ac0c33e816d1a51): kat/tiny classes=5 depth=2 dim=16 drop_path=0 groups=4 heads=2 patch=8 resolution=32
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def polynomial(coefficients: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """sum over i of coefficients[group, i] x^i, for x [.., group, c]"""
+    *lower, value = coefficients[..., None].unbind(1)
+    for coefficient in reversed(lower):
+        value = value * x + coefficient
+    return value.expand_as(x)
+
+
+class RationalFunction(torch.autograd.Function):
+    """y = P(x) / Q(x) with P = sum a_i x^i for x [.., group, c], and Q = 1 + sum |b_j x^j|, or with `whole`
+    Q = 1 + |sum b_j x^j|, j from 1. The slope of |b| at 0 is taken as 1, so that a b of 0 can be learned.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, whole: bool) -> Tensor:
+        ctx.save_for_backward(x, a, b)
+        ctx.whole = whole
+        wide, a, b = (value.to(torch.promote_types(x.dtype, torch.float32)) for value in (x, a, b))
+        z, b = (wide, b) if whole else (wide.abs(), b.abs())
+        return (polynomial(a, wide) / (1 + (z * polynomial(b, z)).abs())).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        given = ctx.saved_tensors
+        x, a, b = (value.to(torch.promote_types(grad.dtype, torch.float32)) for value in given)
+        z, c = (x, b) if ctx.whole else (x.abs(), b.abs())
+        inner = z * polynomial(c, z)
+        grad_p = grad / (1 + inner.abs())
+        grad_q = -grad_p * polynomial(a, x) / (1 + inner.abs())
+        if ctx.whole:
+            grad_q = torch.where(inner < 0, -grad_q, grad_q)
+        slope_p = polynomial(a[:, 1:] * torch.arange(1, a.shape[1], device=a.device), x)
+        slope_q = polynomial(c * torch.arange(1, c.shape[1] + 1, device=a.device), z)
+        grad_x = grad_p * slope_p + grad_q * (slope_q if ctx.whole else slope_q * x.sign())
+        over = [*range(x.ndim - 2), x.ndim - 1]
+        grad_a, grad_b = [grad_p.sum(over)], []
+        for _ in range(a.shape[1] - 1):
+            grad_p = grad_p * x
+            grad_a.append(grad_p.sum(over))
+        for _ in range(b.shape[1]):
+            grad_q = grad_q * z
+            grad_b.append(grad_q.sum(over))
+        signs = 1 if ctx.whole else torch.where(b < 0, -1, 1)
+        grads = grad_x, torch.stack(grad_a, 1), torch.stack(grad_b, 1) * signs
+        return *(made.to(value.dtype) for made, value in zip(grads, given, strict=True)), None
+
+
+class GroupRational(nn.Module):
+    """y = P(x) / Q(x), with a P for all channels, or for each group of them, and a Q for each group."""
+
+    def __init__(
+        self,
+        groups: int,
+        numerator: Sequence[float],
+        denominator: Sequence[float],
+        shared: bool = True,
+        whole: bool = False,
+    ) -> None:
+        super().__init__()
+        self.groups, self.whole = groups, whole
+        self.numerator = nn.Parameter(torch.tensor([numerator] * (1 if shared else groups)))
+        self.denominator = nn.Parameter(torch.tensor([denominator] * groups))
+
+    def forward(self, x: Tensor) -> Tensor:
+        numerator = self.numerator.expand(self.groups, -1)
+        grouped = x.reshape(*x.shape[:-1], self.groups, -1)
+        y: Tensor = RationalFunction.apply(grouped, numerator, self.denominator, self.whole)  # type: ignore[no-untyped-call]
+        return y.reshape(x.shape)
+
+
+try:
+    import triton
+    from triton import language as tl
+except ImportError:  # the PyTorch forms run
+    triton = tl = None
+
+# In Triton's interpreter (TRITON_INTERPRET=1) kernels run on tensors of any device, step by step.
+INTERPRETED = triton is not None and triton.knobs.runtime.interpret
+
+
+def jit(kernel: Callable[..., Any]) -> Any:
+    """Compile a kernel when it is first called."""
+    return kernel if triton is None else triton.jit(kernel)
+
+
+def operation(function: Callable[..., Any]) -> Any:
+    """An operator of torch, under the name of this file: compilers and exporters take it as one step."""
+    name = f"{__name__.replace('.', '_')}::{function.__name__}"
+    return torch.library.custom_op(name, function, mutates_args=())
+
+
+def runs(*tensors: Tensor | None) -> bool:
+    """Whether kernels take these tensors; elsewhere the PyTorch forms run."""
+    kinds = torch.float32, torch.bfloat16, torch.float16
+    given = [x for x in tensors if x is not None]
+    return triton is not None and all((x.is_cuda or INTERPRETED) and x.dtype in kinds for x in given)
+
+
+def alike(*tensors: Tensor) -> list[Tensor]:
+    """The tensors in one dtype: autocast's where it is on, else the widest of theirs."""
+    device, kind = tensors[0].device.type, tensors[0].dtype
+    for x in tensors[1:]:
+        kind = torch.promote_types(kind, x.dtype)
+    if torch.is_autocast_enabled(device):
+        kind = torch.get_autocast_dtype(device)
+    return [x.to(kind) for x in tensors]
+
+
+def dense(x: Tensor) -> Tensor:
+    """The tensor with its last axis in one piece."""
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def math_of(x: Tensor) -> dict[str, Any]:
+    """How products are taken: float32 as three of TF32, which is float32 but for the last bit, or as one where torch
+    may do so; always summed in float32. The interpreter multiplies no bfloat16, so that it is widened there.
+    """
+    precision = "tf32" if torch.backends.cuda.matmul.allow_tf32 else "tf32x3"
+    return {"PRECISION": precision, "WIDEN": INTERPRETED and x.dtype == torch.bfloat16}
+
+
+def tile(size: int, least: int = 16) -> int:
+    """The power of 2 that holds a size: tiles of matrix products have 16 rows at least."""
+    return max(least, 1 << (size - 1).bit_length())
+
+
+@jit
+def product(a, b, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
+    """a @ b"""
+    if WIDEN:
+        a = a.to(tl.float32)
+        b = b.to(tl.float32)
+    return tl.dot(a, b, input_precision=PRECISION)
+
+
+RATIONAL_PARTS = 1024  # so many programs sum the slopes of coefficients
+
+
+@jit
+def rational_load(x, row, column, rows, channels, WIDTH: tl.constexpr):
+    """Rows of the channels of one group, and where they are."""
+    here = (row < rows)[:, None] & (column < WIDTH)[None, :]
+    at = row.to(tl.int64)[:, None] * channels + tl.program_id(1) * WIDTH + column[None, :]
+    return tl.load(x + at, mask=here, other=0.0).to(tl.float32), at, here
+
+
+@jit
+def rational_forward(
+    x, a, b, y, rows, channels, WIDTH: tl.constexpr, WHOLE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+):
+    """y = P / Q of some rows of one group."""
+    group = tl.program_id(1)
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    column = tl.program_id(2) * COLUMNS + tl.arange(0, COLUMNS)
+    value, at, here = rational_load(x, row, column, rows, channels, WIDTH)
+    z = value if WHOLE else tl.abs(value)
+    p, q = value * 0.0, value * 0.0
+    p = p * value + tl.load(a + group * 6 + 5)
+    p = p * value + tl.load(a + group * 6 + 4)
+    p = p * value + tl.load(a + group * 6 + 3)
+    p = p * value + tl.load(a + group * 6 + 2)
+    p = p * value + tl.load(a + group * 6 + 1)
+    p = p * value + tl.load(a + group * 6 + 0)
+    slope = tl.load(b + group * 4 + 3)
+    q = (q + (slope if WHOLE else tl.abs(slope))) * z
+    slope = tl.load(b + group * 4 + 2)
+    q = (q + (slope if WHOLE else tl.abs(slope))) * z
+    slope = tl.load(b + group * 4 + 1)
+    q = (q + (slope if WHOLE else tl.abs(slope))) * z
+    slope = tl.load(b + group * 4 + 0)
+    q = (q + (slope if WHOLE else tl.abs(slope))) * z
+    tl.store(y + at, (p / (1.0 + tl.abs(q))).to(y.dtype.element_ty), mask=here)
+
+
+@jit
+def rational_backward(
+    grad,
+    x,
+    a,
+    b,
+    grad_x,
+    grad_ab,
+    rows,
+    channels,
+    each,
+    WIDTH: tl.constexpr,
+    WHOLE: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """The slope of some rows of one group; those of its coefficients are summed over the rows, and stored as one part."""
+    part, group = tl.program_id(0), tl.program_id(1)
+    column = tl.program_id(2) * COLUMNS + tl.arange(0, COLUMNS)
+    a_0 = tl.load(a + group * 6 + 0)
+    sum_a_0 = tl.zeros([ROWS, COLUMNS], tl.float32)
+    a_1 = tl.load(a + group * 6 + 1)
+    sum_a_1 = tl.zeros([ROWS, COLUMNS], tl.float32)
+    a_2 = tl.load(a + group * 6 + 2)
+    sum_a_2 = tl.zeros([ROWS, COLUMNS], tl.float32)
+    a_3 = tl.load(a + group * 6 + 3)
+    sum_a_3 = tl.zeros([ROWS, COLUMNS], tl.float32)
+    a_4 = tl.load(a + group * 6 + 4)
+    sum_a_4 = tl.zeros([ROWS, COLUMNS], tl.float32)
+    a_5 = tl.load(a + group * 6 + 5)
+    sum_a_5 = tl.zeros([ROWS, COLUMNS], tl.float32)
+    b_0 = tl.load(b + group * 4 + 0)
+    c_0 = b_0 if WHOLE else tl.abs(b_0)
+    sum_b_0 = tl.zeros([ROWS, COLUMNS], tl.float32)
+    b_1 = tl.load(b + group * 4 + 1)
+    c_1 = b_1 if WHOLE else tl.abs(b_1)
+    sum_b_1 = tl.zeros([ROWS, COLUMNS], tl.float32)
+    b_2 = tl.load(b + group * 4 + 2)
+    c_2 = b_2 if WHOLE else tl.abs(b_2)
+    sum_b_2 = tl.zeros([ROWS, COLUMNS], tl.float32)
+    b_3 = tl.load(b + group * 4 + 3)
+    c_3 = b_3 if WHOLE else tl.abs(b_3)
+    sum_b_3 = tl.zeros([ROWS, COLUMNS], tl.float32)
+    for step in range(part * each, (part + 1) * each):
+        row = step * ROWS + tl.arange(0, ROWS)
+        value, at, here = rational_load(x, row, column, rows, channels, WIDTH)
+        slope = tl.load(grad + at, mask=here, other=0.0).to(tl.float32)
+        z = value if WHOLE else tl.abs(value)
+        p, p_slope = value * 0.0, value * 0.0
+        p_slope, p = p_slope * value + p, p * value + a_5
+        p_slope, p = p_slope * value + p, p * value + a_4
+        p_slope, p = p_slope * value + p, p * value + a_3
+        p_slope, p = p_slope * value + p, p * value + a_2
+        p_slope, p = p_slope * value + p, p * value + a_1
+        p_slope, p = p_slope * value + p, p * value + a_0
+        q, q_slope = z * 0.0, z * 0.0
+        q_slope, q = q_slope * z + q, q * z + c_3
+        q_slope, q = q_slope * z + q, q * z + c_2
+        q_slope, q = q_slope * z + q, q * z + c_1
+        q_slope, q = q_slope * z + q, q * z + c_0
+        q_slope, q = q_slope * z + q, q * z
+        slope_p = slope / (1.0 + tl.abs(q))
+        slope_q = -slope_p * p / (1.0 + tl.abs(q))
+        if WHOLE:
+            slope_q = tl.where(q < 0, -slope_q, slope_q)
+        else:
+            q_slope = tl.where(value < 0, -q_slope, tl.where(value > 0, q_slope, 0.0))
+        made = slope_p * p_slope + slope_q * q_slope
+        tl.store(grad_x + at, made.to(grad_x.dtype.element_ty), mask=here)
+        sum_a_0 += slope_p
+        slope_p *= value
+        sum_a_1 += slope_p
+        slope_p *= value
+        sum_a_2 += slope_p
+        slope_p *= value
+        sum_a_3 += slope_p
+        slope_p *= value
+        sum_a_4 += slope_p
+        slope_p *= value
+        sum_a_5 += slope_p
+        slope_q *= z
+        sum_b_0 += slope_q
+        slope_q *= z
+        sum_b_1 += slope_q
+        slope_q *= z
+        sum_b_2 += slope_q
+        slope_q *= z
+        sum_b_3 += slope_q
+    grad_ab += ((part * tl.num_programs(2) + tl.program_id(2)) * tl.num_programs(1) + group) * 10
+    tl.store(grad_ab + 0, tl.sum(sum_a_0))
+    tl.store(grad_ab + 1, tl.sum(sum_a_1))
+    tl.store(grad_ab + 2, tl.sum(sum_a_2))
+    tl.store(grad_ab + 3, tl.sum(sum_a_3))
+    tl.store(grad_ab + 4, tl.sum(sum_a_4))
+    tl.store(grad_ab + 5, tl.sum(sum_a_5))
+    tl.store(grad_ab + 6, tl.sum(sum_b_0) * (tl.where(b_0 < 0, -1.0, 1.0) if not WHOLE else 1.0))
+    tl.store(grad_ab + 7, tl.sum(sum_b_1) * (tl.where(b_1 < 0, -1.0, 1.0) if not WHOLE else 1.0))
+    tl.store(grad_ab + 8, tl.sum(sum_b_2) * (tl.where(b_2 < 0, -1.0, 1.0) if not WHOLE else 1.0))
+    tl.store(grad_ab + 9, tl.sum(sum_b_3) * (tl.where(b_3 < 0, -1.0, 1.0) if not WHOLE else 1.0))
+
+
+def rational_call(x: Tensor, a: Tensor, whole: bool) -> dict[str, Any]:
+    """What both kernels are told: counts, and the shape of a tile, which has 512 numbers."""
+    width = x.shape[-1] // a.shape[0]
+    columns = min(tile(width, 1), 128)
+    return dict(
+        rows=x.numel() // x.shape[-1],
+        channels=x.shape[-1],
+        WIDTH=width,
+        WHOLE=whole,
+        ROWS=512 // columns,
+        COLUMNS=columns,
+        num_warps=4,
+    )
+
+
+@operation
+def rational(x: Tensor, a: Tensor, b: Tensor, whole: bool) -> Tensor:
+    """P / Q of x [.., c] for coefficients [groups, powers]."""
+    x, a, b = x.contiguous(), a.contiguous(), b.contiguous()
+    call, y = rational_call(x, a, whole), torch.empty_like(x)
+    grid = triton.cdiv(call["rows"], call["ROWS"]), a.shape[0], triton.cdiv(call["WIDTH"], call["COLUMNS"])
+    rational_forward[grid](x, a, b, y, **call)
+    return y
+
+
+@rational.register_fake
+def rational_like(x: Tensor, a: Tensor, b: Tensor, whole: bool) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+@operation
+def rational_gradients(grad: Tensor, x: Tensor, a: Tensor, b: Tensor, whole: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of x and the coefficients; torch adds what the programs have summed."""
+    grad, x, a, b = grad.contiguous(), x.contiguous(), a.contiguous(), b.contiguous()
+    call, grad_x = rational_call(x, a, whole), torch.empty_like(x)
+    tiles, pieces = triton.cdiv(call["rows"], call["ROWS"]), triton.cdiv(call["WIDTH"], call["COLUMNS"])
+    each = triton.cdiv(tiles, max(1, RATIONAL_PARTS // (a.shape[0] * pieces)))
+    parts = triton.cdiv(tiles, each)
+    grad_ab = x.new_empty(parts, pieces, a.shape[0], a.shape[1] + b.shape[1], dtype=torch.float32)
+    rational_backward[parts, a.shape[0], pieces](grad, x, a, b, grad_x, grad_ab, each=each, **call)
+    grad_ab = grad_ab.sum((0, 1))
+    grad_a, grad_b = grad_ab[:, : a.shape[1]], grad_ab[:, a.shape[1] :]
+    return grad_x, grad_a.to(a.dtype, copy=True).contiguous(), grad_b.to(b.dtype, copy=True).contiguous()
+
+
+@rational_gradients.register_fake
+def rational_gradients_like(
+    grad: Tensor, x: Tensor, a: Tensor, b: Tensor, whole: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    return x.new_empty(x.shape), a.new_empty(a.shape), b.new_empty(b.shape)
+
+
+def rational_keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:3])
+    ctx.whole = inputs[3]
+
+
+def rational_slopes(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return *rational_gradients(grad, *ctx.saved_tensors, ctx.whole), None
+
+
+rational.register_autograd(rational_slopes, setup_context=rational_keep)
+
+
+class TritonGroupRational(GroupRational):
+    """`GroupRational` by kernels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not runs(x, self.numerator, self.denominator) or not x.numel():
+            return super().forward(x)
+        return rational(x, self.numerator.expand(self.groups, -1), self.denominator, self.whole)
+
+
+class Patchify(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, 16, 8, stride=8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.proj(x).flatten(2)
+
+
+class SelfAttention(nn.Module):
+    """Tokens attend to one another (Vaswani et al., NeurIPS 2017); one map makes q, k and v."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(16, 48)
+        self.proj = nn.Linear(16, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        qkv = self.qkv(x).unflatten(-1, (3, 2, 8))
+        q, k, v = qkv.unbind(2)
+        o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+        return self.proj(o.transpose(1, 2).flatten(2))
+
+
+class GrKan(nn.Module):
+    """The MLP of KAT (Yang and Wang, ICLR 2025): a rational activation before each linear map.
+    They start as the identity and as gelu, and the weights with the variance 1 / (fan in E[f(z)^2]), z normal.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.act1 = TritonGroupRational(4, (0.0, 1.0, 0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0))
+        self.fc1 = nn.Linear(16, 64)
+        self.fc1.weight = nn.Parameter(nn.init.kaiming_normal_(torch.empty(64, 16), nonlinearity="linear"))
+        self.act2 = TritonGroupRational(
+            4, (-0.0012994, 0.5, 0.408071, 0.1063724, 0.0084293, 0.0), (0.0, 0.2127448, 0.0, 0.0)
+        )
+        self.fc2 = nn.Linear(64, 16)
+        self.fc2.weight = nn.Parameter(
+            nn.init.kaiming_normal_(torch.empty(16, 64), nonlinearity="linear") * 1.535187284991639
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc2(self.act2(self.fc1(self.act1(x))))
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(16, eps=1e-6)
+        self.attn = SelfAttention()
+        self.norm2 = nn.LayerNorm(16, eps=1e-6)
+        self.mlp = GrKan()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class Kat(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.randn(16) * 1e-6)
+        self.pos_embed = nn.Parameter(nn.init.trunc_normal_(torch.empty(17, 16), std=0.02))
+        self.patch_embed = Patchify()
+        self.blocks = nn.ModuleList(Block() for _ in range(2))
+        self.norm = nn.LayerNorm(16, eps=1e-6)
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        if image.ndim != 4 or image.shape[1:] != (3, 32, 32):
+            raise ValueError(f"image must be [b, c = 3, h = 32, w = 32], and is {list(image.shape)}")
+        b = image.shape[0]
+        x = self.patch_embed(image).transpose(1, 2)
+        x = torch.cat((self.cls_token[None].expand(b, -1, -1), x), 1) + self.pos_embed
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x[:, 0]))
