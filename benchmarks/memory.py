@@ -24,9 +24,9 @@ def row(toy: Toy) -> tuple[float, float]:
     """Measure one example, print it, and return the two ratios."""
     network = archlang.load(EXAMPLES / f"{toy.file}.arch").architecture(toy.model, toy.variant, toy.settings)
     sizes = dict(toy.sizes[0]) | ({"t": 64} if "t" in toy.sizes[0] else {})
-    more = next(name for name in ("b", "n", *sizes) if name in sizes)
+    growing = [*sizes] if "e" in sizes else [next(name for name in ("b", *sizes) if name in sizes)]  # graphs in all
     while network.memory.at(sizes).training < ENOUGH:  # type: ignore[operator]
-        sizes[more] *= 2
+        sizes |= {name: 2 * sizes[name] for name in growing}
     module, estimate = network.module(seed=0), network.memory.at(sizes)
     given = [x.float() if x.is_floating_point() else x for x in random_inputs(network, sizes).values()]
     measured = inference_peak(module, given), training_peak(module, given)
