@@ -74,13 +74,14 @@ def agree(network: Any, peer: nn.Module, weights: WeightMap, *inputs: Tensor) ->
         assert difference(a, b) <= slope
 
 
-def folded(network: Any, peer: nn.Module, weights: WeightMap, *inputs: Tensor) -> None:
-    """Equal results of the module for inference."""
+def evaluates(network: Any, peer: nn.Module, weights: WeightMap, *inputs: Tensor) -> None:
+    """Equal results in evaluation, in float32, of the module for training and of that for inference."""
     randomise(peer)
-    module = network.module(purpose="inference")
-    module.load_state_dict({**module.state_dict(), **weights.load(published(peer), module.state_dict())})
-    with torch.no_grad():
-        assert difference(module(*inputs), result(peer.eval()(*inputs))) <= TOLERANCE
+    for purpose in ("training", "inference"):
+        module = network.module(purpose=purpose).eval()
+        module.load_state_dict({**module.state_dict(), **weights.load(published(peer), module.state_dict())})
+        with torch.no_grad():
+            assert difference(module(*inputs), result(peer.eval()(*inputs))) <= TOLERANCE, purpose
 
 
 def gradients_of(module: nn.Module) -> nn.Module:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.peers.parity import agree, folded, in_order, load, picture, timm
+from tests.peers.parity import agree, evaluates, in_order, load, picture, timm
 
 
 @pytest.mark.parametrize(
@@ -23,8 +23,8 @@ from tests.peers.parity import agree, folded, in_order, load, picture, timm
 def test_timm(file: str, variant: str, peer: str):
     rates = {"mobilenet_v2.arch": {"drop": 0}, "repvgg.arch": {}}.get(file, {"drop_path": 0})
     network, theirs = load(file, variant=variant, **rates), timm(peer, drop_path_rate=0.0)
-    folded(network, theirs, network.map("timm"), picture(224))
-    agree(network, theirs, network.map("timm"), picture(224))
+    evaluates(network, theirs, network.map("timm"), picture(224))
+    agree(network, theirs.double(), network.map("timm"), picture(224).double())
 
 
 def test_swin_of_transformers():
