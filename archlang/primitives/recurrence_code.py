@@ -11,7 +11,7 @@ from archlang.primitives.attention_code import arrange
 from archlang.shapes import Axis, TensorType
 from archlang.sizes import Size, ceil, product
 
-CHUNK = 64  # positions taken at once: fastest of 16 ... 256 on CPUs, for all forms
+CHUNK, DELTA_CHUNK = 64, 32  # positions taken at once: fastest of 16 ... 256 on CPUs, and where a system is solved
 SMALLEST = "1e-30"  # decays below it are taken as it: their logarithm stays finite
 RANGE = 120  # of the logarithms of a chunk's decays: half of it on either side of 1 is far from the ends of float32
 Ports = Mapping[str, Any]
@@ -59,7 +59,13 @@ def chunk_of(op: Any, parts: Form) -> int:
     if op.chunk is not None:
         chunk: int = op.chunk
         return chunk
-    return min(CHUNK, 1 << (length - 1).bit_length()) if isinstance(length, int) else CHUNK
+    usual = usual_chunk(parts)
+    return min(usual, 1 << (length - 1).bit_length()) if isinstance(length, int) else usual
+
+
+def usual_chunk(parts: Form) -> int:
+    """The chunk of a long sequence."""
+    return DELTA_CHUNK if parts.beta else CHUNK
 
 
 def is_bounded(op: Any, parts: Form) -> bool:
@@ -95,7 +101,7 @@ def chunked_macs(op: Any, parts: Form, *types: TensorType | None) -> Size:
 # ---- PyTorch
 def chunked(op: Any, code: Emission, parts: Form, ports: Ports) -> Term:
     """Chunks by matrix products."""
-    named = {} if chunk_of(op, parts) == CHUNK else {"chunk": code.const(chunk_of(op, parts))}
+    named = {} if chunk_of(op, parts) == usual_chunk(parts) else {"chunk": code.const(chunk_of(op, parts))}
     named |= {"bounded": "True"} if is_bounded(op, parts) else {}
     return _written(op, code, parts, ports, "delta_rule" if parts.beta else "linear_recurrence", named)
 

@@ -60,7 +60,7 @@ def test_bounded_decays_at_their_bound(delta: bool):
     meant = run(given, torch.float64)
     leaves = {name: x.clone().requires_grad_() for name, x in given.items()}
     function = delta_rule if delta else linear_recurrence
-    made = function(**leaves, bounded=True)
+    made = function(**leaves, bounded=True, chunk=64)
     assert error(made, meant) <= 1e-5
     made.sum().backward()
     assert all(bool(x.grad.isfinite().all()) for x in leaves.values() if x.grad is not None)

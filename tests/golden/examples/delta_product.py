@@ -96,7 +96,7 @@ def delta_rule(
     beta: Tensor,
     log_decay: Tensor | None = None,
     scale: float = 1.0,
-    chunk: int = 64,
+    chunk: int = 32,
     bounded: bool = False,
 ) -> Tensor:
     """S_t = (I - beta_t k_t k_t^T) exp(log_decay_t) S_{t-1} + beta_t k_t v_t^T, o_t = scale * q_t S_t with
