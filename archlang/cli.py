@@ -319,10 +319,12 @@ def _product(target: str, settings: Sequence[str], how: Mapping[str, Any], no_ca
 
 def record(tuned: Path | None) -> str:
     """The part of a record that counts here, as text; empty without one."""
+    if tuned is None:
+        return ""
     from archlang.tuning import read
 
-    known = read(tuned) if tuned else None
-    return known.only(known.device).text() if known else ""
+    known = read(tuned)
+    return known.only(known.device).text()
 
 
 def _parts(target: str) -> re.Match[str]:

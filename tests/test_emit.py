@@ -201,7 +201,7 @@ def test_rates_of_zero_everywhere_leave_no_trace() -> None:
 
 def test_a_hundred_blocks_are_written_once() -> None:
     text = archlang.loads(STAGES).net(depths=[50, 50], drop=0).source()
-    assert len(text.splitlines()) < 90
+    assert len(text.splitlines()) < 100
 
 
 # ---- what the model checks

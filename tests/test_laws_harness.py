@@ -25,8 +25,8 @@ class OtherMeaning(Linear):
 
 
 class NoGradient(Linear):
-    def emit(self, code: Emission, x: Term, weight: Term | None = None) -> Term:
-        y = super().emit(code, x, weight)
+    def emit(self, code: Emission, x: Term, *given: Term | None) -> Term:
+        y = super().emit(code, x, *given)
         return Term(f"{y.safe}.detach()", y.order)
 
 
@@ -37,8 +37,8 @@ class OtherWeights(Linear):
 
 
 class OtherShape(Linear):
-    def emit(self, code: Emission, x: Term, weight: Term | None = None) -> Term:
-        y = super().emit(code, x, weight)
+    def emit(self, code: Emission, x: Term, *given: Term | None) -> Term:
+        y = super().emit(code, x, *given)
         return Term(f"{y.safe}.repeat(2, 1, 1)", y.order)
 
 
@@ -52,8 +52,8 @@ class Mixing(Linear):
 
     mixed: ClassVar[frozenset[str]] = frozenset({"c"})
 
-    def emit(self, code: Emission, x: Term, weight: Term | None = None) -> Term:
-        y = code.bind(super().emit(code, x, weight), "y")
+    def emit(self, code: Emission, x: Term, *given: Term | None) -> Term:
+        y = code.bind(super().emit(code, x, *given), "y")
         return Term(f"{y.code} + {y.code}.mean({y.at('t')}, keepdim=True)", y.order, tight=False)
 
     def reference(self, types: Types, x: Named, *rest: Any, **weights: Any) -> Named:

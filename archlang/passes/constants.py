@@ -95,11 +95,12 @@ class _Lift:
 
     def _with_ports(self, part: Graph) -> Graph:
         """The graph with its constants right after its inputs: new inputs of a block, nodes of the model."""
-        rebuild, last = Rebuild(part), max([node.id for node in part if isinstance(node.op, Input)], default=-1)
-        values: dict[Primitive, Value] = {}
-        for node in part:
-            if node.id == last + 1:
-                values = dict(self._made(part, rebuild, node))
+        rebuild, nodes = Rebuild(part), list(part)
+        inputs = [node for node in nodes if isinstance(node.op, Input)]
+        for node in inputs:
+            rebuild.copy(node)
+        values = dict(self._made(part, rebuild, nodes[0]))
+        for node in (node for node in nodes if not isinstance(node.op, Input)):
             if node.op.constant and node.op in values:
                 rebuild.put(node, [values[node.op]])
             elif isinstance(node.op, Call) and (ports := self.ports(node.op.graph)):
