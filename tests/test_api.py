@@ -42,7 +42,7 @@ def test_the_tour():
 
 def test_counts_in_free_sizes_are_short():
     text = "model net { input x: [b, n, c = 64]\n output y = attend(x, x, x) -> linear(256) as mix }"
-    row = next(line for line in archlang.loads(text).net().show().splitlines() if line.startswith("mix "))
+    row = next(line for line in archlang.loads(text).net().show().splitlines() if line.startswith("net "))
     assert row.split(maxsplit=2)[1:] == ["16.6k", "128 * n ** 2 + 16.4k * n"]
 
 

@@ -250,10 +250,14 @@ def test_explain_says_what_was_taken() -> None:
             " delta rule"
         )
     )
-    assert network(LOOPS["saturates"][0]).explain() == (
-        "o: scan  (<string>:5)\n    one position after another: `tanh` stands between `S` and what it becomes"
+    assert (
+        network(LOOPS["saturates"][0])
+        .explain()
+        .endswith(
+            "o: scan  (<string>:5)\n    one position after another: `tanh` stands between `S` and what it becomes"
+        )
     )
-    assert network("o = q").explain() == "every operation has one algorithm"
+    assert network("o = q").explain().endswith("every operation has one algorithm")
 
 
 @pytest.mark.slow
