@@ -38,6 +38,7 @@ INF = math.inf
         ("abs(clamp(x, low = -3, high = 2))", 0, 3),
         ("sigmoid(x) + x", -INF, INF),
         ("0 * x", 0, 0),
+        ("cast(cast(0.3 + 0.6 * sigmoid(x), int), float)", -INF, INF),  # 0.3 as a whole number is 0
     ],
 )
 def test_ranges(text: str, low: float, high: float):

@@ -9,9 +9,7 @@ from archlang.ir import Graph, Value
 Range: TypeAlias = tuple[float, float]
 ANY: Range = (-math.inf, math.inf)
 _DEEP = 32  # operations that are looked through
-_VIEWS = frozenset(
-    "rename rearrange split slice select expand cast flip roll identity sequence unsequence concat".split()
-)
+_VIEWS = frozenset("rename rearrange split slice select expand flip roll identity sequence unsequence concat".split())
 
 
 def _monotone(function: Callable[[float], float]) -> Callable[[Any, Range], Range]:
