@@ -32,9 +32,11 @@ check: $(VENV)/test.stamp  ## formatting, lint and types
 	$(BIN)/mypy
 	$(BIN)/archlang fmt --check examples stdlib
 
-bench: $(VENV)/test.stamp  ## compile times, and the emitted networks against timm on this CPU
+bench: $(VENV)/test.stamp  ## compile times, and what is emitted against timm and others on this CPU
 	$(BIN)/python benchmarks/compile_time.py
 	$(BIN)/python benchmarks/cpu_models.py
+	$(BIN)/python benchmarks/cpu_mixers.py
+	$(BIN)/python benchmarks/cpu_domains.py
 
 clean:           ## remove the environment and everything built
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
