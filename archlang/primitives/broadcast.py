@@ -52,6 +52,12 @@ def refuse(type_: TensorType, title: str, help: str | None = None, about: str = 
     return OpError("A214", f"{title}, not {type_.dtype}", about, help)
 
 
+def need_order(x: TensorType, name: str, about: str = "x") -> None:
+    """The numbers of x must have an order, which complex ones have not."""
+    if x.dtype.startswith("complex"):
+        raise refuse(x, f"`{name}` takes numbers that have an order", "`abs(x)`, `real(x)` or `imag(x)`", about)
+
+
 def known(size: Size) -> int:
     """A size at run time."""
     assert not isinstance(size, Poly), size

@@ -8,8 +8,12 @@ from archlang.facts import Facts
 from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import Emission, Kind, Operand, OpError, Primitive, Term, Types, register
-from archlang.primitives.broadcast import floating, join, made, refuse
+from archlang.primitives.broadcast import floating, join, made, need_order, refuse
 from archlang.shapes import DTYPES, TensorType
+
+OF_COMPLEX = frozenset(  # what is also a function of complex numbers
+    "abs cos exp expm1 log log1p log2 neg reciprocal rsqrt sigmoid silu sin sqrt square swish tan tanh".split()
+)
 
 
 class Unary(Primitive):
@@ -23,6 +27,8 @@ class Unary(Primitive):
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
         if x.dtype == "bool":
             raise refuse(x, f"`{self.name}` takes numbers", "`cast(x, float)`")
+        if self.name not in OF_COMPLEX:
+            need_order(x, self.name)
         real = self.whole or "float" in x.dtype or "complex" in x.dtype
         return x if real else x.cast("float")
 

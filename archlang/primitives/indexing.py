@@ -22,7 +22,7 @@ from archlang.primitive import (
     need_named,
     register,
 )
-from archlang.primitives.broadcast import dims, index, join, known, need_new, one_axis, refuse, spread
+from archlang.primitives.broadcast import dims, index, join, known, need_new, need_order, one_axis, refuse, spread
 from archlang.shapes import SCALAR, Axis, TensorType, default_role
 
 
@@ -245,6 +245,7 @@ class TopK(Primitive):
     on: Axes
 
     def infer(self, facts: Facts, x: TensorType) -> tuple[TensorType, TensorType]:
+        need_order(x, self.name)
         axis = one_axis(self.on, x)
         if not facts.require(Condition("<=", self.k, x.size(axis)), f"`top_k` along `{axis}`"):
             raise OpError("A204", f"there are no {self.k} positions in the axis `{axis}` of size {x.size(axis)}", "k")
@@ -280,6 +281,7 @@ class Sort(Primitive):
     descending: bool = False
 
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
+        need_order(x, self.name)
         one_axis(self.on, x)
         return x
 

@@ -20,6 +20,7 @@ from archlang.primitive import (
     register,
 )
 from archlang.primitives.init import Start
+from archlang.primitives.sliding import need_float
 from archlang.shapes import Axis, TensorType
 from archlang.sizes import Size, product
 
@@ -61,6 +62,7 @@ class Linear(Primitive):
     def infer(
         self, facts: Facts, x: TensorType, weight: TensorType | None = None, offset: TensorType | None = None
     ) -> TensorType:
+        need_float(x, self)
         need_axes(x, self.on)
         made = self.made(x)
         need_offset(facts, offset, "units", _count(made))

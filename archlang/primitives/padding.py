@@ -22,7 +22,7 @@ from archlang.primitive import (
     need_named,
     register,
 )
-from archlang.primitives.broadcast import dims
+from archlang.primitives.broadcast import dims, refuse
 from archlang.shapes import TensorType
 from archlang.sizes import Poly
 
@@ -80,6 +80,8 @@ class Pad(Primitive):
         need_named(x, names)
         if self.mode not in _MODES:
             raise OpError("A319", f'there is no mode "{self.mode}"', "mode", "zeros, reflect, replicate or circular")
+        if self.mode in ("reflect", "replicate") and x.dtype == "bool":
+            raise refuse(x, f'"{self.mode}" padding takes numbers', "`cast(x, int)`")
         if self.mode not in ("zeros", "constant") and len(names) > 3:
             raise OpError("A319", f'"{self.mode}" pads at most 3 axes at once', "mode")
         for name, pair in self.amounts.items:

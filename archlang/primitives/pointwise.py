@@ -8,7 +8,7 @@ from archlang.facts import Facts
 from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import Emission, Operand, OpError, Primitive, Term, Types, register
-from archlang.primitives.broadcast import floating, infix, join, made, refuse
+from archlang.primitives.broadcast import floating, infix, join, made, need_order, refuse
 from archlang.shapes import TensorType, is_float
 from archlang.sizes import Poly
 
@@ -130,7 +130,15 @@ class Division(Binary):
         return floating(code, term, type_) if whole else term
 
 
-class FloorDivision(Binary):
+class Ordered(Binary):
+    """An operation on numbers that have an order."""
+
+    def result(self, joined: TensorType, dtype: str) -> str:
+        need_order(joined, self.symbol, "a")
+        return super().result(joined, dtype)
+
+
+class FloorDivision(Ordered):
     """a // b, rounded down."""
 
     name: ClassVar[str] = "floordiv"
@@ -148,7 +156,7 @@ class FloorDivision(Binary):
         return Term(f"{quotient.safe}.floor()", quotient.order)
 
 
-class Modulo(Binary):
+class Modulo(Ordered):
     """a % b = a - b floor(a / b), with the sign of b."""
 
     name: ClassVar[str] = "mod"
@@ -196,9 +204,10 @@ class Comparison(Binary):
         return Memory()
 
     def result(self, joined: TensorType, dtype: str) -> str:
-        ordered = self.symbol not in ("==", "!=")
-        if ordered and (dtype.startswith("complex") or joined.dtype == "bool"):
-            raise refuse(joined, f"`{self.symbol}` takes numbers that have an order", about="a")
+        if self.symbol not in ("==", "!="):
+            need_order(joined, self.symbol, "a")
+            if joined.dtype == "bool":
+                raise refuse(joined, f"`{self.symbol}` takes numbers", "`cast(x, int)`", "a")
         return "bool"
 
 
@@ -219,7 +228,7 @@ class Logical(Binary):
         return super().reference(types, a, b).map(lambda x: x.bool())
 
 
-class Extreme(Binary):
+class Extreme(Ordered):
     """The smaller or larger of a and b."""
 
     tight: ClassVar[bool] = True

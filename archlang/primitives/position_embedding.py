@@ -7,7 +7,7 @@ from archlang.named import Named
 from archlang.primitive import Axes, Emission, Number, OpError, Primitive, Term, Types, need_axes, register
 from archlang.primitives.attention_code import whole
 from archlang.primitives.position_rotary import places
-from archlang.shapes import TensorType
+from archlang.shapes import TensorType, is_float
 
 
 @register
@@ -38,7 +38,7 @@ class Sinusoid(Primitive):
         if not facts.divides(2 * len(along), x.size("c")):
             each = "" if len(along) == 1 else f" for each of {len(along)} axes"
             raise OpError("A204", f"`sinusoid` makes pairs of channels{each}, and `c` is {x.size('c')}", "x")
-        return TensorType((*(x[name] for name in along), x["c"]), x.dtype)
+        return TensorType((*(x[name] for name in along), x["c"]), x.dtype if is_float(x.dtype) else "float")
 
     def emit(self, code: Emission, x: Term) -> Term:
         *along, c = code.outputs[0].axes

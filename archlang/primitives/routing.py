@@ -88,6 +88,8 @@ class LimitLoad(Primitive):
 
     def infer(self, facts: Facts, index: TensorType) -> TensorType:
         _need_choices(index, self.on)
+        if index[self.on].role == "batch":
+            raise OpError("A205", f"the choices of a token are along an axis, and `{self.on}` counts samples", "on")
         if self.capacity <= 0:
             raise OpError("A319", f"an expert has a capacity above 0, and this is {self.capacity}", "capacity")
         if not index.of_role("batch"):
