@@ -179,7 +179,7 @@ def explain(
 
     network = _architecture(target, settings)
     needed = budget(memory, {} if measure and memory is None else sizes(at))
-    options = Options(purpose.value, tuple(disable), budget=needed)
+    options = Options(purpose.value, tuple(disable), budget=needed).for_target(backend.value)
     errors = folding_errors(network, sizes(at), disable) if measure else None
     if format is Format.json:
         events = [event.as_dict() for event in network.optimised(options).events]

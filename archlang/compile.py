@@ -288,14 +288,15 @@ class Architecture:
         """
         from archlang.analysis.explain import explain
 
-        return "\n".join([*report(self.optimised(options).events), explain(self.choices(options, target))])
+        events = self.optimised(options.for_target(target)).events
+        return "\n".join([*report(events), explain(self.choices(options, target))])
 
     def choices(self, options: Options = Options(), target: str = "torch") -> "list[Choice]":  # noqa: B008
         """What `explain` says of operations."""
         from archlang.analysis.explain import choices
         from archlang.emit.triton import said_for
 
-        return list(choices(self.optimised(options).graph, said_for(target)))
+        return list(choices(self.optimised(options.for_target(target)).graph, said_for(target)))
 
     @property
     def title(self) -> str:
@@ -320,7 +321,7 @@ class Architecture:
         from archlang.emit.torch import Header, emit
         from archlang.emit.triton import kernels_for
 
-        given = Options(purpose, tuple(disable), tuned, budget(memory, at or {}))
+        given = Options(purpose, tuple(disable), tuned, budget(memory, at or {})).for_target(target)
         graph = self.optimised(given).graph
         settings = (f"{name}={value}" for name, value in sorted(self._given.items()))
         options = [self.title, *settings, *given.words()]

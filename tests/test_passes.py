@@ -1,6 +1,6 @@
 """Passes: what each rule does is written in tests/passes/, a file a rule, and checked to change no meaning.
 
-A file holds a program, a line `for PURPOSE, b = 2, ..` with the sizes at which it is run, and what the rules that are named
+A file holds a program, a line `for PURPOSE, b = 2, ..` (`for PURPOSE with kernels, ..`) with the sizes at which it is run, and what the rules that are named
 like the file did: what they removed and added, or why they did not hold. `pytest --update-golden` writes these lines.
 """
 
@@ -30,9 +30,11 @@ def split(text: str) -> tuple[str, Options, dict[str, int], list[str]]:
     """The program, how it is optimised, the sizes at which it is run, and what is expected."""
     lines = text.splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("for "))
-    purpose, *sizes = lines[at].removeprefix("for ").split(", ")
+    how, *sizes = lines[at].removeprefix("for ").split(", ")
+    purpose, kernels, _ = how.partition(" with kernels")
+    options = Options(purpose, kernels=bool(kernels))  # type: ignore[arg-type]
     pairs = (size.split(" = ") for size in sizes)
-    return "\n".join(lines[:at]), Options(purpose), {name: int(size) for name, size in pairs}, lines[at + 1 :]  # type: ignore[arg-type]
+    return "\n".join(lines[:at]), options, {name: int(size) for name, size in pairs}, lines[at + 1 :]
 
 
 def done(network: archlang.Architecture, options: Options, name: str) -> list[str]:
@@ -51,11 +53,13 @@ def test_rule(path: Path, request: pytest.FixtureRequest):
     network = archlang.loads(program, "net.arch").net()
     held = check_passes(network, sizes, options)
     assert path.stem in {name for names in held.values() for name in names}, "the rule holds nowhere"
-    check_network(network, sizes, purpose=options.purpose)
+    target = "triton" if options.kernels else "torch"
+    check_network(network, sizes, purpose=options.purpose, target=target)
     found = done(network, options, path.stem)
     if request.config.getoption("--update-golden"):
         head = path.read_text("utf-8").split("\nfor ")[0]
-        words = ", ".join([options.purpose, *(f"{name} = {size}" for name, size in sizes.items())])
+        how = f"{options.purpose}{' with kernels' if options.kernels else ''}"
+        words = ", ".join([how, *(f"{name} = {size}" for name, size in sizes.items())])
         path.write_text("\n".join([head, f"for {words}", *found, ""]), "utf-8")
         return
     assert found == expected

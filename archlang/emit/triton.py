@@ -5,16 +5,15 @@ from functools import cache
 from typing import Any
 
 from archlang import helpers
-from archlang.diagnostics import error
 from archlang.emit import names
 from archlang.emit.kernels import KERNELS, Features, Kernel, Served
 from archlang.emit.lines import fit, logical
 from archlang.emit.templates import template
 from archlang.helpers import Helper
 from archlang.ir import Graph
+from archlang.passes.options import has_kernels
 from archlang.primitive import Primitive
 
-TARGETS = ("torch", "triton", "auto")
 PREFIX = "triton_"
 COMMON = "kernels"  # what all kernels stand on
 
@@ -45,13 +44,6 @@ class Kernels:
             return helpers.parsed(text(file))
         kernel = file.removeprefix(PREFIX)
         return helpers.helper(file) if kernel == file else helpers.parsed(text(kernel, **self._features[kernel]))
-
-
-def has_kernels(target: str) -> bool:
-    """Whether a target writes kernels; refuses one that there is not."""
-    if target not in TARGETS:
-        raise error("A901", f"there is no target `{target}`", help=f"the targets are {', '.join(TARGETS)}")
-    return target != "torch"
 
 
 def kernels_for(graph: Graph, target: str) -> Kernels | None:

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 from archlang.diagnostics import error, suggest
 
 Purpose: TypeAlias = Literal["training", "inference"]
+TARGETS = ("torch", "triton", "auto")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +29,23 @@ class Budget:
 class Options:
     """What a network is for, and which passes and rules are left out. `inference` writes a network that only evaluates:
     what its weights determine is worked out once, when they are loaded. `tuned` is the text of a record of `archlang
-    tune`, which chooses between implementations.
+    tune`, which chooses between implementations. With `kernels` it is made of what these take in one step.
     """
 
     purpose: Purpose = "training"
     disable: tuple[str, ...] = ()
     tuned: str = ""
     budget: Budget | None = None
+    kernels: bool = False
 
     def __post_init__(self) -> None:
         _need("purpose", self.purpose, get_args(Purpose))
         if self.budget is not None and self.purpose != "training":
             raise error("A901", "a budget of memory is for training", help="in inference nothing is kept")
+
+    def for_target(self, target: str) -> "Options":
+        """The same where kernels are written, if a target has some."""
+        return replace(self, kernels=has_kernels(target))
 
     def words(self) -> list[str]:
         """What differs from the usual, as a header of a file shows it."""
@@ -47,6 +53,12 @@ class Options:
         purpose += [str(self.budget)] if self.budget is not None else []
         tuned = [f"tuned for {_device(self.tuned)}"] if self.tuned else []
         return [*purpose, *(f"without {name}" for name in self.disable), *tuned]
+
+
+def has_kernels(target: str) -> bool:
+    """Whether a target writes kernels; refuses one that there is not."""
+    _need("target", target, TARGETS)
+    return target != "torch"
 
 
 def _device(record: str) -> str:

@@ -58,12 +58,18 @@ class Pass:
     changes: Sequence[Change] = ()
     purposes: tuple[Purpose, ...] = BOTH
     opened: Callable[[Graph], Graph] | None = None  # what the rules see across the borders of blocks
+    kernels: bool = False  # runs only where kernels are written
     by_options: Callable[[Options], Sequence[Rule]] | None = None  # rules that depend on them
 
     @property
     def names(self) -> list[str]:
         """What `disable` may name: the pass, its rules and its changes."""
         return [self.name, *(rule.name for rule in self.rules), *(change.__name__ for change in self.changes)]
+
+    def is_wanted(self, options: Options) -> bool:
+        """Whether it runs with these options."""
+        fits = options.purpose in self.purposes and (options.kernels or not self.kernels)
+        return fits and self.name not in options.disable
 
     def run(self, graph: Graph, record: Record, options: Options) -> Graph:
         """The graph after this pass."""
@@ -88,6 +94,7 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("fold", RulesOf("fold", "branches"), purposes=("inference",), opened=_opened),
     Pass("fuse", changes=(parallel.parallel_projections,)),
     Pass("layout", changes=(layout.channels_last,)),
+    Pass("kernels", RulesOf("kernels"), kernels=True),
     Pass("constants", changes=(constants.constants_once,)),
     Pass("choose", by_options=_chosen),
 )
@@ -118,7 +125,7 @@ def optimise(graph: Graph, options: Options) -> Optimised:
         _need(name, [known for pass_ in PIPELINE for known in pass_.names], "pass or rule")
     record, stages = Record(options.purpose == "inference"), {}
     for pass_ in PIPELINE:
-        if options.purpose in pass_.purposes and pass_.name not in options.disable:
+        if pass_.is_wanted(options):
             graph = stages[pass_.name] = pass_.run(graph, record, options)
     if options.budget is not None:
         from archlang.passes import recompute

@@ -16,7 +16,7 @@ from archlang.primitive import Primitive
 from archlang.primitives import CONSTRUCTS
 
 Captures: TypeAlias = Mapping[str, Value | Node]
-INNER = frozenset({"packed_linear", "packed_conv"})  # operations that only passes make
+INNER = frozenset({"packed_linear", "packed_conv", "causal_conv"})  # operations that only passes make
 _OPERATORS = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div", ast.Pow: "pow"}
 _COMMUTE = frozenset("add mul maximum minimum eq ne logical_and logical_or dot".split())
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from archlang.analysis.determined import is_determined
 from archlang.analysis.tree import amount
-from archlang.ir import Graph, Kept, Node, Value
+from archlang.ir import Graph, Kept, Node, Value, WeightOf
 from archlang.sizes import Size, substitute, total
 from archlang.source import BUILTIN, Span
 
@@ -127,7 +127,9 @@ def _varying(graph: Graph, nodes: Iterable[Node]) -> Iterator[Node]:
 
 
 def _bytes(nodes: Iterable[Node]) -> Size:
-    return total(type_.bytes for node in nodes for type_ in node.types)
+    """Of values; weights are there anyway."""
+    made = (node for node in nodes if not isinstance(node.op, WeightOf))
+    return total(type_.bytes for node in made for type_ in node.types)
 
 
 def describe(graph: Graph, node: Node) -> str:

@@ -25,11 +25,11 @@ def random_inputs(network: "Architecture", sizes: Mapping[str, int], seed: int =
     return {port: random_tensor(concrete(type_, sizes), random) for port, type_ in network.inputs.items()}
 
 
-def module_of(
-    network: "Architecture", weights: Mapping[str, torch.Tensor], purpose: "Purpose" = "training", tuned: str = ""
-) -> torch.nn.Module:
-    """The emitted module in float64 and evaluation, with these weights; their names and shapes must be its own."""
-    module: torch.nn.Module = load(network.source(purpose=purpose, tuned=tuned), network.class_name)().double().eval()
+def module_of(network: "Architecture", weights: Mapping[str, torch.Tensor], **how: Any) -> torch.nn.Module:
+    """The emitted module in float64 and evaluation, with these weights, written as `source` is told; their names and
+    shapes must be its own.
+    """
+    module: torch.nn.Module = load(network.source(**how), network.class_name)().double().eval()
     mine = {path: tuple(tensor.shape) for path, tensor in module.state_dict().items()}
     assert mine == {path: tuple(tensor.shape) for path, tensor in weights.items()}, "weights are not as declared"
     module.load_state_dict(dict(weights))
@@ -42,14 +42,14 @@ def check_network(
     sizes: Mapping[str, int],
     seed: int = 0,
     purpose: "Purpose" = "training",
-    tuned: str = "",
+    **how: Any,
 ) -> torch.nn.Module:
     """Types hold when they are worked out again; results and all gradients are those of the references; parameters
     are counted exactly. Returns the module. For inference there are no gradients to weights.
     """
     network.graph.verify()
     weights = random_weights(network.graph, seed)
-    module = module_of(network, weights, purpose, tuned)
+    module = module_of(network, weights, purpose=purpose, **how)
     assert sum(p.numel() for p in module.parameters()) == network.params
     inputs = random_inputs(network, sizes, seed + 1)
     leaves = {port: x.requires_grad_(x.is_floating_point()) for port, x in inputs.items()}

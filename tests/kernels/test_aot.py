@@ -9,11 +9,16 @@ import pytest
 
 from archlang.testing.aot import SHARED
 
-QUICK = [("window_attention", "bfloat16", 7, 32), ("group_rational", "bfloat16", 768)]
+QUICK = [
+    ("window_attention", "bfloat16", 7, 32),
+    ("group_rational", "bfloat16", 768),
+    ("causal_conv", "bfloat16", 256, 4),
+]
 MORE = [
     *(("window_attention", "bfloat16", side, c) for side, c in [(7, 64), (8, 32), (12, 128), (16, 24)]),
     *(("window_attention", "float32", side, c) for side, c in [(7, 32), (16, 32)]),
     *(("group_rational", kind, c) for kind, c in [("float32", 768), ("bfloat16", 192), ("float16", 8)]),
+    *(("causal_conv", kind, 100, taps) for kind, taps in [("float32", 4), ("float32", 6), ("float16", 2)]),
 ]
 
 

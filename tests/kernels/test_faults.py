@@ -8,6 +8,7 @@ import pytest
 import archlang
 from archlang.emit import load
 from tests.kernels import check
+from tests.kernels import test_causal_conv as conv
 from tests.kernels import test_group_rational as rational
 from tests.kernels.test_window_attention import ALL, forms, inputs
 
@@ -55,3 +56,24 @@ def test_faults_of_rationals_are_found(fault: str, monkeypatch: pytest.MonkeyPat
     pair = [rational.layer(module, *shape, whole=False, kernel=kernel) for kernel in (True, False)]
     with pytest.raises(AssertionError, match=r"result \d"):
         check(*pair, rational.inputs(1300, 2, *shape))
+
+
+CONVOLUTIONS = {
+    "the last tile is not masked": ("(time < length))[:, None] & inside\n", "(time < length + 1))[:, None] & inside\n"),
+    "taps are turned around": ("later = time + (TAPS - 1 - k) * DILATION", "later = time + k * DILATION"),
+    "a slope forgets the activation": ("slope *= gate * (1.0 + total * (1.0 - gate))", "slope *= gate"),
+    "a sum is of one tile alone": (
+        "total += tl.where(slot == TAPS,",
+        "total = tl.where(slot < TAPS, total, 0.0) + tl.where(slot == TAPS,",
+    ),
+    "what came before is lost": ("if STATE:\n        early", "if False:\n        early"),
+}
+
+
+@pytest.mark.parametrize("fault", CONVOLUTIONS)
+def test_faults_of_convolutions_are_found(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = broken(conv.NET, *CONVOLUTIONS[fault])
+    monkeypatch.setattr(module, "CONV_PARTS", 2)
+    options = {"silu": True, "before": True}
+    with pytest.raises(AssertionError, match=r"result \d"):
+        check(*conv.forms(module, **options), conv.inputs(150, 17, 4, **options))

@@ -28,12 +28,13 @@ def network(toy: Toy) -> Any:
     return archlang.load(EXAMPLES / f"{toy.file}.arch").architecture(toy.model, toy.variant, settings)
 
 
-@pytest.mark.parametrize("name", ["swin", "kat", pytest.param("maxvit_digits", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["swin", "kat", "mamba", pytest.param("maxvit_digits", marks=pytest.mark.slow)])
 def test_both_targets_agree(name: str) -> None:
     made = network(TOYS[name])
     plain, fused = (made.module(seed=0, target=target).eval() for target in ("torch", "triton"))
     assert list(plain.state_dict()) == list(fused.state_dict())
-    inputs = {port: x.float() for port, x in random_inputs(made, {"b": 1}).items()}
+    inputs = random_inputs(made, {"b": 1, "t": 9})
+    inputs = {port: x.float() if x.is_floating_point() else x for port, x in inputs.items()}
     found, meant = fused(**inputs), plain(**inputs)
     torch.testing.assert_close(found, meant, rtol=1e-4, atol=1e-5)
     for x in (found, meant):

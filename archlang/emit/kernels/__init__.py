@@ -1,9 +1,10 @@
 """Kernels: each stands in for one helper, where its predicate lets it, and is written in `codegen/triton/`."""
 
+from archlang.emit.kernels.causal_conv import CausalConv
 from archlang.emit.kernels.kernel import Features, Kernel, Served
 from archlang.emit.kernels.rational import GroupRational
 from archlang.emit.kernels.windows import WindowAttention
 
-KERNELS: tuple[Kernel, ...] = (WindowAttention(), GroupRational())
+KERNELS: tuple[Kernel, ...] = (WindowAttention(), GroupRational(), CausalConv())
 
 __all__ = ["KERNELS", "Features", "Kernel", "Served"]

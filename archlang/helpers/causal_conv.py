@@ -1,0 +1,23 @@
+"""Convolutions of each channel along time, channels last."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def causal_conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    dilation: int = 1,
+    silu: bool = False,
+    before: Tensor | None = None,
+) -> Tensor:
+    """y[t] = bias + sum over k of weight[:, 0, k] x[t - (kernel - 1 - k) dilation], then silu if asked for, for x
+    [.., t, c] and the weight [c, 1, kernel]. The positions `before` the first are [.., (kernel - 1) dilation, c], or 0.
+    """
+    reach = (weight.shape[-1] - 1) * dilation
+    seen = F.pad(x, (0, 0, reach, 0)) if before is None else torch.cat([before, x], -2)
+    rows = seen.reshape(-1, *seen.shape[-2:]).transpose(1, 2)
+    y = F.conv1d(rows, weight, bias, dilation=dilation, groups=x.shape[-1]).transpose(1, 2).reshape(x.shape)
+    return F.silu(y) if silu else y

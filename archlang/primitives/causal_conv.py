@@ -1,0 +1,64 @@
+"""Convolutions of each channel along an axis that see only what came before: what passes make for a GPU."""
+
+from typing import Any, ClassVar
+
+from archlang.facts import Facts
+from archlang.memory import Memory
+from archlang.named import Named
+from archlang.primitive import AxisName, Emission, Primitive, Term, Types
+from archlang.primitives import CONSTRUCTS
+from archlang.primitives.conv import Depthwise
+from archlang.shapes import TensorType
+from archlang.sizes import Size
+
+
+class CausalConv(Primitive):
+    """y[.., t, c] = bias[c] + sum over k of weight[c, 1, k] x[.., t - (kernel - 1 - k) dilation, c], then silu if asked
+    for: `depthwise` and what follows it, with the weight of another layer.
+    """
+
+    name: ClassVar[str] = "causal_conv"
+    inputs: ClassVar[tuple[str, ...]] = ("x", "weight", "bias?")
+    prefers: ClassVar[str | None] = "last"
+
+    on: AxisName
+    kernel: int
+    dilation: int = 1
+    silu: bool = False
+
+    @property
+    def conv(self) -> Depthwise:
+        """The same as a `depthwise`."""
+        return Depthwise(kernel=self.kernel, dilation=self.dilation, padding="causal", on=(self.on,))
+
+    def infer(self, facts: Facts, x: TensorType, weight: TensorType, bias: TensorType | None = None) -> TensorType:
+        return x
+
+    def emit(self, code: Emission, x: Term, weight: Term, bias: Term | None = None) -> Term:
+        x = code.last(x, (self.on, "c"))
+        given = [x.code, weight.code, *([bias.code] if bias else [])]
+        named = [f"dilation={code.const(self.dilation)}"] if self.dilation != 1 else []
+        named += ["silu=True"] if self.silu else []
+        return Term(f"{code.helper('causal_conv')}({', '.join([*given, *named])})", x.order)
+
+    def reference(self, types: Types, x: Named, weight: Named, bias: Named | None = None) -> Named:
+        kernel = weight.to(("units", "c", "tap"))
+        y: Named = self.conv.reference(types, x, weight=kernel, bias=bias and bias.to(("units",)))
+        if not self.silu:
+            return y
+        after: Any = CONSTRUCTS["silu"]()
+        done: Named = after.reference(Types(types.outputs, types.outputs), y)
+        return done
+
+    def memory(self, x: TensorType, weight: TensorType, bias: TensorType | None = None) -> Memory:
+        """Nothing on the way is kept: the kernel makes it again."""
+        return Memory({"x": "", "weight": ""}, order=(*(n for n in x.names if n not in (self.on, "c")), self.on, "c"))
+
+    def macs(self, x: TensorType, weight: TensorType, bias: TensorType | None = None) -> Size:
+        return self.conv.macs(x)
+
+    def mixes(self, x: TensorType, weight: TensorType, bias: TensorType | None = None) -> frozenset[str]:
+        return self.conv.mixes(x)
+
+    def looks_ahead(self, x: TensorType, weight: TensorType, bias: TensorType | None = None) -> frozenset[str]:
+        return frozenset()
