@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def over_tiles(parts: Sequence[Tensor], join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """[tiles, query, key] of each axis joined to that of all axes."""
+    """[tiles, query, key] of each axis joined to that of all axes, in the order of `on_map`."""
 
     def both(a: Tensor, b: Tensor) -> Tensor:
-        joined = join(a[:, None, :, None, :, None], b[None, :, None, :, None, :])
+        joined = join(a[:, :, None, :, None], b[:, None, None, :, None, :])
         return joined.flatten(0, 1).flatten(1, 2).flatten(2)
 
     return reduce(both, parts)

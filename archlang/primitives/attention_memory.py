@@ -106,13 +106,14 @@ class _Given:
         return Memory({}, False, kept, work, self.out + pairs * 2, order=self.order)
 
     def near(self) -> Memory:
-        """Tiles of queries, each beside copies of the keys near it, and what it sees of them."""
+        """Tiles of queries, strips of keys of which each takes a window, and what it sees of them."""
         domain, keys = self.op.domain(self.parts), self.parts.keys
-        cuts = [(axis, tiling(domain, keys, axis)) for axis in keys]
-        rows = product(cut.padded(axis.size) for axis, cut in cuts)
-        width, tile = product(cut.width for _, cut in cuts), product(cut.tile for _, cut in cuts)
+        cuts = [tiling(domain, keys, axis) for axis in keys]
+        rows = product(cut.padded(axis.size) for axis, cut in zip(keys, cuts, strict=True))
+        width, tile = product(cut.width for cut in cuts), product(cut.tile for cut in cuts)
         queries, out = (divide(x * rows, self.keys) for x in (self.q, self.out))
-        beside = divide((self.k + self.v) * rows * width, tile * self.keys)
+        strips = divide((self.k + self.v) * width * cuts[0].tile, tile * cuts[0].width * self.keys)
+        beside = strips * (rows + cuts[0].width - cuts[0].tile)
         pairs, seen = self.pairs(rows, width), rows * width
         kept = queries + beside + (rows + divide(seen, tile) + self.keys) * 8
         each = self.lead * rows * EXACT + seen * self.one + out

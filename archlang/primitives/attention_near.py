@@ -30,8 +30,12 @@ def _tiles(code: Emission, work: Work, axis: Axis) -> str:
     texts = [_span(code, span, axis) for span in found]
     text = texts[0] if len(texts) == 1 else f"{code.helper('span_overlap')}({', '.join(texts)})"
     cut = tiling(work.domain, axes, axis)
-    step = f", step={code.size(cut.step)}" if cut.step != 1 else ""
-    return f"{code.helper('AxisTiles')}({text}, tile={code.size(cut.tile)}, width={code.size(cut.width)}{step})"
+    named = [f"tile={code.size(cut.tile)}", f"width={code.size(cut.width)}"]
+    if cut.step != 1:
+        named.append(f"step={code.size(cut.step)}")
+    if cut.lead is not None:
+        named.append(f"lead={code.size(cut.lead)}")
+    return f"{code.helper('AxisTiles')}({', '.join([text, *named])})"
 
 
 def _span(code: Emission, span: Span, axis: Axis) -> str:

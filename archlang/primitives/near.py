@@ -12,14 +12,14 @@ from archlang.facts import Condition, Facts
 from archlang.primitive import Emission, OpError, PerAxis, Whole, register
 from archlang.primitives.domain import Axes, Causal, Cells, Domain, check_sizes, per_axis
 from archlang.shapes import Axis
-from archlang.sizes import Size, ceil, divide, floor, minimum, product
+from archlang.sizes import Size, ceil, divide, floor, maximum, minimum, product
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
     """What a query sees along an axis: at most `count` positions, `step` apart, from a first to a last one. `text`
     names the helper that says which, with its arguments but for the size and the device. Aligned spans are equal for
-    `count` queries side by side.
+    `count` queries side by side; at borders, spans that move `inwards` keep all of their positions.
     """
 
     helper: str
@@ -27,18 +27,30 @@ class Span:
     count: Size
     step: Size = 1
     aligned: bool = False
+    inwards: bool = False
+
+    def sides(self) -> tuple[Size, Size]:
+        """How many of the positions are before a query at most, and after it, away from borders that they avoid."""
+        if self.helper == "band_span":
+            before, after = self.arguments
+            return divide(before, self.step), divide(after, self.step)
+        side = self.count - 1 if self.aligned else floor(divide(self.count, 2))
+        return side, side
 
 
 @dataclass(frozen=True, slots=True)
 class Tiling:
-    """An axis in tiles of queries, each beside `width` keys."""
+    """An axis in tiles of queries, each beside `width` keys; along the first axis of a map these begin `lead` steps
+    before every tile.
+    """
 
     tile: Size
     width: Size
     step: Size
+    lead: Size | None = None
 
     def padded(self, size: Size) -> Size:
-        """The number of queries with those that fill the last tile."""
+        """The number of queries with those that fill the last tiles."""
         return ceil(divide(ceil(divide(size, self.step)), self.tile)) * self.tile * self.step
 
 
@@ -145,7 +157,7 @@ class Neighborhood(Near):
         size, step = self.reach(axis), self.step(axis)
         if axis.role == "time":
             return Span("band_span", ((size - 1) * step, 0), size, step)
-        return Span("neighbor_span", (size, step) if step != 1 else (size,), size, step)
+        return Span("neighbor_span", (size, step) if step != 1 else (size,), size, step, inwards=True)
 
     def sees(self, axes: Axes, axis: Axis, i: Any, j: Any) -> Any:
         size, step = self.reach(axis), self.step(axis)
@@ -256,21 +268,42 @@ def _below(side: Size, bound: Size) -> bool:
 
 
 def tiling(domain: Domain, axes: Axes, axis: Axis) -> Tiling:
-    """How an axis is cut: into tiles of half of what a query sees, in fours (measured on a CPU: wider tiles see more
-    that is masked, narrower ones copy more, and other numbers of rows are slower to multiply).
+    """How an axis is cut: into tiles of half of what a query sees, in fours. Wider tiles see more that is masked,
+    narrower ones copy more along all axes but the first, and few or many queries are slower to multiply (measured on a
+    CPU: 16 to 32 of a sequence, at most 16 along each axis of a map).
     """
     found = [span for span in spans(domain, axes, axis) if (span.count, span.step) != (axis.size, 1)]
+    first = axis is axes[0]
     if not found:
-        return Tiling(axis.size, axis.size, 1)
+        return Tiling(axis.size, axis.size, 1, 0 if first else None)
     span = next((s for s in found if all(not _below(o.count, s.count) for o in found)), found[0])
     step = common_step(found)
-    aligned = span.aligned and step == 1
-    tile = span.count if aligned else ceil(divide(span.count, 8)) * 4
-    width = span.count if aligned else tile + span.count - 1
-    if not isinstance(axis.size, int) or not isinstance(width, int) or not isinstance(step, int):
-        return Tiling(tile, width, step)
-    steps = -(-axis.size // step)
-    return Tiling(tile, width, step) if width < steps else Tiling(steps, steps, step)
+    if span.aligned and step == 1:
+        return _within(Tiling(span.count, span.count, step, 0 if first else None), axis)
+    half = ceil(divide(span.count, 8)) * 4
+    tile = minimum(half, 16) if len(axes) > 1 else maximum(minimum(half, 32), 16)
+    if not first:
+        return _within(Tiling(tile, tile + span.count - 1, step), axis)
+    lead, width = _reach(span, tile, ceil(divide(axis.size, step)))
+    return _within(Tiling(tile, width, step, lead), axis)
+
+
+def _reach(span: Span, tile: Size, size: Size) -> tuple[Size, Size]:
+    """How far before a tile its keys begin, and how many there are, so that they serve the tiles at borders too."""
+    before, after = span.sides()
+    if not span.inwards:
+        return before, before + tile + after
+    last = size - (ceil(divide(size, tile)) - 1) * tile if isinstance(size, int) else 1  # queries of the last tile
+    lead = maximum(before, span.count - last)
+    return lead, lead + maximum(tile + after, span.count)
+
+
+def _within(cut: Tiling, axis: Axis) -> Tiling:
+    """One tile for all, where it would be as wide."""
+    if not all(isinstance(size, int) for size in (axis.size, cut.width, cut.step)):
+        return cut
+    steps: Size = ceil(divide(axis.size, cut.step))
+    return cut if _below(cut.width, steps) else Tiling(steps, steps, cut.step, None if cut.lead is None else 0)
 
 
 def common_step(found: Iterable[Span]) -> Size:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
+from math import prod
 from typing import Any
 
 import torch
@@ -10,29 +11,34 @@ from torch import Tensor, nn
 
 
 class AxisTiles:
-    """An axis in tiles of `tile` queries that are `step` apart, each beside the `width` keys from the first that one
-    of them sees. `span` holds the first and the last key of every position.
+    """An axis in tiles of `tile` queries that are `step` apart, each beside `width` keys: those from `lead` steps
+    before its first query on, or without a lead from the first that one sees. `span` holds the first and the
+    last key of every position. The tiles of a residue class make a line of so many.
 
     queries: [tiles, tile]; keys: [tiles, width]; seen: [tiles, tile, width]; home: the tile of every position and its
-    place there, [size, 1] each.
+    place there, [size] each.
     """
 
-    def __init__(self, span: tuple[Tensor, Tensor], tile: int, width: int, step: int = 1) -> None:
+    def __init__(
+        self, span: tuple[Tensor, Tensor], tile: int, width: int, step: int = 1, lead: int | None = None
+    ) -> None:
         first, last = span
-        self.size, self.tile, self.step = first.shape[0], tile, step
-        tiles = -(-self.size // (tile * step))
-        if type(tiles) is not int:  # else an exported program serves one tile, or several
-            tiles = torch.sym_max(tiles, 2)
-        block = torch.arange(tiles * step, device=first.device)[:, None]
-        i = (block // step * tile + torch.arange(tile, device=first.device)) * step + block % step
+        self.size, self.tile, self.width, self.step, self.lead = first.shape[0], tile, width, step, lead or 0
+        line = -(-self.size // (tile * step))
+        if type(line) is not int:  # else an exported program serves one tile, or several
+            line = torch.sym_max(line, 2)
+        self.line = line
+        block = torch.arange(line * step, device=first.device)[:, None]
+        i = (block % line * tile + torch.arange(tile, device=first.device)) * step + block // line
+        start = i[:, :1]
         self.queries = torch.where(i < self.size, i, i - step * ((i - self.size) // step + 1))
         first, last = first[self.queries], last[self.queries]
-        start = self.queries[:, :1] - (self.queries[:, :1] - first.amin(1, keepdim=True)) // step * step
-        keys = start + step * torch.arange(width, device=first.device)
+        before = (start - first.amin(1, keepdim=True)) // step if lead is None else lead
+        keys = start - step * before + step * torch.arange(width, device=first.device)
         self.seen = (keys[:, None] >= first[..., None]) & (keys[:, None] <= last[..., None])
-        self.keys = keys.clamp(max=self.size - 1)
-        i = torch.arange(self.size, device=first.device)[:, None]
-        self.home = i // (tile * step) * step + i % step, i // step % tile
+        self.keys = keys.clamp(0, self.size - 1)
+        i = torch.arange(self.size, device=first.device)
+        self.home = i % step * line + i // (tile * step), i // step % tile
 
 
 def chunk_span(
@@ -60,11 +66,27 @@ def fused_attention(
 
 
 def on_map(places: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
-    """[tile, place] of a map of `sizes`, the last axis the fastest, from the [tile, place] along each of its axes."""
+    """[tile, place] of a map of `sizes` from the [tile, place] along each of its axes: of positions and places the last
+    axis is the fastest, of tiles the first.
+    """
     index = places[0]
     for own, size in zip(places[1:], sizes[1:], strict=True):
-        index = (index[:, None, :, None] * size + own[:, None]).flatten(0, 1).flatten(1)
+        index = (index[:, :, None] * size + own[:, None, None]).flatten(0, 1).flatten(1)
     return index
+
+
+def key_strips(near: Sequence[AxisTiles], space: Sequence[int]) -> Tensor:
+    """Positions of a flattened map [row, others]: row by row along the first axis, strip after strip, those of the
+    other axes that a tile needs. The keys of tile n are the `width` rows from row n * tile on; what they have of the
+    next strip, nobody sees.
+    """
+    along, device = near[0], near[0].keys.device
+    others = on_map([tiles.keys for tiles in near[1:]], space[1:]) if len(near) > 1 else along.keys.new_zeros(1, 1)
+    length, count = along.line * along.tile, others.shape[0] * along.step
+    row = torch.arange(count * length + along.width - along.tile, device=device) - along.lead
+    strip = (row // length).clamp(0, count - 1)
+    place = ((row - strip * length) * along.step + strip % along.step).clamp(0, along.size - 1)
+    return place[:, None] * prod(space[1:]) + others[strip // along.step]
 
 
 def local_attention(
@@ -78,22 +100,24 @@ def local_attention(
     core: Callable[..., Tensor] = fused_attention,
 ) -> Tensor:
     """Attention of q, k, v: [batch, *map, heads, c] in tiles of the map: queries beside the keys near them. `mask` says
-    what is seen or is a bias, [tiles, batch, heads, query, key].
+    what is seen or is a bias, [tiles, batch, heads, query, key]. Keys are copied in strips; those of a tile are a view.
     """
-    rank, space = len(near), q.shape[1:-2]
+    space, first = q.shape[1:-2], near[0]
+    queries, rows = on_map([tiles.queries for tiles in near], space), key_strips(near, space)
+    width, move = first.width * rows.shape[1], first.tile * rows.shape[1]
 
-    def cut(x: Tensor, index: Tensor) -> Tensor:
-        """[batch, *map, heads, c] -> [tiles, batch, heads, places, c], copied once"""
-        x = x.flatten(1, rank).transpose(0, 1).index_select(0, index.flatten())
-        return x.view(*index.shape, *x.shape[1:]).permute(0, 2, 3, 1, 4)
+    def taken(x: Tensor, index: Tensor) -> Tensor:
+        """[batch, *map, heads, c] -> [places, batch, heads, c]"""
+        return x.flatten(1, len(near)).transpose(0, 1).index_select(0, index.flatten())
 
-    queries, keys = (on_map(places, space) for places in ([t.queries for t in near], [t.keys for t in near]))
-    x = core(cut(q, queries), cut(k, keys), cut(v, keys), mask, drop, scale=scale)
-    tile = on_map([t.home[0] for t in near], [t.queries.shape[0] for t in near])
-    place = on_map([t.home[1] for t in near], [t.tile for t in near])
+    k, v = (taken(x, rows).unfold(0, width, move).mT for x in (k, v))
+    x = core(taken(q, queries).unflatten(0, queries.shape).permute(0, 2, 3, 1, 4), k, v, mask, drop, scale=scale)
+    (tile, place), count = first.home, first.queries.shape[0]
+    for tiles in near[1:]:
+        tile = (tile[:, None] + tiles.home[0] * count).flatten()
+        place, count = (place[:, None] * tiles.tile + tiles.home[1]).flatten(), count * tiles.queries.shape[0]
     x = x.permute(0, 3, 1, 2, 4)
-    index = (tile * x.shape[1] + place).flatten()
-    out: Tensor = x.flatten(0, 1).index_select(0, index).transpose(0, 1).unflatten(1, space)
+    out: Tensor = x.flatten(0, 1).index_select(0, tile * x.shape[1] + place).transpose(0, 1).unflatten(1, space)
     return out
 
 
@@ -165,10 +189,10 @@ def scored_attention(
 
 
 def over_tiles(parts: Sequence[Tensor], join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """[tiles, query, key] of each axis joined to that of all axes."""
+    """[tiles, query, key] of each axis joined to that of all axes, in the order of `on_map`."""
 
     def both(a: Tensor, b: Tensor) -> Tensor:
-        joined = join(a[:, None, :, None, :, None], b[None, :, None, :, None, :])
+        joined = join(a[:, :, None, :, None], b[:, None, None, :, None, :])
         return joined.flatten(0, 1).flatten(1, 2).flatten(2)
 
     return reduce(both, parts)
@@ -264,7 +288,7 @@ class JointAttention(nn.Module):
         turns = rotary_turns((n,), 2, dtype=dtype, device=device)
         copies = turn(copies, turns, (2,), interleaved=True)
         q, far, k, memory = copies.unbind(0)
-        near = [AxisTiles(chunk_span(n, 4, device=q.device), tile=4, width=4)]
+        near = [AxisTiles(chunk_span(n, 4, device=q.device), tile=4, width=4, lead=0)]
         near = local_attention(
             q[:, :, None],
             k[:, :, None],
