@@ -94,7 +94,8 @@ class Meet(Domain):
         return reduce(minimum, (part.most(axes) for part in self.parts()))
 
     def disc(self) -> Size | None:
-        return next((disc for part in self.parts() if (disc := part.disc()) is not None), None)
+        found = [disc for part in self.parts() if (disc := part.disc()) is not None]
+        return reduce(minimum, found) if found else None
 
     def sees(self, axes: Axes, axis: Axis, i: Any, j: Any) -> Any:
         return self.left.sees(axes, axis, i, j) & self.right.sees(axes, axis, i, j)
