@@ -254,6 +254,9 @@ class Emission(Protocol):
     def helper(self, name: str) -> str:
         """Paste a function or class of archlang/helpers into the module; returns its name."""
 
+    def kernel(self, helper: str) -> bool:
+        """Whether a kernel stands in for a helper here."""
+
     def bind(self, term: Term, hint: str, part: bool = False) -> Term:
         """Give an intermediate value a name because it is used twice; a `part` is not called as the result will be."""
 

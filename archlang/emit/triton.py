@@ -15,7 +15,7 @@ from archlang.passes.options import has_kernels
 from archlang.primitive import Primitive
 
 PREFIX = "triton_"
-COMMON = "kernels"  # what all kernels stand on
+COMMON = ("kernels", "map_rows")  # what kernels stand on
 
 
 class Kernels:
@@ -40,7 +40,7 @@ class Kernels:
 
     def helper(self, file: str) -> Helper:
         """The text under a name that `name` gave, or of a helper."""
-        if file == COMMON:
+        if file in COMMON:
             return helpers.parsed(text(file))
         kernel = file.removeprefix(PREFIX)
         return helpers.helper(file) if kernel == file else helpers.parsed(text(kernel, **self._features[kernel]))
@@ -67,7 +67,7 @@ def said(op: Primitive, types: Sequence[Any]) -> str:
     """Which kernel takes an operation, or why none does; empty where there is none for it."""
     found = list(serving(op, types))
     taken = [f"kernel {kernel.helper}: {kernel.does}" for kernel, served in found if served.features is not None]
-    return "; ".join(taken or [f"no kernel: {served.reason}" for _, served in found])
+    return "; ".join(taken or [f"no kernel: {served.reason}" for _, served in found if served.reason])
 
 
 def text(kernel: str, **features: Any) -> str:
@@ -79,4 +79,4 @@ def text(kernel: str, **features: Any) -> str:
 @cache
 def entries() -> frozenset[str]:
     """The names that kernels take at the top of a file."""
-    return frozenset([COMMON, *(f"{PREFIX}{kernel.helper}" for kernel in KERNELS)])
+    return frozenset([*COMMON, *(f"{PREFIX}{kernel.helper}" for kernel in KERNELS)])

@@ -175,6 +175,10 @@ class Writer:
         kernels = self._draft.kernels
         return self._draft.need_helper(kernels.name(name, self._node.op, self.inputs) if kernels else name)
 
+    def kernel(self, helper: str) -> bool:
+        kernels = self._draft.kernels
+        return kernels is not None and kernels.name(helper, self._node.op, self.inputs) != helper
+
     def bind(self, term: Term, hint: str, part: bool = False) -> Term:
         return self._body.bind(term, *([] if part else becoming(self._body.graph, self._node)), hint)
 

@@ -24,7 +24,7 @@ from archlang.primitives.attention_cells import in_cells
 from archlang.primitives.attention_code import Layout, Work, extra_axes, form, layout, scaled
 from archlang.primitives.attention_dense import SHORT, SHORT_BIASED, dense, is_long
 from archlang.primitives.attention_meaning import meaning
-from archlang.primitives.attention_near import near
+from archlang.primitives.attention_near import in_one_call, near
 from archlang.primitives.attention_score import scored
 from archlang.primitives.attention_steps import memory, step
 from archlang.primitives.domain import Domain, cells_of, default_domain, extents, is_whole
@@ -295,6 +295,8 @@ class Attend(Primitive):
         domain = self.domain(parts)
         beside = tuple(term for term in mixes[2:] if term is not None)
         work = Work(domain, parts, (q, k, v), bias, mask, beside, options, scored(self, code, parts, sink, *mixes[:2]))
+        if code.kernel("near_attention"):
+            return in_one_call(code, work)
         if is_local(self.domain(parts)):
             return near(code, work)
         biased = bias is not None and form(bias.order, parts) in ("pair", "key")

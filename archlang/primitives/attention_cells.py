@@ -58,12 +58,17 @@ def _cut(code: Emission, cells: Cells, parts: Layout) -> dict[str, str]:
     return flags
 
 
-def on_map(code: Emission, work: Work) -> list[str]:
-    """q, k and v as [batch, *map, heads, c]."""
+def on_map(code: Emission, work: Work, shared: bool = False) -> list[str]:
+    """q, k and v as [batch, *map, heads, c]; k and v have fewer heads where several `shared` ones of q go with one."""
     parts = work.parts
     space = {axis.name: [axis] for axis in parts.keys}
-    groups = {"*batch": parts.batch, **space, "*heads": parts.heads}
-    return [arrange(code, x, {**groups, "c": [code.inputs[place]["c"]]}).code for place, x in enumerate(work.qkv)]
+    fewer = [axis for axis in parts.heads if axis not in parts.extra]
+    laid = []
+    for place, x in enumerate(work.qkv):
+        heads = fewer if shared and place > 0 else parts.heads
+        groups = {"*batch": parts.batch, **space, "*heads": heads, "c": [code.inputs[place]["c"]]}
+        laid.append(arrange(code, x, groups).code)
+    return laid
 
 
 def _masked(code: Emission, work: Work, biases: list[str], window: str, cut: Mapping[str, str]) -> dict[str, str]:

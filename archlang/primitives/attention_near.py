@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from archlang.primitive import Emission, Term
 from archlang.primitives.attention_cells import on_map
 from archlang.primitives.attention_code import Work, apart, arrange, cell, form, key_axes, over_pairs, tuple_of
-from archlang.primitives.near import Span, spans, tiling
+from archlang.primitives.near import Span, bounds, spans, tiling
 from archlang.shapes import Axis
 
 
@@ -21,6 +21,36 @@ def near(code: Emission, work: Work) -> Term:
     space = {axis.name: [axis] for axis in parts.keys}
     out = Term(f"{code.helper('local_attention')}({', '.join(named)})", ("*batch", *space, "*heads", "c"))
     return apart(code, out, {"*heads": parts.heads, "*batch": parts.batch})
+
+
+def in_one_call(code: Emission, work: Work) -> Term:
+    """What a kernel takes: the bounds of every axis, and the tensors as they are."""
+    parts = work.parts
+    tiles = code.bind(Term(f"[{', '.join(_bounded(code, work, axis) for axis in parts.keys)}]", ()), "near", part=True)
+    flags = dict(work.options) | dict(work.scored)
+    if work.bias is not None:
+        offsets = {name: [Axis(name, 1, "free")] for name in parts.offsets}
+        flags["table"] = arrange(code, work.bias, {"*heads": parts.heads, **offsets}).code
+    space = {axis.name: [axis] for axis in parts.keys}
+    if work.mask is not None:
+        flags["mask"] = arrange(code, work.mask, {"*batch": parts.batch, **space}).code
+    if len(parts.keys) > 1 and (disc := work.domain.disc()) is not None:
+        flags["radius"] = code.size(disc)
+    given = [*on_map(code, work, shared=True), tiles.code, *(f"{name}={text}" for name, text in flags.items())]
+    out = Term(f"{code.helper('near_attention')}({', '.join(given)})", ("*batch", *space, "*heads", "c"))
+    return apart(code, out, {"*heads": parts.heads, "*batch": parts.batch})
+
+
+def _bounded(code: Emission, work: Work, axis: Axis) -> str:
+    """What bounds one axis, and its tiles in PyTorch."""
+    cut, found = tiling(work.domain, work.parts.keys, axis), bounds(work.domain, work.parts.keys, axis)
+    assert found is not None
+    flags = {"tile": cut.tile, "width": cut.width, **found}
+    if cut.lead is not None:
+        flags["lead"] = cut.lead
+    if cut.step != 1:
+        flags["step"] = cut.step
+    return f"{code.helper('NearAxis')}({', '.join(f'{name}={code.size(value)}' for name, value in flags.items())})"
 
 
 def _tiles(code: Emission, work: Work, axis: Axis) -> str:

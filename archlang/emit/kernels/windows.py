@@ -9,6 +9,7 @@ from archlang.primitives.attention import Attend
 from archlang.primitives.attention_code import EXTRA, form, layout
 from archlang.primitives.attention_dense import is_long
 from archlang.primitives.domain import Cells, cells_of, is_whole
+from archlang.primitives.near import is_local
 from archlang.sizes import Size
 
 WIDEST = 128  # of a head, that a tile holds
@@ -28,8 +29,10 @@ class WindowAttention(Kernel):
         parts = layout(op.on, q, k, v)
         domain = op.domain(parts)
         cells = cells_of(domain)
+        if is_local(domain):
+            return refused("")
         if cells is None or (is_whole(domain, parts.keys) and (mask is not None or is_long(parts.keys))):
-            return refused("kernels of attention are for cells of a partition")
+            return refused("")
         if not isinstance(domain, Cells):
             return refused(f"`{domain}` forbids pairs inside a cell")
         if op.is_scored(given[3:]) or given[EXTRA] is not None:
@@ -40,7 +43,7 @@ class WindowAttention(Kernel):
             return refused("the bias differs from sample to sample, or from window to window")
         if mask is not None and form(mask.names, parts) != "key":
             return refused("the mask is one of pairs")
-        if any(_wide(x.size("c")) for x in (q, v)):
+        if any(is_wide(x.size("c")) for x in (q, v)):
             return refused(f"heads are wider than {WIDEST}")
         moved = any(cells.moved(axis) for axis in parts.keys)
         return Served({"rank": len(parts.keys), "shift": moved, "bias": bias is not None, "mask": mask is not None})
@@ -51,5 +54,6 @@ class WindowAttention(Kernel):
         return {**flags, "rank": max(ranks), "mixed": len(ranks) > 1}
 
 
-def _wide(size: Size) -> bool:
+def is_wide(size: Size) -> bool:
+    """Whether no tile holds a head."""
     return isinstance(size, int) and size > WIDEST

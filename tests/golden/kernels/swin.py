@@ -132,6 +132,32 @@ def product(a, b, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
     return tl.dot(a, b, input_precision=PRECISION)
 
 
+@jit
+def map_load(x, row, stride, here, WIDTH: tl.constexpr, COLUMNS: tl.constexpr):
+    """A row of x for each place that is here, 0 elsewhere and beyond the width."""
+    column = tl.arange(0, COLUMNS)
+    seen = here[:, None] & (column < WIDTH)[None, :]
+    return tl.load(x + row.to(tl.int64)[:, None] * stride + column[None, :], mask=seen, other=0.0)
+
+
+@jit
+def map_store(x, row, stride, here, value, WIDTH: tl.constexpr, COLUMNS: tl.constexpr):
+    """A row of x for each place that is here."""
+    column = tl.arange(0, COLUMNS)
+    seen = here[:, None] & (column < WIDTH)[None, :]
+    tl.store(x + row.to(tl.int64)[:, None] * stride + column[None, :], value.to(x.dtype.element_ty), mask=seen)
+
+
+def flat_strides(x: Tensor) -> tuple[int, int, int]:
+    """From sample to sample, place to place and head to head of x [batch, *map, heads, c]."""
+    return x.stride(0), x.stride(-3), x.stride(-2)
+
+
+def flat_map(x: Tensor) -> Tensor:
+    """x [batch, *map, heads, c] such that places follow one another at equal steps; a copy only where they do not."""
+    return dense(x.flatten(1, -3)).unflatten(1, x.shape[1:-2])
+
+
 def short_attention(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, drop: float = 0.0, scale: float | None = None
 ) -> Tensor:
@@ -211,22 +237,6 @@ def window_token(cell, place, size, step, shift, SIDE: tl.constexpr):
 
 
 @jit
-def window_load(x, row, stride, here, WIDTH: tl.constexpr, COLUMNS: tl.constexpr):
-    """A row of x for each place, 0 beyond the window and the width."""
-    column = tl.arange(0, COLUMNS)
-    seen = here[:, None] & (column < WIDTH)[None, :]
-    return tl.load(x + row.to(tl.int64)[:, None] * stride + column[None, :], mask=seen, other=0.0)
-
-
-@jit
-def window_store(x, row, stride, here, value, WIDTH: tl.constexpr, COLUMNS: tl.constexpr):
-    """A row of x for each place of the window."""
-    column = tl.arange(0, COLUMNS)
-    seen = here[:, None] & (column < WIDTH)[None, :]
-    tl.store(x + row.to(tl.int64)[:, None] * stride + column[None, :], value.to(x.dtype.element_ty), mask=seen)
-
-
-@jit
 def window_logits(a, b, scale, seen, bias, offset, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
     """scale * a b^T + bias where it is seen, else -inf."""
     logits = product(a, tl.trans(b), PRECISION, WIDEN) * scale
@@ -275,7 +285,7 @@ def window_attention_forward(
     out += (batch * places * heads + head) * D
     query = tl.program_id(2) * ROWS + tl.arange(0, ROWS)
     row, side = window_token(cell, query, size, step, shift, SIDE)
-    q_tile = window_load(q, row, q_strides[1], query < PLACES, C, CHANNELS)
+    q_tile = map_load(q, row, q_strides[1], query < PLACES, C, CHANNELS)
     top = tl.full([ROWS], float("-inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
     value = tl.zeros([ROWS, VALUES], tl.float32)
@@ -285,8 +295,8 @@ def window_attention_forward(
         there = key < PLACES
         seen = (query < PLACES)[:, None] & there[None, :]
         seen &= side[:, None] == side_k[None, :]
-        k_tile = window_load(k, row_k, k_strides[1], key < PLACES, C, CHANNELS)
-        v_tile = window_load(v, row_k, v_strides[1], key < PLACES, D, VALUES)
+        k_tile = map_load(k, row_k, k_strides[1], key < PLACES, C, CHANNELS)
+        v_tile = map_load(v, row_k, v_strides[1], key < PLACES, D, VALUES)
         logits = window_logits(
             q_tile, k_tile, scale, seen, bias, query[:, None] * SPAN + key[None, :], PRECISION, WIDEN
         )
@@ -297,7 +307,7 @@ def window_attention_forward(
         total = total * kept + tl.sum(weights, 1)
         top = new_top
     safe = tl.where(total > 0, total, 1.0)
-    window_store(out, row, heads * D, query < PLACES, value / safe[:, None], D, VALUES)
+    map_store(out, row, heads * D, query < PLACES, value / safe[:, None], D, VALUES)
     base = tl.where(total > 0, top + tl.log(safe), float("inf"))  # no weights where nothing is seen
     tl.store(lse + (at * heads + head) * PLACES + query, base, mask=query < PLACES)
 
@@ -345,9 +355,9 @@ def window_attention_backward_queries(
     query = tl.program_id(2) * ROWS + tl.arange(0, ROWS)
     here = query < PLACES
     row, side = window_token(cell, query, size, step, shift, SIDE)
-    q_tile = window_load(q + batch * q_strides[0] + head * q_strides[2], row, q_strides[1], here, C, CHANNELS)
-    grad_tile = window_load(grad + first * D, row, heads * D, here, D, VALUES)
-    out_tile = window_load(out + first * D, row, heads * D, here, D, VALUES)
+    q_tile = map_load(q + batch * q_strides[0] + head * q_strides[2], row, q_strides[1], here, C, CHANNELS)
+    grad_tile = map_load(grad + first * D, row, heads * D, here, D, VALUES)
+    out_tile = map_load(out + first * D, row, heads * D, here, D, VALUES)
     lse_tile = tl.load(lse + (at * heads + head) * PLACES + query, mask=here, other=float("inf"))
     mean_tile = tl.sum(grad_tile.to(tl.float32) * out_tile.to(tl.float32), 1)
     tl.store(mean + (at * heads + head) * PLACES + query, mean_tile, mask=here)
@@ -358,15 +368,15 @@ def window_attention_backward_queries(
         there = key < PLACES
         seen = here[:, None] & there[None, :]
         seen &= side[:, None] == side_k[None, :]
-        k_tile = window_load(k, row_k, k_strides[1], key < PLACES, C, CHANNELS)
-        v_tile = window_load(v, row_k, v_strides[1], key < PLACES, D, VALUES)
+        k_tile = map_load(k, row_k, k_strides[1], key < PLACES, C, CHANNELS)
+        v_tile = map_load(v, row_k, v_strides[1], key < PLACES, D, VALUES)
         logits = window_logits(
             q_tile, k_tile, scale, seen, bias, query[:, None] * SPAN + key[None, :], PRECISION, WIDEN
         )
         weights = tl.exp(logits - lse_tile[:, None])
         slope = weights * (product(grad_tile, tl.trans(v_tile), PRECISION, WIDEN) - mean_tile[:, None])
         value += product(slope.to(k_tile.dtype), k_tile, PRECISION, WIDEN)
-    window_store(grad_q + first * C, row, heads * C, here, value * scale, C, CHANNELS)
+    map_store(grad_q + first * C, row, heads * C, here, value * scale, C, CHANNELS)
 
 
 @jit
@@ -414,8 +424,8 @@ def window_attention_backward_keys(
     here = key < PLACES
     row_k, side_k = window_token(cell, key, size, step, shift, SIDE)
     there = here
-    k_tile = window_load(k, row_k, k_strides[1], here, C, CHANNELS)
-    v_tile = window_load(v, row_k, v_strides[1], here, D, VALUES)
+    k_tile = map_load(k, row_k, k_strides[1], here, C, CHANNELS)
+    v_tile = map_load(v, row_k, v_strides[1], here, D, VALUES)
     k_sum = tl.zeros([ROWS, CHANNELS], tl.float32)
     v_sum = tl.zeros([ROWS, VALUES], tl.float32)
     for start in range(0, PLACES, ROWS):
@@ -423,8 +433,8 @@ def window_attention_backward_keys(
         row, side = window_token(cell, query, size, step, shift, SIDE)
         seen = there[:, None] & (query < PLACES)[None, :]
         seen &= side_k[:, None] == side[None, :]
-        q_tile = window_load(q, row, q_strides[1], query < PLACES, C, CHANNELS)
-        grad_tile = window_load(grad + first * D, row, heads * D, query < PLACES, D, VALUES)
+        q_tile = map_load(q, row, q_strides[1], query < PLACES, C, CHANNELS)
+        grad_tile = map_load(grad + first * D, row, heads * D, query < PLACES, D, VALUES)
         lse_tile = tl.load(lse + (at * heads + head) * PLACES + query, mask=query < PLACES, other=float("inf"))
         mean_tile = tl.load(mean + (at * heads + head) * PLACES + query, mask=query < PLACES, other=0.0)
         logits = window_logits(
@@ -434,8 +444,8 @@ def window_attention_backward_keys(
         slope = weights * (product(v_tile, tl.trans(grad_tile), PRECISION, WIDEN) - mean_tile[None, :])
         v_sum += product(weights.to(grad_tile.dtype), grad_tile, PRECISION, WIDEN)
         k_sum += product(slope.to(q_tile.dtype), q_tile, PRECISION, WIDEN)
-    window_store(grad_k + first * C, row_k, heads * C, here, k_sum * scale, C, CHANNELS)
-    window_store(grad_v + first * D, row_k, heads * D, here, v_sum, D, VALUES)
+    map_store(grad_k + first * C, row_k, heads * C, here, k_sum * scale, C, CHANNELS)
+    map_store(grad_v + first * D, row_k, heads * D, here, v_sum, D, VALUES)
 
 
 @jit
@@ -486,16 +496,16 @@ def window_attention_backward_bias(
         there = key < PLACES
         seen = (query < PLACES)[:, None] & there[None, :]
         seen &= side[:, None] == side_k[None, :]
-        q_tile = window_load(
+        q_tile = map_load(
             q + batch * q_strides[0] + head * q_strides[2], row, q_strides[1], query < PLACES, C, CHANNELS
         )
-        k_tile = window_load(
+        k_tile = map_load(
             k + batch * k_strides[0] + head // group * k_strides[2], row_k, k_strides[1], key < PLACES, C, CHANNELS
         )
-        v_tile = window_load(
+        v_tile = map_load(
             v + batch * v_strides[0] + head // group * v_strides[2], row_k, v_strides[1], key < PLACES, D, VALUES
         )
-        grad_tile = window_load(grad + (batch * places * heads + head) * D, row, heads * D, query < PLACES, D, VALUES)
+        grad_tile = map_load(grad + (batch * places * heads + head) * D, row, heads * D, query < PLACES, D, VALUES)
         lse_tile = tl.load(lse + (at * heads + head) * PLACES + query, mask=query < PLACES, other=float("inf"))
         mean_tile = tl.load(mean + (at * heads + head) * PLACES + query, mask=query < PLACES, other=0.0)
         logits = window_logits(
@@ -533,16 +543,6 @@ def window_call(
         num_warps=4,
         num_stages=1,
     )
-
-
-def flat_strides(x: Tensor) -> tuple[int, int, int]:
-    """From sample to sample, place to place and head to head of x [batch, *map, heads, c]."""
-    return x.stride(0), x.stride(-3), x.stride(-2)
-
-
-def flat_map(x: Tensor) -> Tensor:
-    """x [batch, *map, heads, c] such that places follow one another at equal steps; a copy only where they do not."""
-    return dense(x.flatten(1, -3)).unflatten(1, x.shape[1:-2])
 
 
 def window_bias(bias: Tensor | None, rows: int) -> Tensor | None:

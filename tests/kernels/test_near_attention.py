@@ -1,0 +1,122 @@
+"""Attention to what is near: neighborhoods, sliding windows, chunks, discs."""
+
+from typing import Any
+
+import pytest
+import torch
+import torch.utils.checkpoint
+
+from tests.kernels import check, emitted
+
+MAP = """
+model net {
+  input q: [b, z: space, h, w, heads, c]
+  input there: bool[b, z: space, h, w]
+  input near: [heads, z_offset = 3, h_offset = 5, w_offset = 3]
+  three = attend(q, q, q, bias = near, over = neighborhood([z = 3, h = 5, w = 3], dilation = [z = 1, h = 1, w = 2]))
+  disc = attend(q, q, q, mask = there, on = [h, w], over = radius(2))
+  line = attend(q, q, q, on = h, over = chunks(4) & sliding(3))
+  output y = three + disc + line
+}
+"""
+LINE = """
+model net {
+  input q: [b, n, heads, c]
+  input near: [heads, n_offset = 5]
+  input there: bool[b, n]
+  first = attend(q, q, q, bias = near, cap = 2, over = sliding(3) & chunks(2))
+  second = attend(q, q, q, mask = there, sink = 0.5)
+  third = attend(q, q, q, over = neighborhood(3))
+  output y = first + second + third
+}
+"""
+SLIDING = """
+model net {
+  input q: [b, t, heads, c]
+  output y = attend(q, q, q, sink = 0.5, over = causal & sliding(8))
+}
+"""
+NEIGHBORS = """
+model net {
+  input q: [b, h, w, heads, c]
+  input near: [heads, h_offset = 5, w_offset = 5]
+  output y = attend(q, q, q, bias = near, over = neighborhood(3, dilation = 2))
+}
+"""
+HALF = torch.float16
+
+
+SHAPES = [  # map, bounds of each axis, the head sizes of keys and values, and more
+    ((1,), [{"count": 1}], 16, 16, {}),
+    ((17,), [{"before": 2, "after": 0}], 24, 5, {"table": (5,)}),
+    ((63,), [{"count": 3, "step": 9}], 16, 16, {"kind": HALF}),
+    ((64,), [{"chunk": 20}], 80, 16, {"kind": HALF}),
+    ((100,), [{"before": 9, "after": 9}], 16, 128, {"kind": HALF}),
+    ((3, 4), [{"count": 3}, {"count": 1}], 16, 16, {"table": (5, 1)}),
+    ((2, 6), [{"count": 1, "step": 2}, {"count": 3, "step": 2}], 8, 16, {"table": (1, 5), "mask": True}),
+    ((4, 5), [{"before": 2, "after": 2}] * 2, 16, 32, {"radius": 3, "mask": True}),
+    ((1, 3, 2), [{"count": 1}, {"count": 3}, {"count": 1}], 16, 16, {"table": (1, 5, 1)}),
+    ((9,), [{"chunk": 4, "start": 3, "count": 5}], 16, 16, {"groups": 2, "cap": 2.0, "sink": True}),
+    ((12,), [{"after": 0}], 16, 16, {"sink": True, "groups": 2}),
+    ((9,), [{}], 16, 16, {"cap": 1.5, "mask": True}),
+    ((8,), [{"before": 3, "after": 3}], 16, 16, {"table": (3,), "scale": 0.3}),
+    ((8,), [{"count": 3}], 16, 16, {"table": (5,), "kind": torch.bfloat16}),
+]
+EXTRA = ("table", "mask", "sink")
+
+
+@pytest.fixture(scope="module")
+def modules() -> list[Any]:
+    """For lines and for maps."""
+    return [emitted(LINE), emitted(MAP)]
+
+
+def near(module: Any, size: Any, bounds: Any) -> list[Any]:
+    """The axes, each in one tile in PyTorch."""
+    cuts = [-(-whole // axis.get("step", 1)) for whole, axis in zip(size, bounds, strict=True)]
+    return [module.NearAxis(tile=cut, width=cut, lead=0, **axis) for cut, axis in zip(cuts, bounds, strict=True)]
+
+
+def inputs(size: Any, c: int, d: int, groups: int = 1, table: Any = None, mask: bool = False, sink: bool = False) -> Any:
+    random = torch.Generator().manual_seed(0)
+    heads, batch = 2 * groups if groups > 1 else 1, 2 if len(size) == 1 else 1
+    q = torch.randn(batch, *size, heads, c, generator=random)
+    k, v = (torch.randn(batch, *size, heads // groups, width, generator=random) for width in (c, d))
+    more = {
+        "table": torch.randn(heads, *table, generator=random) if table else None,
+        "mask": torch.rand(batch, *size, generator=random) > 0.3 if mask else None,
+        "sink": torch.randn(heads, 1, 1, generator=random) if sink else None,
+    }
+    return [q, k, v, *(x for x in more.values() if x is not None)], [name for name, x in more.items() if x is not None]
+
+
+def forms(module: Any, axes: Any, names: Any, **options: Any) -> tuple[Any, Any]:
+    """The kernel and the PyTorch form as functions of the tensors."""
+
+    def call(function: Any, *x: Any) -> Any:
+        return function(*x[:3], axes, **dict(zip(names, x[3:], strict=True)), **options)
+
+    return lambda *x: call(module.triton_near_attention, *x), lambda *x: call(module.near_attention, *x)
+
+
+@pytest.mark.parametrize(("size", "bounds", "c", "d", "options"), SHAPES, ids=str)
+def test_near(modules: Any, size: Any, bounds: Any, c: int, d: int, options: dict[str, Any]) -> None:
+    own = {name: options[name] for name in ("groups", *EXTRA) if name in options}
+    rest = {name: value for name, value in options.items() if name not in (*own, "kind")}
+    given, names = inputs(size, c, d, **own)
+    module = modules[len(size) > 1]
+    check(*forms(module, near(module, size, bounds), names, **rest), given, options.get("kind", torch.float32))
+
+
+def launch(kind: torch.dtype, rank: int, c: int) -> None:
+    """One of the configurations that `test_aot` compiles: a sliding window with a sink, or a neighborhood with a bias."""
+    module = emitted(SLIDING if rank == 1 else NEIGHBORS)
+    module.runs = lambda *x: True
+    q = torch.empty(1, *[16] * rank, 4, c, dtype=kind, requires_grad=True)
+    if rank == 1:
+        sink = torch.zeros(4, 1, 1, requires_grad=True)
+        near, more = [module.NearAxis(tile=8, width=15, before=7, after=0)], {"sink": sink}
+    else:
+        table = torch.empty(4, *[5] * rank, dtype=kind, requires_grad=True)
+        near, more = [module.NearAxis(tile=8, width=10, step=2, count=3)] * rank, {"table": table}
+    module.triton_near_attention(q, q[..., :2, :], q[..., :2, :], near, **more).backward(q)
