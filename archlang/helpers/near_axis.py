@@ -13,8 +13,8 @@ from archlang.helpers.span_overlap import span_overlap
 
 class NearAxis(NamedTuple):
     """A position of an axis sees those that are `before` it and `after` it, in its block of `chunk` positions counted
-    from `start`, and among the `count` nearest, all of them `step` apart; what is None bounds nothing. In PyTorch `tile`
-    queries stand beside `width` keys, from `lead` before them.
+    from `start`, and among the so many `nearest`, all of them `step` apart; what is None bounds nothing. In PyTorch
+    `tile` queries stand beside `width` keys, from `lead` steps before them on.
     """
 
     tile: int
@@ -25,7 +25,7 @@ class NearAxis(NamedTuple):
     after: int | None = None
     chunk: int | None = None
     start: int = 0
-    count: int | None = None
+    nearest: int | None = None
 
     def tiles(self, size: int, device: torch.device) -> AxisTiles:
         """An axis in tiles."""
@@ -33,15 +33,15 @@ class NearAxis(NamedTuple):
         spans = [band_span(size, before, after, device)]
         if self.chunk is not None:
             spans.append(chunk_span(size, self.chunk, False, self.start, device))
-        if self.count is not None:
-            spans.append(neighbor_span(size, self.count, self.step, device))
+        if self.nearest is not None:
+            spans.append(neighbor_span(size, self.nearest, self.step, device))
         return AxisTiles(span_overlap(*spans), self.tile, self.width, self.step, self.lead)
 
     def bounds(self, size: int) -> list[int]:
         """step, before and after in steps, chunk, start, count: numbers that bound nothing in place of None."""
         before, after = (size if side is None else side // self.step for side in (self.before, self.after))
         chunk = size if self.chunk is None else self.chunk
-        return [self.step, before, after, chunk, self.start % chunk, size if self.count is None else self.count]
+        return [self.step, before, after, chunk, self.start % chunk, size if self.nearest is None else self.nearest]
 
     def most(self, size: int) -> int:
         """The largest offset from a position to one that it sees, in steps."""

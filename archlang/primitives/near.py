@@ -250,11 +250,11 @@ def spans(domain: Domain, axes: Axes, axis: Axis) -> list[Span]:
 
 
 def bounds(domain: Domain, axes: Axes, axis: Axis) -> dict[str, Size] | None:
-    """What bounds a query along an axis, by the names that `NearAxis` has for it; None where two bounds are of one kind."""
+    """What bounds a query along an axis, by the names of `NearAxis`; None where two bounds are of one kind."""
     found: dict[str, Size] = {}
     for span in spans(domain, axes, axis):
         own = _named(span)
-        if span.helper != "band_span" and found.keys() & own.keys() & {"chunk", "count"}:
+        if span.helper != "band_span" and found.keys() & own.keys() & {"chunk", "nearest"}:
             return None
         found |= {name: minimum(value, found.get(name, value)) for name, value in own.items()}
     return {name: value for name, value in found.items() if name not in ("before", "after") or value != axis.size - 1}
@@ -264,9 +264,10 @@ def _named(span: Span) -> dict[str, Size]:
     if span.helper == "band_span":
         return dict(zip(("before", "after"), span.arguments, strict=True))
     if span.helper == "neighbor_span":
-        return {"count": span.count}
-    size, causal, start = (*span.arguments, *(None, False, 0)[len(span.arguments) :])
-    return {"chunk": size, **({"start": start} if start != 0 else {}), **({"after": 0} if causal else {})}
+        return {"nearest": span.count}
+    given = dict(zip(("chunk", "causal", "start"), span.arguments, strict=False))
+    behind = {"after": 0} if given.pop("causal", False) else {}
+    return {**given, **behind}
 
 
 def _in_cell(part: Cells, axis: Axis) -> Span:

@@ -10,11 +10,14 @@ import pytest
 from archlang.testing.aot import SHARED
 
 QUICK = [
+    ("near_attention", "bfloat16", 2, 32),
     ("window_attention", "bfloat16", 7, 32),
     ("group_rational", "bfloat16", 768),
     ("causal_conv", "bfloat16", 256, 4),
 ]
 MORE = [
+    *(("near_attention", kind, 1, c) for kind, c in [("bfloat16", 64), ("float16", 128), ("float32", 64)]),
+    *(("near_attention", kind, 2, c) for kind, c in [("bfloat16", 64), ("float16", 128), ("float32", 32)]),
     *(("window_attention", "bfloat16", side, c) for side, c in [(7, 64), (8, 32), (12, 128), (16, 24)]),
     *(("window_attention", "float32", side, c) for side, c in [(7, 32), (16, 32)]),
     *(("group_rational", kind, c) for kind, c in [("float32", 768), ("bfloat16", 192), ("float16", 8)]),

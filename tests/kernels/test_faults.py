@@ -10,6 +10,7 @@ from archlang.emit import load
 from tests.kernels import check
 from tests.kernels import test_causal_conv as conv
 from tests.kernels import test_group_rational as rational
+from tests.kernels import test_near_attention as near
 from tests.kernels.test_window_attention import ALL, forms, inputs
 
 
@@ -38,6 +39,30 @@ def test_faults_of_windows_are_found(fault: str) -> None:
     module = broken(ALL, *WINDOWS[fault])
     with pytest.raises(AssertionError, match=r"result \d"):
         check(*forms(module, (6,), (3,), shift=(1,)), inputs((6,), (3,), 16, 16, groups=2))
+
+
+NEAR = {
+    "the tail is one position too short": ("end = (size[0] - 1 - rest[0])", "end = (size[0] - 2 - rest[0])"),
+    "the table has no gradient": ("slopes += weights *", "slopes += 0.0 * weights *"),
+    "a border cuts the window": ("window = tl.minimum(tl.maximum(x[0] - half, 0),", "window = tl.minimum(x[0] - half,"),
+    "a key is offset by one": ("key[0] - query[0] + span[0] // 2", "key[0] - query[0] + 1"),
+    "classes are mixed up": ("place = x_0 * step[0] + rest[0]", "place = x_0 * step[0]"),
+}
+
+
+@pytest.mark.parametrize("fault", NEAR)
+def test_faults_of_neighborhoods_are_found(fault: str) -> None:
+    module, size = broken(near.LINE, *NEAR[fault]), (11,)
+    given, names = near.inputs(size, 16, 16, table=(5,))
+    with pytest.raises(AssertionError, match=r"result \d"):
+        check(*near.forms(module, near.near(module, size, [{"nearest": 3, "step": 2}]), names), given)
+
+
+def test_queries_that_are_forgotten_at_a_border_are_found() -> None:
+    module, size = broken(near.LINE, "tl.where(x[0] < count[0], 0, ", "tl.where(x[0] < 0, 0, "), (40,)
+    given, names = near.inputs(size, 16, 16)
+    with pytest.raises(AssertionError, match=r"result 2"):
+        check(*near.forms(module, near.near(module, size, [{"nearest": 25}]), names), given)
 
 
 RATIONALS = {

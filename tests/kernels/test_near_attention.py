@@ -47,20 +47,21 @@ HALF = torch.float16
 
 
 SHAPES = [  # map, bounds of each axis, the head sizes of keys and values, and more
-    ((1,), [{"count": 1}], 16, 16, {}),
+    ((1,), [{"nearest": 1}], 16, 16, {}),
     ((17,), [{"before": 2, "after": 0}], 24, 5, {"table": (5,)}),
-    ((63,), [{"count": 3, "step": 9}], 16, 16, {"kind": HALF}),
+    ((40,), [{"nearest": 25}], 16, 16, {}),
+    ((63,), [{"nearest": 3, "step": 3}], 16, 16, {"kind": HALF}),
     ((64,), [{"chunk": 20}], 80, 16, {"kind": HALF}),
     ((100,), [{"before": 9, "after": 9}], 16, 128, {"kind": HALF}),
-    ((3, 4), [{"count": 3}, {"count": 1}], 16, 16, {"table": (5, 1)}),
-    ((2, 6), [{"count": 1, "step": 2}, {"count": 3, "step": 2}], 8, 16, {"table": (1, 5), "mask": True}),
+    ((3, 4), [{"nearest": 3}, {"nearest": 1}], 16, 16, {"table": (5, 1)}),
+    ((2, 6), [{"nearest": 1, "step": 2}, {"nearest": 3, "step": 2}], 8, 16, {"table": (1, 5), "mask": True}),
     ((4, 5), [{"before": 2, "after": 2}] * 2, 16, 32, {"radius": 3, "mask": True}),
-    ((1, 3, 2), [{"count": 1}, {"count": 3}, {"count": 1}], 16, 16, {"table": (1, 5, 1)}),
-    ((9,), [{"chunk": 4, "start": 3, "count": 5}], 16, 16, {"groups": 2, "cap": 2.0, "sink": True}),
+    ((1, 3, 2), [{"nearest": 1}, {"nearest": 3}, {"nearest": 1}], 16, 16, {"table": (1, 5, 1)}),
+    ((9,), [{"chunk": 4, "start": 3, "nearest": 5}], 16, 16, {"groups": 2, "cap": 2.0, "sink": True}),
     ((12,), [{"after": 0}], 16, 16, {"sink": True, "groups": 2}),
     ((9,), [{}], 16, 16, {"cap": 1.5, "mask": True}),
     ((8,), [{"before": 3, "after": 3}], 16, 16, {"table": (3,), "scale": 0.3}),
-    ((8,), [{"count": 3}], 16, 16, {"table": (5,), "kind": torch.bfloat16}),
+    ((8,), [{"nearest": 3}], 16, 16, {"table": (5,), "kind": torch.bfloat16}),
 ]
 EXTRA = ("table", "mask", "sink")
 
@@ -77,7 +78,9 @@ def near(module: Any, size: Any, bounds: Any) -> list[Any]:
     return [module.NearAxis(tile=cut, width=cut, lead=0, **axis) for cut, axis in zip(cuts, bounds, strict=True)]
 
 
-def inputs(size: Any, c: int, d: int, groups: int = 1, table: Any = None, mask: bool = False, sink: bool = False) -> Any:
+def inputs(
+    size: Any, c: int, d: int, groups: int = 1, table: Any = None, mask: bool = False, sink: bool = False
+) -> Any:
     random = torch.Generator().manual_seed(0)
     heads, batch = 2 * groups if groups > 1 else 1, 2 if len(size) == 1 else 1
     q = torch.randn(batch, *size, heads, c, generator=random)
@@ -108,15 +111,58 @@ def test_near(modules: Any, size: Any, bounds: Any, c: int, d: int, options: dic
     check(*forms(module, near(module, size, bounds), names, **rest), given, options.get("kind", torch.float32))
 
 
+def test_what_sees_nothing_is_0(modules: Any) -> None:
+    (q, k, v, mask), names = inputs((12,), 16, 16, mask=True)
+    mask[:, :6] = False
+    found, _ = forms(modules[0], near(modules[0], (12,), [{"before": 2, "after": 2}]), names)
+    y = found(q, k, v, mask)
+    assert not y[:, :4].any() and y.isfinite().all()
+
+
+def test_samples_may_lie_far_apart(modules: Any) -> None:
+    """Beyond 2^31 elements."""
+    far = torch.empty(2**31 + 1024, dtype=HALF)  # memory that is not touched is not there
+    (q, k, v), names = inputs((4,), 16, 16)
+    apart = far.as_strided((2, 4, 1, 16), (2**31, 16, 16, 1)).copy_(q)
+    kernel, form = forms(modules[0], near(modules[0], (4,), [{"before": 1}]), names)
+    torch.testing.assert_close(kernel(apart, k.half(), v.half()), form(q, k, v).half(), atol=4e-3, rtol=4e-3)
+
+
+def test_compilers_take_it_as_one_step(modules: Any) -> None:
+    given, names = inputs((4,), 16, 16, table=(3,))
+    kernel, form = forms(modules[0], near(modules[0], (4,), [{"nearest": 3}]), names)
+    check(torch.compile(lambda *x: kernel(*x) * 2, backend="aot_eager", fullgraph=True), lambda *x: form(*x) * 2, given)
+
+
+def test_checkpointing_and_autocast(modules: Any) -> None:
+    given, names = inputs((4,), 16, 16, table=(3,))
+    kernel, _ = forms(modules[0], near(modules[0], (4,), [{"nearest": 3}]), names)
+    plain, again = (
+        kernel(*(x.requires_grad_() for x in given)),
+        torch.utils.checkpoint.checkpoint(kernel, *given, use_reentrant=False),
+    )
+    torch.testing.assert_close(torch.autograd.grad(again.sum(), given), torch.autograd.grad(plain.sum(), given))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert kernel(*given).dtype == torch.bfloat16
+
+
+def test_operators_are_well_formed(modules: Any) -> None:
+    (q, k, v, table, sink), _ = inputs((4,), 16, 16, table=(3,), sink=True)
+    given = (*(x.requires_grad_() for x in (q, k, v, table)), None, sink.flatten().requires_grad_())
+    tests = ("test_schema", "test_faketensor", "test_autograd_registration")
+    bounds = [1, 1, 1, 4, 0, 4]
+    torch.library.opcheck(modules[0].attend_near, (*given, bounds, 0, 0.0, 0.25), test_utils=tests)
+
+
 def launch(kind: torch.dtype, rank: int, c: int) -> None:
-    """One of the configurations that `test_aot` compiles: a sliding window with a sink, or a neighborhood with a bias."""
+    """One of the configurations that `test_aot` compiles: a sliding window with a sink, a neighborhood with a bias."""
     module = emitted(SLIDING if rank == 1 else NEIGHBORS)
     module.runs = lambda *x: True
     q = torch.empty(1, *[16] * rank, 4, c, dtype=kind, requires_grad=True)
     if rank == 1:
         sink = torch.zeros(4, 1, 1, requires_grad=True)
-        near, more = [module.NearAxis(tile=8, width=15, before=7, after=0)], {"sink": sink}
+        near, more = [module.NearAxis(tile=8, width=15, lead=0, before=7, after=0)], {"sink": sink}
     else:
         table = torch.empty(4, *[5] * rank, dtype=kind, requires_grad=True)
-        near, more = [module.NearAxis(tile=8, width=10, step=2, count=3)] * rank, {"table": table}
+        near, more = [module.NearAxis(tile=8, width=10, step=2, lead=0, nearest=3)] * rank, {"table": table}
     module.triton_near_attention(q, q[..., :2, :], q[..., :2, :], near, **more).backward(q)

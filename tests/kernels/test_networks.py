@@ -19,6 +19,8 @@ TOYS = {toy.name: toy for toy in all_toys()}
 SMALL: dict[str, dict[str, Any]] = {
     "swin": {"dim": 4, "depths": [2], "heads": [1], "window": 3, "resolution": 24, "classes": 3},
     "kat": {},
+    "dinat": {"dim": 4, "depths": [1], "farthest": [2], "resolution": 24, "classes": 3},
+    "gpt_oss": {"depth": 2},
     "maxvit_digits": {"dims": [4, 4, 4, 4], "head_dim": 4, "stem": 4},
 }
 
@@ -28,7 +30,9 @@ def network(toy: Toy) -> Any:
     return archlang.load(EXAMPLES / f"{toy.file}.arch").architecture(toy.model, toy.variant, settings)
 
 
-@pytest.mark.parametrize("name", ["swin", "kat", "mamba", pytest.param("maxvit_digits", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["swin", "kat", "mamba", "dinat", "gpt_oss", pytest.param("maxvit_digits", marks=pytest.mark.slow)]
+)
 def test_both_targets_agree(name: str) -> None:
     made = network(TOYS[name])
     plain, fused = (made.module(seed=0, target=target).eval() for target in ("torch", "triton"))
@@ -84,9 +88,11 @@ def test_without_a_gpu_the_pytorch_forms_run(there: bool, tmp_path: Path) -> Non
 def test_explain_says_what_is_taken() -> None:
     said = network(TOYS["swin"]).explain(target="triton")
     assert "kernel window_attention: windows by address, without copies; in PyTorch cut into cells of 3 x 3" in said
-    text = "model net {\n  input q: [b, t, c = 8]\n  output y = attend(q, q, q, over = sliding(3))\n}"
-    said = archlang.loads(text).net().explain(target="triton")
-    assert "no kernel: kernels of attention are for cells of a partition" in said
+    text = "model net {\n  input q: [b, t, c = 8]\n  output y = attend(q, q, q, over = OVER)\n}"
+    said = archlang.loads(text.replace("OVER", "sliding(3)")).net().explain(target="triton")
+    assert "kernel near_attention: tiles of queries walk the keys that they see, without copies" in said
+    said = archlang.loads(text.replace("OVER", "causal")).net().explain(target="triton")
+    assert "no kernel: softmax over all keys has a fused kernel in torch" in said
 
 
 def test_what_no_kernel_takes_is_plain_pytorch() -> None:

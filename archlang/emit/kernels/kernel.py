@@ -11,7 +11,7 @@ Features: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Whether a kernel takes an operation: what its text must hold for it, or why not; no reason where it is for others."""
+    """Whether a kernel takes an operation: what its text must hold for it, or why not, if it is for such."""
 
     features: Features | None
     reason: str = ""

@@ -47,7 +47,7 @@ class NearAttention(Kernel):
         flags = {
             "band": bool(named & {"before", "after"}),
             "chunk": "chunk" in named,
-            "nearest": "count" in named,
+            "nearest": "nearest" in named,
             "radius": len(parts.keys) > 1 and domain.disc() is not None,
             "table": bias is not None,
             "mask": mask is not None,
