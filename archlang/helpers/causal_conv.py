@@ -18,6 +18,7 @@ def causal_conv(
     """
     reach = (weight.shape[-1] - 1) * dilation
     seen = F.pad(x, (0, 0, reach, 0)) if before is None else torch.cat([before, x], -2)
-    rows = seen.reshape(-1, *seen.shape[-2:]).transpose(1, 2)
-    y = F.conv1d(rows, weight, bias, dilation=dilation, groups=x.shape[-1]).transpose(1, 2).reshape(x.shape)
+    line = seen.reshape(-1, 1, *seen.shape[-2:]).permute(0, 3, 1, 2)  # a map one row high: its channels may be last
+    y = F.conv2d(line, weight.unsqueeze(2), bias, dilation=(1, dilation), groups=x.shape[-1])
+    y = y.permute(0, 2, 3, 1).reshape(x.shape)
     return F.silu(y) if silu else y

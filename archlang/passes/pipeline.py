@@ -93,7 +93,7 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("recurrences", recurrence.RULES),
     Pass("fold", RulesOf("fold", "branches"), purposes=("inference",), opened=_opened),
     Pass("fuse", changes=(parallel.parallel_projections,)),
-    Pass("layout", changes=(layout.channels_last,)),
+    Pass("layout", RulesOf("causal"), (layout.channels_last,)),
     Pass("kernels", RulesOf("kernels"), kernels=True),
     Pass("constants", changes=(constants.constants_once,)),
     Pass("choose", by_options=_chosen),

@@ -1,4 +1,4 @@
-"""Convolutions of each channel along an axis that see only what came before: what passes make for a GPU."""
+"""Convolutions of each channel along an axis that see only what came before, channels last: what a pass makes."""
 
 from typing import Any, ClassVar
 
