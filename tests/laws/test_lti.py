@@ -101,6 +101,7 @@ def test_krylov(size: int) -> None:
     check_law(made, square(c=3), tensor(c=3, row=4), tensor(m=2, row=4))
     check_law(made, square(), tensor(c=3, row=4), tensor(row=4, c=3))
     check_law(made, square(), tensor(row=4), tensor(row=4))
+    check_law(made, square(b="b", c=3), tensor(c=3, row=4), tensor(row=4))
 
 
 def test_complex_numbers() -> None:
