@@ -42,6 +42,7 @@ WAYS = {
     "onnxruntime": "timm, exported to ONNX Runtime",
     "archlang": "archlang, eager",
     "inference": "archlang --for inference, eager",
+    "blocks": "archlang --for inference, compile_blocks()",
     "tuned": "archlang --for inference --tuned, eager",
     "tuned_compiled": "archlang --for inference --tuned, torch.compile",
 }
@@ -158,6 +159,8 @@ def make(net: str, way: str, image: Any, train: bool, tuned: str) -> Run:
     record = Path(tuned).read_text(encoding="utf-8") if way.startswith("tuned") else ""
     ours = archlang.load(file).architecture(variant=variant).module(seed=0, purpose=purpose, tuned=record).eval()
     archlang.load_weights(ours, theirs.state_dict(), map="timm")
+    if way == "blocks":
+        ours.compile_blocks()
     return compiled(ours, False) if way.endswith("compiled") else ours
 
 
