@@ -11,6 +11,7 @@ from tests.kernels import check
 from tests.kernels import test_causal_conv as conv
 from tests.kernels import test_group_rational as rational
 from tests.kernels import test_near_attention as near
+from tests.kernels import test_wide_depthwise as wide
 from tests.kernels.test_window_attention import ALL, forms, inputs
 
 
@@ -102,3 +103,20 @@ def test_faults_of_convolutions_are_found(fault: str, monkeypatch: pytest.Monkey
     options = {"silu": True, "before": True}
     with pytest.raises(AssertionError, match=r"result \d"):
         check(*conv.forms(module, **options), conv.inputs(150, 17, 4, **options))
+
+
+WIDES = {
+    "the image goes on at its border": ("(column < width) & (row >= 0)", "(column <= width) & (row >= 0)"),
+    "a row of the kernel is forgotten": ("(i < HIGH + 2)", "(i < HIGH + 1)"),
+    "the kernel is not turned around": ("taps.flip(0) if ahead else taps", "taps if ahead else taps"),
+    "an even kernel leans the other way": ("high // 2 if ahead else (high - 1) // 2", "high // 2"),
+    "slopes are of one place alone": ("sum_1 += slope *", "sum_1 = slope *"),
+}
+
+
+@pytest.mark.parametrize("fault", WIDES)
+def test_faults_of_large_kernels_are_found(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = broken(wide.NET, *WIDES[fault])
+    monkeypatch.setattr(module, "WIDE_PARTS", 2)
+    with pytest.raises(AssertionError, match=r"result \d"):
+        check(module.triton_wide_depthwise, module.wide_depthwise, wide.inputs(4, 5, 2, (4, 3)))

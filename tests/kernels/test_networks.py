@@ -21,6 +21,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "kat": {},
     "dinat": {"dim": 4, "depths": [1], "farthest": [2], "resolution": 24, "classes": 3},
     "gpt_oss": {"depth": 2},
+    "convnext": {"dims": [4], "depths": [1], "resolution": 16},
     "maxvit_digits": {"dims": [4, 4, 4, 4], "head_dim": 4, "stem": 4},
 }
 
@@ -31,7 +32,8 @@ def network(toy: Toy) -> Any:
 
 
 @pytest.mark.parametrize(
-    "name", ["swin", "kat", "mamba", "dinat", "gpt_oss", pytest.param("maxvit_digits", marks=pytest.mark.slow)]
+    "name",
+    ["swin", "kat", "mamba", "dinat", "gpt_oss", "convnext", pytest.param("maxvit_digits", marks=pytest.mark.slow)],
 )
 def test_both_targets_agree(name: str) -> None:
     made = network(TOYS[name])
