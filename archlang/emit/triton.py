@@ -15,7 +15,7 @@ from archlang.passes.options import has_kernels
 from archlang.primitive import Primitive
 
 PREFIX = "triton_"
-COMMON = ("kernels", "map_rows")  # what kernels stand on
+COMMON = ("kernels", "map_rows", "chunks")  # what kernels stand on
 
 
 class Kernels:

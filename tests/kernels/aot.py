@@ -16,5 +16,5 @@ if __name__ == "__main__":
     name, kind, *sizes = sys.argv[1:]
     launch: Callable[..., None] = importlib.import_module(f"tests.kernels.test_{name}").launch
     with compiling() as found:
-        launch(getattr(torch, kind), *map(int, sizes))
+        launch(getattr(torch, kind), *(int(size) if size.isdigit() else size for size in sizes))
     print(json.dumps([asdict(kernel) for kernel in found]))

@@ -14,6 +14,7 @@ QUICK = [
     ("window_attention", "bfloat16", 7, 32),
     ("group_rational", "bfloat16", 768),
     ("causal_conv", "bfloat16", 256, 4),
+    ("linear_recurrence", "bfloat16", 128, 128, "channel"),
 ]
 MORE = [
     *(
@@ -26,6 +27,12 @@ MORE = [
     *(("window_attention", "float32", side, c) for side, c in [(7, 32), (16, 32)]),
     *(("group_rational", kind, c) for kind, c in [("float32", 768), ("bfloat16", 192), ("float16", 8)]),
     *(("causal_conv", kind, 100, taps) for kind, taps in [("float32", 4), ("float32", 6), ("float16", 2)]),
+    *(
+        ("linear_recurrence", "bfloat16", c, d, gate)
+        for c, d, gate in [(64, 64, "none"), (128, 64, "head"), (256, 512, "channel")]
+    ),
+    *(("linear_recurrence", "float32", c, c, gate) for c, gate in [(64, "head"), (128, "channel")]),
+    ("linear_recurrence", "float16", 256, 256, "head"),
 ]
 
 

@@ -10,6 +10,7 @@ from archlang.emit import load
 from tests.kernels import check
 from tests.kernels import test_causal_conv as conv
 from tests.kernels import test_group_rational as rational
+from tests.kernels import test_linear_recurrence as recurrence
 from tests.kernels import test_near_attention as near
 from tests.kernels import test_wide_depthwise as wide
 from tests.kernels.test_window_attention import ALL, forms, inputs
@@ -120,3 +121,34 @@ def test_faults_of_large_kernels_are_found(fault: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(module, "WIDE_PARTS", 2)
     with pytest.raises(AssertionError, match=r"result \d"):
         check(module.triton_wide_depthwise, module.wide_depthwise, wide.inputs(4, 5, 2, (4, 3)))
+
+
+RECURRENCES = {
+    "the tail of a sequence is not masked": (
+        "head",
+        "chunk_places(x, at, heads, chunk, length, column, WIDTH, ROWS)\n    return tl.load(",
+        "chunk_places(x, at, heads, chunk, length + 4, column, WIDTH, ROWS)\n    return tl.load(",
+    ),
+    "a state does not decay over a chunk": ("head", "state = state * whole[:, None] + ", "state = state + "),
+    "a state is transposed": ("head", "read_state(grad_tile, tl.trans(state)", "read_state(grad_tile, state"),
+    "the next chunk decays this one": (
+        "head",
+        "chunk_logs(next_row, at, heads, chunk, end - 1",
+        "chunk_logs(next_row, at, heads, chunk, length - 1",
+    ),
+    "what is kept has no slope": ("head", " + kept_sum[None, :]", ""),
+    "rows of one side of a border meet": (
+        "channel",
+        "behind[:, None] != behind[None, :]",
+        "behind[:, None] == behind[:, None]",
+    ),
+    "a border is off by one": ("channel", "(2 * span) + span - 1)", "(2 * span))"),
+}
+
+
+@pytest.mark.parametrize("fault", RECURRENCES)
+def test_faults_of_recurrences_are_found(fault: str) -> None:
+    gate, *change = RECURRENCES[fault]
+    module = broken(recurrence.ALL, *change)
+    with pytest.raises(AssertionError, match=r"result \d"):
+        check(*recurrence.forms(module), recurrence.inputs(100 if gate == "head" else 11, 16, 16, gate))

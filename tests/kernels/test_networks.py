@@ -33,7 +33,17 @@ def network(toy: Toy) -> Any:
 
 @pytest.mark.parametrize(
     "name",
-    ["swin", "kat", "mamba", "dinat", "gpt_oss", "convnext", pytest.param("maxvit_digits", marks=pytest.mark.slow)],
+    [
+        "swin",
+        "kat",
+        "mamba",
+        "dinat",
+        "gpt_oss",
+        "convnext",
+        "gla",
+        "retnet",
+        pytest.param("maxvit_digits", marks=pytest.mark.slow),
+    ],
 )
 def test_both_targets_agree(name: str) -> None:
     made = network(TOYS[name])
@@ -49,7 +59,7 @@ def test_both_targets_agree(name: str) -> None:
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-4, msg=label)
 
 
-@pytest.mark.parametrize("name", ["swin", "kat"])
+@pytest.mark.parametrize("name", ["swin", "kat", "gla"])
 def test_golden(name: str, request: pytest.FixtureRequest) -> None:
     """`--update-golden` writes them anew; read the difference before you commit it."""
     text, file = network(TOYS[name]).source("triton"), GOLDEN / f"{name}.py"
@@ -95,6 +105,8 @@ def test_explain_says_what_is_taken() -> None:
     assert "kernel near_attention: tiles of queries walk the keys that they see, without copies" in said
     said = archlang.loads(text.replace("OVER", "causal")).net().explain(target="triton")
     assert "no kernel: softmax over all keys has a fused kernel in torch" in said
+    said = network(TOYS["gla"]).explain(target="triton")
+    assert "kernel linear_recurrence: chunks in one pass, the state in registers" in said
 
 
 def test_what_no_kernel_takes_is_plain_pytorch() -> None:

@@ -4,9 +4,17 @@ from archlang.emit.kernels.causal_conv import CausalConv
 from archlang.emit.kernels.kernel import Features, Kernel, Served
 from archlang.emit.kernels.near import NearAttention
 from archlang.emit.kernels.rational import GroupRational
+from archlang.emit.kernels.recurrences import LinearRecurrence
 from archlang.emit.kernels.wide_depthwise import WideDepthwise
 from archlang.emit.kernels.windows import WindowAttention
 
-KERNELS: tuple[Kernel, ...] = (WindowAttention(), NearAttention(), GroupRational(), CausalConv(), WideDepthwise())
+KERNELS: tuple[Kernel, ...] = (
+    WindowAttention(),
+    NearAttention(),
+    GroupRational(),
+    CausalConv(),
+    WideDepthwise(),
+    LinearRecurrence(),
+)
 
 __all__ = ["KERNELS", "Features", "Kernel", "Served"]

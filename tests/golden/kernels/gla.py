@@ -1,0 +1,881 @@
+"""Gated Linear Attention (Yang et al., ICML 2024, arXiv:2312.06635)."""
+# Made by archlang 0.1.0 from gla.arch (sha256 d5a1b3a1597eb733): gla_lm depth=2 dim=16 heads=2 hidden=24 rank=4 vocab=32
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+try:
+    import triton
+    from triton import language as tl
+except ImportError:  # the PyTorch forms run
+    triton = tl = None
+
+# In Triton's interpreter (TRITON_INTERPRET=1) kernels run on tensors of any device, step by step.
+INTERPRETED = triton is not None and triton.knobs.runtime.interpret
+
+
+def jit(kernel: Callable[..., Any]) -> Any:
+    """Compile a kernel when it is first called."""
+    return kernel if triton is None else triton.jit(kernel)
+
+
+def operation(function: Callable[..., Any]) -> Any:
+    """An operator of torch, under the name of this file: compilers and exporters take it as one step."""
+    name = f"{__name__.replace('.', '_')}::{function.__name__}"
+    return torch.library.custom_op(name, function, mutates_args=())
+
+
+def runs(*tensors: Tensor | None) -> bool:
+    """Whether kernels take these tensors; elsewhere the PyTorch forms run."""
+    kinds = torch.float32, torch.bfloat16, torch.float16
+    given = [x for x in tensors if x is not None]
+    return triton is not None and all((x.is_cuda or INTERPRETED) and x.dtype in kinds for x in given)
+
+
+def alike(*tensors: Tensor) -> list[Tensor]:
+    """The tensors in one dtype: autocast's where it is on, else the widest of theirs."""
+    device, kind = tensors[0].device.type, tensors[0].dtype
+    for x in tensors[1:]:
+        kind = torch.promote_types(kind, x.dtype)
+    if torch.is_autocast_enabled(device):
+        kind = torch.get_autocast_dtype(device)
+    return [x.to(kind) for x in tensors]
+
+
+def dense(x: Tensor) -> Tensor:
+    """The tensor with its last axis in one piece."""
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def math_of(x: Tensor) -> dict[str, Any]:
+    """How products are taken: float32 as three of TF32, which is float32 but for the last bit, or as one where torch
+    may do so; always summed in float32. The interpreter multiplies no bfloat16, so that it is widened there.
+    """
+    precision = "tf32" if torch.backends.cuda.matmul.allow_tf32 else "tf32x3"
+    return {"PRECISION": precision, "WIDEN": INTERPRETED and x.dtype == torch.bfloat16}
+
+
+def tile(size: int, least: int = 16) -> int:
+    """The power of 2 that holds a size: tiles of matrix products have 16 rows at least."""
+    return max(least, 1 << (size - 1).bit_length())
+
+
+@jit
+def product(a, b, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
+    """a @ b"""
+    if WIDEN:
+        a = a.to(tl.float32)
+        b = b.to(tl.float32)
+    return tl.dot(a, b, input_precision=PRECISION)
+
+
+RECURRENCE_PROGRAMS = 264  # two for each processor of a large GPU: a sequence is cut into parts until there are so many
+
+
+@jit
+def chunk_places(x, at, heads, chunk, length, column, WIDTH: tl.constexpr, ROWS: tl.constexpr):
+    """Where the rows of a chunk and some columns of one head of x lie, and which there are; x is a tensor with its strides."""
+    row = chunk * ROWS + tl.arange(0, ROWS)
+    here = (row < length)[:, None] & (column < WIDTH)[None, :]
+    return x[0] + at // heads * x[1] + at % heads * x[2] + row.to(tl.int64)[:, None] * x[3] + column[None, :], here
+
+
+@jit
+def chunk_load(x, at, heads, chunk, length, column, WIDTH: tl.constexpr, ROWS: tl.constexpr):
+    """The rows of a chunk and some columns of one head of x, 0 beyond them."""
+    places, here = chunk_places(x, at, heads, chunk, length, column, WIDTH, ROWS)
+    return tl.load(places, mask=here, other=0.0)
+
+
+@jit
+def chunk_store(x, at, heads, chunk, length, column, value, WIDTH: tl.constexpr, ROWS: tl.constexpr):
+    """The rows of a chunk and some columns of one head of x."""
+    places, here = chunk_places(x, at, heads, chunk, length, column, WIDTH, ROWS)
+    tl.store(places, value.to(x[0].dtype.element_ty), mask=here)
+
+
+@jit
+def chunk_logs(g, at, heads, chunk, length, column, DECAY: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr):
+    """The logarithms of decays: none where DECAY is 0, one a row where it is 1, where it is 2 one a column too. What is
+    below -104 is -104, whose exponential is 0 as well.
+    """
+    if DECAY == 2:
+        log = chunk_load(g, at, heads, chunk, length, column, WIDTH, ROWS).to(tl.float32)
+    elif DECAY == 1:
+        log = chunk_load(g, at, heads, chunk, length, tl.arange(0, 1), 1, ROWS).to(tl.float32)
+    else:
+        log = tl.zeros([ROWS, 1], tl.float32)
+    return tl.maximum(log, -104.0)
+
+
+@jit
+def chunk_decays(g, at, heads, chunk, length, column, DECAY: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr):
+    """The decays from the start of a chunk up to each row, those after each row, and all of them. Sums of logarithms are
+    never subtracted, so that nothing cancels, however strong the decays are.
+    """
+    log = chunk_logs(g, at, heads, chunk, length, column, DECAY, WIDTH, ROWS)
+    later = log
+    if DECAY > 0:
+        next_row = g[0] + g[3], g[1], g[2], g[3]
+        end = tl.minimum(length, chunk * ROWS + ROWS)
+        later = chunk_logs(next_row, at, heads, chunk, end - 1, column, DECAY, WIDTH, ROWS)
+    return tl.exp(tl.cumsum(log, 0)), tl.exp(tl.cumsum(later, 0, reverse=True)), tl.exp(tl.sum(log, 0))
+
+
+@jit
+def exact_sums(log):
+    """The sums of logarithms up to each row, each as two float32: differences of them are exact."""
+    total = tl.cumsum(log.to(tl.float64), 0)
+    high = total.to(tl.float32)
+    return high, (total - high.to(tl.float64)).to(tl.float32)
+
+
+@jit
+def decays_between(log, TURNED: tl.constexpr, PRECISION: tl.constexpr):
+    """The decays after row j up to row i at [i, j], where TURNED at [j, i]; 0 where j > i."""
+    high, low = exact_sums(tl.sum(log, 1))
+    between = high[:, None] - high[None, :]
+    if PRECISION == "tf32x3":
+        between += low[:, None] - low[None, :]
+    row = tl.arange(0, log.shape[0])
+    seen = row[:, None] <= row[None, :] if TURNED else row[:, None] >= row[None, :]
+    return tl.exp(tl.where(seen, -between if TURNED else between, float("-inf")))
+
+
+@jit
+def decays_to_border(sums, span, ROWS: tl.constexpr, CHANNELS: tl.constexpr, PRECISION: tl.constexpr):
+    """Of blocks of 2 * span rows: the decays between each row and the border in the middle of its block."""
+    row = tl.arange(0, ROWS)
+    border = (row // (2 * span) * (2 * span) + span - 1)[:, None] + tl.zeros([ROWS, CHANNELS], tl.int32)
+    between = sums[0] - tl.gather(sums[0], border, 0)
+    if PRECISION == "tf32x3":
+        between += sums[1] - tl.gather(sums[1], border, 0)
+    return tl.exp(-tl.abs(between))
+
+
+@jit
+def borders(span, ROWS: tl.constexpr):
+    """Of blocks of 2 * span rows: which rows are behind the border in the middle, and which pairs of rows it parts."""
+    row = tl.arange(0, ROWS)
+    block, behind = row // (2 * span), row // span % 2 == 1
+    parted = (block[:, None] == block[None, :]) & (behind[:, None] != behind[None, :])
+    return behind[:, None], parted
+
+
+@jit
+def state_places(states, number, key, value, C: tl.constexpr, D: tl.constexpr):
+    """Where some keys and values of a state lie, and which there are."""
+    here = (key < C)[:, None] & (value < D)[None, :]
+    return states + number.to(tl.int64) * (C * D) + key[:, None] * D + value[None, :], here
+
+
+@jit
+def state_load(states, number, key, value, C: tl.constexpr, D: tl.constexpr):
+    """Some keys and values of a state, 0 beyond them."""
+    places, here = state_places(states, number, key, value, C, D)
+    return tl.load(places, mask=here, other=0.0)
+
+
+@jit
+def read_state(x, state, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
+    """x @ state; a state may leave the range of float16."""
+    if x.dtype == tl.float16:
+        return product(x.to(tl.float32), state.to(tl.float32), PRECISION, WIDEN)
+    return product(x, state.to(x.dtype), PRECISION, WIDEN)
+
+
+def laid(x: Tensor | None) -> tuple[Any, ...] | None:
+    """A tensor [b, heads, t, c] with its strides, for a kernel."""
+    return None if x is None else (x := dense(x), *x.stride()[:3])
+
+
+def with_heads(lead: Sequence[int], length: int, x: Tensor) -> Tensor:
+    """x [.., t, c] with all leading axes, brought to [b, heads, t, c]."""
+    x = x.expand(*lead, length, x.shape[-1])
+    return x[(None,) * (4 - x.ndim)] if x.ndim <= 4 else x.flatten(0, -4)
+
+
+def rows_of(x: Tensor, width: int) -> Tensor:
+    """Room for rows of all heads of x [b, heads, t, c], which lie side by side: such is what follows most often."""
+    return x.new_empty(x.shape[0], x.shape[2], x.shape[1], width).transpose(1, 2)
+
+
+def states_of(k: Tensor, v: Tensor, count: int) -> Tensor:
+    """Room for some states of every head: in bfloat16 where the rows are, else in float32."""
+    kind = k.dtype if k.dtype == torch.bfloat16 else torch.float32
+    return k.new_empty(k.shape[0] * k.shape[1] * count, k.shape[-1], v.shape[-1], dtype=kind)
+
+
+def chunk_call(k: Tensor, v: Tensor, g: Tensor | None) -> dict[str, Any]:
+    """What every kernel of a call is told."""
+    math = math_of(k) if k.dtype == torch.float32 else {**math_of(k), "PRECISION": "tf32"}
+    decay = 0 if g is None else 1 if g.shape[-1] == 1 else 2
+    sizes = dict(C=k.shape[-1], D=v.shape[-1], ROWS=min(tile(k.shape[2]), 32 if k.dtype == torch.float32 else 64))
+    return dict(heads=k.shape[1], length=k.shape[2], DECAY=decay, **sizes, **math)
+
+
+def in_chunks(
+    inside: Callable[..., tuple[Tensor, ...]],
+    step: Callable[..., tuple[Tensor, Tensor]],
+    inputs: Sequence[Tensor | None],
+    chunk: int,
+    segment: int = 512,
+) -> Tensor:
+    """q, k: [.., t, c], v: [.., t, d] and what else there is, in chunks of t: `inside` makes of several chunks side by
+    side what `step` takes of each, one after another, to lead a state [.., c, d] on and give the output. No more than a
+    segment is at work at once, which bounds the memory.
+    """
+    given = [x for x in inputs if x is not None]
+    k, v, exporting = given[1], given[2], torch.compiler.is_exporting()
+    length, dtype = k.shape[-2], torch.promote_types(k.dtype, torch.float32)
+    count = length // chunk + 2 if exporting else -(-length // chunk)
+    end = count * chunk - length
+
+    def chunks(x: Tensor) -> Tensor:
+        x = x.to(dtype).expand(*x.shape[:-2], length, x.shape[-1])
+        x = F.pad(x, (0, 0, 0, end)) if exporting or end else x
+        if exporting:
+            return x[..., torch.arange(count)[:, None] * chunk + torch.arange(chunk), :]
+        return x.reshape(*x.shape[:-2], count, chunk, x.shape[-1])
+
+    def one(state: Tensor, parts: list[Tensor]) -> tuple[Tensor, Tensor]:
+        return step(state, *(x.squeeze(-3) for x in inside(*(x.unsqueeze(-3) for x in parts))))
+
+    parts = [chunks(x) for x in given]
+    lead = torch.broadcast_shapes(*(x.shape[:-3] for x in parts[1:]))
+    state, outputs = v.new_zeros(*lead, k.shape[-1], v.shape[-1], dtype=dtype), []
+    if exporting:  # a loop of free length
+        from torch._higher_order_ops.scan import scan
+
+        made = scan(one, state, [x.movedim(-3, 0) for x in parts])[1].movedim(0, -3).flatten(-3, -2)
+        return F.pad(made, (0, 0, 0, -end)).to(v.dtype)
+    for some in zip(*(x.split(max(1, segment // chunk), -3) for x in parts), strict=True):
+        made = inside(*(x.contiguous() for x in some))
+        rows = (x.expand(*x.shape[:-3], some[1].shape[-3], *x.shape[-2:]).unbind(-3) for x in made)
+        for row in zip(*rows, strict=True):
+            state, output = step(state, *row)
+            outputs.append(output)
+    return torch.cat(outputs, -2)[..., :length, :].to(v.dtype)
+
+
+def under_decay(
+    q: Tensor, k: Tensor, log_decay: Tensor, bounded: bool = False
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of chunks [.., n, c], n a power of 2, with the logarithm of the decay of every position, [.., n, c] or
+    [.., n, 1]:
+
+    - the sums over c of q_i k_j times the decays after j up to i, 0 where j > i: [.., n, n];
+    - q_i times the decays up to i, k_j times the decays after j, and the product of all decays.
+
+    No difference of sums is taken, so that nothing overflows or cancels, however strong the decays are: one number a
+    position is summed from every j to every i, and for a number a channel blocks of 1, 2, 4 ... positions meet the
+    block before them over the border between the two. Where the decays of a chunk are `bounded` from below together,
+    keys are divided by what queries are multiplied with, half of it on either side.
+    """
+    n = q.shape[-2]
+    if log_decay.shape[-1] == 1:
+        decays = log_decay.expand(*log_decay.shape[:-1], n).tril(-1).cumsum(-2).exp().tril()
+        read = log_decay.cumsum(-2).exp()
+        return (q @ k.mT) * decays, q * read, k * decays[..., -1:, :].mT, read[..., -1:, :]
+    if bounded:
+        total = log_decay.cumsum(-2)
+        half = (total - total[..., -1:, :] / 2).exp()
+        read, left = total.exp(), (total[..., -1:, :] - total).exp()
+        return ((q * half) @ (k / half).mT).tril(), q * read, k * left, read[..., -1:, :]
+    size, decay, k = 1, log_decay.exp(), k.expand(torch.broadcast_shapes(k.shape, log_decay.shape))
+    scores = (q * k).sum(-1)[..., None, None]
+    read, left, kept = q * decay, k, decay[..., None, :]
+    while size < n:
+        (read_0, read_1), (left_0, left_1) = (x.unflatten(-2, (-1, 2, size)).unbind(-3) for x in (read, left))
+        (kept_0, kept_1), (scores_0, scores_1) = (x.unflatten(-3, (-1, 2)).unbind(-3) for x in (kept, scores))
+        lower = torch.cat([read_1 @ left_0.mT, scores_1], -1)
+        scores = torch.cat([F.pad(scores_0, (0, size)), lower], -2)
+        read = torch.cat([read_0, read_1 * kept_0], -2).flatten(-3, -2)
+        left = torch.cat([left_0 * kept_1, left_1], -2).flatten(-3, -2)
+        kept, size = kept_0 * kept_1, 2 * size
+    return scores.squeeze(-3), read, left, kept.squeeze(-3)
+
+
+def linear_recurrence(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_decay: Tensor | None = None,
+    scale: float = 1.0,
+    chunk: int = 64,
+    bounded: bool = False,
+) -> Tensor:
+    """S_t = exp(log_decay_t) S_{t-1} + k_t v_t^T, o_t = scale * q_t S_t with q, k: [.., t, c], v: [.., t, d] and
+    log_decay: [.., t, c] or [.., t, 1].
+
+    Inside a chunk every query meets the keys before it; the state passes from one chunk to the next. `bounded`: the
+    decays of a chunk together are not below exp(-120).
+    """
+
+    def inside(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None = None) -> tuple[Tensor, ...]:
+        """What the queries read of their own chunk and what they read the state with; what is kept of it and added."""
+        if log_decay is None:
+            return (q @ k.mT).tril() @ v, q, k.new_ones(1, 1, 1), k.mT @ v
+        scores, q, k, kept = under_decay(q, k, log_decay, bounded)
+        return scores @ v, q, kept.mT, k.mT @ v
+
+    def step(state: Tensor, own: Tensor, q: Tensor, kept: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.addcmul(new, state, kept), own + q @ state
+
+    return in_chunks(inside, step, (q * scale, k, v, log_decay), chunk)
+
+
+@jit
+def recurrence_scores(
+    q,
+    k,
+    g,
+    scores,
+    CHANNELS: tl.constexpr,
+    heads,
+    length,
+    C: tl.constexpr,
+    D: tl.constexpr,
+    ROWS: tl.constexpr,
+    DECAY: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """What each query of one chunk reads of each value, under a decay a row."""
+    at, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    place = tl.arange(0, ROWS)
+    total = tl.zeros([ROWS, ROWS], tl.float32)
+    for start in range(0, C, CHANNELS):
+        key = start + tl.arange(0, CHANNELS)
+        q_tile = chunk_load(q, at, heads, chunk, length, key, C, ROWS)
+        k_tile = chunk_load(k, at, heads, chunk, length, key, C, ROWS)
+        total += product(q_tile, tl.trans(k_tile), PRECISION, WIDEN)
+    total *= decays_between(chunk_logs(g, at, heads, chunk, length, tl.arange(0, 1), DECAY, C, ROWS), False, PRECISION)
+    scores += (at * tl.num_programs(1) + chunk) * (ROWS * ROWS)
+    tl.store(scores + place[:, None] * ROWS + place[None, :], total.to(scores.dtype.element_ty))
+
+
+@jit
+def recurrence_scores_by_channel(
+    q,
+    k,
+    g,
+    scores,
+    q_read,
+    k_left,
+    kept,
+    CHANNELS: tl.constexpr,
+    heads,
+    length,
+    C: tl.constexpr,
+    D: tl.constexpr,
+    ROWS: tl.constexpr,
+    DECAY: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """The same under a decay a channel; and queries and keys under the decays before and after them, and those of the
+    whole chunk. Rows of a block meet over the border in its middle, those behind it and those before it each under the
+    decays between them and the border; blocks have 2, 4, 8, .. rows.
+    """
+    at, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    place = tl.arange(0, ROWS)
+    same = tl.zeros([ROWS], tl.float32)
+    total = tl.zeros([ROWS, ROWS], tl.float32)
+    for start in range(0, C, CHANNELS):
+        key = start + tl.arange(0, CHANNELS)
+        q_tile = chunk_load(q, at, heads, chunk, length, key, C, ROWS)
+        k_tile = chunk_load(k, at, heads, chunk, length, key, C, ROWS)
+        same += tl.sum(q_tile.to(tl.float32) * k_tile.to(tl.float32), 1)
+        sums = exact_sums(chunk_logs(g, at, heads, chunk, length, key, DECAY, C, ROWS))
+        span = 1
+        while span < ROWS:
+            behind, parted = borders(span, ROWS)
+            met = tl.where(behind, q_tile, k_tile) * decays_to_border(sums, span, ROWS, CHANNELS, PRECISION)
+            met = met.to(q_tile.dtype)
+            total += tl.where(parted, product(met, tl.trans(met), PRECISION, WIDEN), 0.0)
+            span *= 2
+        up_to, after, whole = chunk_decays(g, at, heads, chunk, length, key, DECAY, C, ROWS)
+        chunk_store(q_read, at, heads, chunk, length, key, q_tile * up_to, C, ROWS)
+        chunk_store(k_left, at, heads, chunk, length, key, k_tile * after, C, ROWS)
+        tl.store(kept + (at * tl.num_programs(1) + chunk) * C + key, whole, mask=key < C)
+    total = tl.where(
+        place[:, None] > place[None, :], total, tl.where(place[:, None] == place[None, :], same[:, None], 0.0)
+    )
+    scores += (at * tl.num_programs(1) + chunk) * (ROWS * ROWS)
+    tl.store(scores + place[:, None] * ROWS + place[None, :], total.to(scores.dtype.element_ty))
+
+
+@jit
+def recurrence_decays(g, kept, at, heads, chunk, length, key, C: tl.constexpr, ROWS: tl.constexpr, DECAY: tl.constexpr):
+    """What queries read of a state, what a state gets of keys, and what is kept of it; queries and keys that are prepared hold the first two."""
+    if DECAY == 2:
+        whole = tl.load(kept + (at * tl.cdiv(length, ROWS) + chunk) * C + key, mask=key < C, other=0.0)
+        decays = tl.full([1, 1], 1.0, tl.float32), tl.full([1, 1], 1.0, tl.float32), whole
+    else:
+        decays = chunk_decays(g, at, heads, chunk, length, key, DECAY, C, ROWS)
+    return decays
+
+
+@jit
+def recurrence_states(
+    k,
+    v,
+    g,
+    kept,
+    states,
+    each,
+    REVERSE: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    VALUES: tl.constexpr,
+    heads,
+    length,
+    C: tl.constexpr,
+    D: tl.constexpr,
+    ROWS: tl.constexpr,
+    DECAY: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """Some keys and values of the states before every part of `each` chunks. In REVERSE the slopes of the states after
+    every part, where k are the queries and v the slopes of the outputs.
+    """
+    at, count = tl.program_id(0).to(tl.int64), tl.cdiv(length, ROWS)
+    key = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
+    value = tl.program_id(2) * VALUES + tl.arange(0, VALUES)
+    state = tl.zeros([CHANNELS, VALUES], tl.float32)
+    for step in range(0, count):
+        chunk = count - 1 - step if REVERSE else step
+        if step % each == 0:
+            places, here = state_places(states, at * tl.cdiv(count, each) + chunk // each, key, value, C, D)
+            tl.store(places, state.to(states.dtype.element_ty), mask=here)
+        k_tile = chunk_load(k, at, heads, chunk, length, key, C, ROWS)
+        v_tile = chunk_load(v, at, heads, chunk, length, value, D, ROWS)
+        up_to, after, whole = recurrence_decays(g, kept, at, heads, chunk, length, key, C, ROWS, DECAY)
+        v_tile = (v_tile * (up_to if REVERSE else after)).to(k_tile.dtype)
+        state = state * whole[:, None] + product(tl.trans(k_tile), v_tile, PRECISION, WIDEN)
+
+
+@jit
+def recurrence_forward(
+    q,
+    k,
+    v,
+    g,
+    kept,
+    scores,
+    states,
+    out,
+    scale,
+    each,
+    CHANNELS: tl.constexpr,
+    VALUES: tl.constexpr,
+    heads,
+    length,
+    C: tl.constexpr,
+    D: tl.constexpr,
+    ROWS: tl.constexpr,
+    DECAY: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """Some columns of the outputs of a part of the sequence, chunk after chunk; the state stays in registers."""
+    at, part = tl.program_id(0).to(tl.int64), tl.program_id(2)
+    key = tl.arange(0, CHANNELS)
+    value = tl.program_id(1) * VALUES + tl.arange(0, VALUES)
+    in_chunk = tl.arange(0, ROWS)[:, None] * ROWS + tl.arange(0, ROWS)[None, :]
+    state = tl.zeros([CHANNELS, VALUES], tl.float32)
+    if states is not None:
+        state += state_load(states, at * tl.num_programs(2) + part, key, value, C, D).to(tl.float32)
+    for chunk in range(part * each, tl.minimum((part + 1) * each, tl.cdiv(length, ROWS))):
+        q_tile = chunk_load(q, at, heads, chunk, length, key, C, ROWS)
+        k_tile = chunk_load(k, at, heads, chunk, length, key, C, ROWS)
+        v_tile = chunk_load(v, at, heads, chunk, length, value, D, ROWS)
+        up_to, after, whole = recurrence_decays(g, kept, at, heads, chunk, length, key, C, ROWS, DECAY)
+        y = read_state(q_tile, state, PRECISION, WIDEN) * up_to
+        y += product(
+            tl.load(scores + (at * tl.cdiv(length, ROWS) + chunk) * (ROWS * ROWS) + in_chunk), v_tile, PRECISION, WIDEN
+        )
+        chunk_store(out, at, heads, chunk, length, value, y * scale, D, ROWS)
+        v_tile = (v_tile * after).to(k_tile.dtype)
+        state = state * whole[:, None] + product(tl.trans(k_tile), v_tile, PRECISION, WIDEN)
+
+
+@jit
+def recurrence_backward_values(
+    grad,
+    k,
+    g,
+    kept,
+    scores,
+    grad_states,
+    grad_v,
+    scale,
+    CHANNELS: tl.constexpr,
+    VALUES: tl.constexpr,
+    heads,
+    length,
+    C: tl.constexpr,
+    D: tl.constexpr,
+    ROWS: tl.constexpr,
+    DECAY: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """The slopes of some columns of the values of one chunk: its own queries have read them, and later ones the state."""
+    at, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    value = tl.program_id(2) * VALUES + tl.arange(0, VALUES)
+    number = at * tl.num_programs(1) + chunk
+    grad_tile = chunk_load(grad, at, heads, chunk, length, value, D, ROWS)
+    turned = tl.arange(0, ROWS)[:, None] + tl.arange(0, ROWS)[None, :] * ROWS
+    total = product(tl.load(scores + number * (ROWS * ROWS) + turned), grad_tile, PRECISION, WIDEN)
+    for start in range(0, C, CHANNELS):
+        key = start + tl.arange(0, CHANNELS)
+        k_tile = chunk_load(k, at, heads, chunk, length, key, C, ROWS)
+        up_to, after, whole = recurrence_decays(g, kept, at, heads, chunk, length, key, C, ROWS, DECAY)
+        grad_state = state_load(grad_states, number, key, value, C, D)
+        total += read_state(k_tile, grad_state, PRECISION, WIDEN) * after
+    chunk_store(grad_v, at, heads, chunk, length, value, total * scale, D, ROWS)
+
+
+@jit
+def per_decay(x, DECAY: tl.constexpr):
+    """What belongs to a decay: each channel, or the sum of a row."""
+    return x if DECAY == 2 else tl.sum(x, 1)[:, None]
+
+
+@jit
+def inner_slopes(
+    weights,
+    turned,
+    q,
+    k,
+    log,
+    C: tl.constexpr,
+    D: tl.constexpr,
+    ROWS: tl.constexpr,
+    DECAY: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """From the slopes of the weights of a chunk, [query, value] and turned, those of queries, keys and sums of logarithms."""
+    q_sum = product((weights * decays_between(log, False, PRECISION)).to(k.dtype), k, PRECISION, WIDEN)
+    k_sum = product((turned * decays_between(log, True, PRECISION)).to(q.dtype), q, PRECISION, WIDEN)
+    return q_sum, k_sum, per_decay(q * q_sum - k * k_sum, DECAY)
+
+
+@jit
+def inner_slopes_by_channel(
+    weights,
+    turned,
+    q,
+    k,
+    log,
+    CHANNELS: tl.constexpr,
+    C: tl.constexpr,
+    D: tl.constexpr,
+    ROWS: tl.constexpr,
+    DECAY: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """The same under a decay a channel: over the borders of blocks of 2, 4, 8, .. rows, as `recurrence_scores_by_channel`."""
+    place = tl.arange(0, ROWS)
+    same = tl.sum(tl.where(place[:, None] == place[None, :], weights, 0.0), 1)[:, None]
+    q_sum, k_sum, up_to = same * k, same * q, tl.zeros([ROWS, CHANNELS], tl.float32)
+    slopes = tl.where(place[:, None] > place[None, :], weights, turned).to(q.dtype)
+    sums = exact_sums(log)
+    span = 1
+    while span < ROWS:
+        behind, parted = borders(span, ROWS)
+        decay = decays_to_border(sums, span, ROWS, CHANNELS, PRECISION)
+        met = (tl.where(behind, q, k) * decay).to(q.dtype)
+        slope = product(tl.where(parted, slopes, 0.0), met, PRECISION, WIDEN)
+        up_to += met * tl.where(behind, slope, -slope)
+        q_sum += tl.where(behind, slope * decay, 0.0)
+        k_sum += tl.where(behind, 0.0, slope * decay)
+        span *= 2
+    return q_sum, k_sum, up_to
+
+
+@jit
+def recurrence_backward_keys(
+    grad,
+    q,
+    k,
+    v,
+    g,
+    states,
+    grad_states,
+    grad_q,
+    grad_k,
+    grad_g,
+    scale,
+    CHANNELS: tl.constexpr,
+    VALUES: tl.constexpr,
+    heads,
+    length,
+    C: tl.constexpr,
+    D: tl.constexpr,
+    ROWS: tl.constexpr,
+    DECAY: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """The slopes of some columns of the queries and keys of one chunk, and of the logarithms of their decays."""
+    at, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    key, number = tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS), at * tl.num_programs(1) + chunk
+    weights, turned = tl.zeros([ROWS, ROWS], tl.float32), tl.zeros([ROWS, ROWS], tl.float32)
+    q_sum, k_sum = tl.zeros([ROWS, CHANNELS], tl.float32), tl.zeros([ROWS, CHANNELS], tl.float32)
+    kept_sum = tl.zeros([CHANNELS], tl.float32)
+    for start in range(0, D, VALUES):
+        value = start + tl.arange(0, VALUES)
+        v_tile = chunk_load(v, at, heads, chunk, length, value, D, ROWS)
+        grad_tile = chunk_load(grad, at, heads, chunk, length, value, D, ROWS)
+        state = state_load(states, number, key, value, C, D)
+        grad_state = state_load(grad_states, number, key, value, C, D)
+        weights += product(grad_tile, tl.trans(v_tile), PRECISION, WIDEN)
+        turned += product(v_tile, tl.trans(grad_tile), PRECISION, WIDEN)
+        q_sum += read_state(grad_tile, tl.trans(state), PRECISION, WIDEN)
+        k_sum += read_state(v_tile, tl.trans(grad_state), PRECISION, WIDEN)
+        kept_sum += tl.sum(state.to(tl.float32) * grad_state.to(tl.float32), 1)
+    q_tile = chunk_load(q, at, heads, chunk, length, key, C, ROWS)
+    k_tile = chunk_load(k, at, heads, chunk, length, key, C, ROWS)
+    log = chunk_logs(g, at, heads, chunk, length, key, DECAY, C, ROWS)
+    if DECAY == 2:
+        q_inner, k_inner, slope = inner_slopes_by_channel(
+            weights, turned, q_tile, k_tile, log, CHANNELS, C, D, ROWS, DECAY, PRECISION, WIDEN
+        )
+    else:
+        q_inner, k_inner, slope = inner_slopes(
+            weights, turned, q_tile, k_tile, log, C, D, ROWS, DECAY, PRECISION, WIDEN
+        )
+    up_to, after, whole = chunk_decays(g, at, heads, chunk, length, key, DECAY, C, ROWS)
+    q_sum, k_sum = q_sum * up_to, k_sum * after
+    chunk_store(grad_q, at, heads, chunk, length, key, (q_sum + q_inner) * scale, C, ROWS)
+    chunk_store(grad_k, at, heads, chunk, length, key, (k_sum + k_inner) * scale, C, ROWS)
+    if DECAY > 0:
+        q_slope, k_slope = per_decay(q_tile * q_sum, DECAY), per_decay(k_tile * k_sum, DECAY)
+        kept_sum = (kept_sum if DECAY == 2 else tl.sum(kept_sum)) * whole
+        slope = tl.cumsum(q_slope + slope, 0, reverse=True) + (tl.cumsum(k_slope, 0) - k_slope) + kept_sum[None, :]
+        if DECAY == 2:
+            chunk_store(grad_g, at, heads, chunk, length, key, slope * scale, C, ROWS)
+        else:
+            part = tl.program_id(2) + tl.arange(0, 1)
+            chunk_store(grad_g, at, heads, chunk, length, part, slope * scale, (C + CHANNELS - 1) // CHANNELS, ROWS)
+
+
+def recurrence_tiles(k: Tensor, v: Tensor, decay: int, backward: bool) -> dict[str, int]:
+    """The shape of tiles: what a program holds fits into registers. Forward that is all keys of a state."""
+    channels, values, half = tile(k.shape[-1]), tile(v.shape[-1]), k.dtype != torch.float32
+    if backward:
+        return dict(
+            CHANNELS=min(channels, 32 if half and decay < 2 else 16),
+            VALUES=min(values, 32 if half else 16),
+            num_warps=4,
+        )
+    return dict(CHANNELS=channels, VALUES=min(values, 32), num_warps=4 if channels <= 128 else 8, num_stages=2)
+
+
+def recurrence_prepared(q: Tensor, k: Tensor, g: Tensor | None, call: dict[str, Any]) -> tuple[Any, ...]:
+    """Queries and keys, under a decay a channel, what is kept of the states, and the scores of all chunks."""
+    scores = k.new_empty(k.shape[0] * k.shape[1], triton.cdiv(k.shape[2], call["ROWS"]), call["ROWS"], call["ROWS"])
+    tiles = dict(CHANNELS=min(tile(k.shape[-1]), 32), num_warps=4)
+    if call["DECAY"] == 2:
+        kept = scores.new_empty(*scores.shape[:2], k.shape[-1], dtype=torch.float32)
+        q_read, k_left = rows_of(q, q.shape[-1]), rows_of(k, k.shape[-1])
+        given = laid(q), laid(k), laid(g), scores, laid(q_read), laid(k_left), kept
+        recurrence_scores_by_channel[scores.shape[:2]](*given, **tiles, **call)
+        return q_read, k_left, kept, scores
+    recurrence_scores[scores.shape[:2]](laid(q), laid(k), laid(g), scores, **tiles, **call)
+    return q, k, None, scores
+
+
+def recurrence_kept(
+    k: Tensor, v: Tensor, g: Tensor | None, kept: Tensor | None, each: int, reverse: bool, call: dict[str, Any]
+) -> Tensor:
+    """The states before parts of `each` chunks, or in reverse their slopes after them."""
+    tiles = recurrence_tiles(k, v, call["DECAY"], True)
+    states = states_of(k, v, triton.cdiv(triton.cdiv(k.shape[2], call["ROWS"]), each))
+    pieces = triton.cdiv(k.shape[-1], tiles["CHANNELS"]), triton.cdiv(v.shape[-1], tiles["VALUES"])
+    grid = k.shape[0] * k.shape[1], *pieces
+    recurrence_states[grid](laid(k), laid(v), laid(g), kept, states, each, REVERSE=reverse, **tiles, **call)
+    return states
+
+
+@operation
+def recur_in_chunks(q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float) -> Tensor:
+    """The outputs [b, heads, t, d] for q, k [b, heads, t, c], v [b, heads, t, d] and g [b, heads, t, c] or [.., t, 1]."""
+    call = chunk_call(k, v, g)
+    tiles = recurrence_tiles(k, v, call["DECAY"], False)
+    chunks, pieces = triton.cdiv(k.shape[2], call["ROWS"]), triton.cdiv(v.shape[-1], tiles["VALUES"])
+    several = k.shape[0] * k.shape[1] * pieces
+    each = triton.cdiv(chunks, min(chunks, triton.cdiv(RECURRENCE_PROGRAMS, several)))
+    q, k, kept, scores = recurrence_prepared(q, k, g, call)
+    states = recurrence_kept(k, v, g, kept, each, False, call) if each < chunks else None
+    out = rows_of(v, v.shape[-1])
+    grid = k.shape[0] * k.shape[1], pieces, triton.cdiv(chunks, each)
+    recurrence_forward[grid](
+        laid(q), laid(k), laid(v), laid(g), kept, scores, states, laid(out), scale, each, **tiles, **call
+    )
+    return out
+
+
+@recur_in_chunks.register_fake
+def recur_in_chunks_like(q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float) -> Tensor:
+    return rows_of(v, v.shape[-1])
+
+
+@operation
+def recur_in_chunks_backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of q, k, v and g: the states are made again, and from the end their slopes."""
+    call = chunk_call(k, v, g)
+    tiles = recurrence_tiles(k, v, call["DECAY"], True)
+    chunks, pieces = triton.cdiv(k.shape[2], call["ROWS"]), triton.cdiv(k.shape[-1], tiles["CHANNELS"])
+    grad_q, grad_k, grad_v, grad_g = recur_in_chunks_backward_like(grad, q, k, v, g, scale)
+    slopes = g.new_empty(*k.shape[:3], pieces, dtype=torch.float32) if call["DECAY"] == 1 else grad_g
+    q_read, k_left, kept, scores = recurrence_prepared(q, k, g, call)
+    states = recurrence_kept(k_left, v, g, kept, 1, False, call)
+    grad_states = recurrence_kept(q_read, grad, g, kept, 1, True, call)
+    grid = k.shape[0] * k.shape[1], chunks
+    recurrence_backward_values[*grid, triton.cdiv(v.shape[-1], tiles["VALUES"])](
+        laid(grad), laid(k_left), laid(g), kept, scores, grad_states, laid(grad_v), scale, **tiles, **call
+    )
+    recurrence_backward_keys[*grid, pieces](
+        laid(grad),
+        laid(q),
+        laid(k),
+        laid(v),
+        laid(g),
+        states,
+        grad_states,
+        laid(grad_q),
+        laid(grad_k),
+        laid(slopes),
+        scale,
+        **tiles,
+        **call,
+    )
+    return grad_q, grad_k, grad_v, slopes.sum(-1, keepdim=True).to(g.dtype) if call["DECAY"] == 1 else grad_g
+
+
+@recur_in_chunks_backward.register_fake
+def recur_in_chunks_backward_like(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    grad_g = q.new_empty(0) if g is None else rows_of(g, g.shape[-1])
+    return rows_of(q, q.shape[-1]), rows_of(k, k.shape[-1]), rows_of(v, v.shape[-1]), grad_g
+
+
+def recur_in_chunks_keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:4])
+    ctx.scale = inputs[4]
+
+
+def recur_in_chunks_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    q, k, v, g = ctx.saved_tensors
+    grads = recur_in_chunks_backward(grad, q, k, v, g, ctx.scale)
+    return *grads[:3], None if g is None else grads[3], None
+
+
+recur_in_chunks.register_autograd(recur_in_chunks_gradients, setup_context=recur_in_chunks_keep)
+
+
+def triton_linear_recurrence(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_decay: Tensor | None = None,
+    scale: float = 1.0,
+    chunk: int = 64,
+    bounded: bool = False,
+) -> Tensor:
+    """`linear_recurrence` by kernels, which choose their own chunks and take any decay."""
+    if not runs(q, k, v, log_decay) or max(q.shape[-1], v.shape[-1]) > 256 or not k.numel():
+        return linear_recurrence(q, k, v, log_decay, scale, chunk, bounded)
+    kind, length = v.dtype, k.shape[-2]
+    given = [x for x in (*alike(q, k, v), log_decay) if x is not None]
+    lead = torch.broadcast_shapes(*(x.shape[:-2] for x in given))
+    laid_out = [with_heads(lead, length, x) for x in given]
+    out = recur_in_chunks(*laid_out, *([None] if log_decay is None else []), scale)
+    return out.reshape(*lead, length, v.shape[-1]).to(kind)
+
+
+class Gla(nn.Module):
+    """S_t = diag(a_t) S_(t-1) + k_t v_t^T, a_t = sigmoid(low rank of x_t)^(1 / slow) for each key channel
+    (Yang et al., Gated Linear Attention, ICML 2024).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q_proj = nn.Linear(16, 8, bias=False)
+        self.k_proj = nn.Linear(16, 8, bias=False)
+        self.v_proj = nn.Linear(16, 16, bias=False)
+        self.g_proj = nn.Linear(16, 16, bias=False)
+        self.gk_down = nn.Linear(16, 4, bias=False)
+        self.gk_up = nn.Linear(4, 8)
+        self.norm = nn.RMSNorm(8, eps=1e-6)
+        self.o_proj = nn.Linear(16, 16, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q = self.q_proj(x).unflatten(-1, (2, 4))
+        k = self.k_proj(x).unflatten(-1, (2, 4))
+        v = self.v_proj(x).unflatten(-1, (2, 8))
+        gate = F.silu(self.g_proj(x).unflatten(-1, (2, 8)))
+        decay = self.gk_up(self.gk_down(x)).unflatten(-1, (2, 4))
+        o = -F.softplus(-decay, 1.0) / 16
+        o = triton_linear_recurrence(
+            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), log_decay=o.transpose(1, 2), scale=0.5
+        )
+        return self.o_proj((gate * self.norm(o).transpose(1, 2)).flatten(2))
+
+
+class Swiglu(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Linear(16, 24, bias=False)
+        self.up = nn.Linear(16, 24, bias=False)
+        self.down = nn.Linear(24, 16, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        gate = F.silu(self.gate(x))
+        return self.down(gate * self.up(x))
+
+
+class Layer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1 = nn.RMSNorm(16, eps=1e-6)
+        self.attn = Gla()
+        self.norm2 = nn.RMSNorm(16, eps=1e-6)
+        self.mlp = Swiglu()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class GlaLm(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(32, 16)
+        self.layers = nn.ModuleList(Layer() for _ in range(2))
+        self.norm = nn.RMSNorm(16, eps=1e-6)
+        self.head = nn.Linear(16, 32, bias=False)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        if tokens.ndim != 2:
+            raise ValueError(f"tokens must be int[b, t], and is {list(tokens.shape)}")
+        x = self.embed(tokens)
+        for layer in self.layers:
+            x = layer(x)
+        x = self.norm(x)
+        return self.head(x)
