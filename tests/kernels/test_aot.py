@@ -17,6 +17,7 @@ QUICK = [
     ("linear_recurrence", "bfloat16", 128, 128, "channel"),
 ]
 MORE = [
+    *(("combine", kind, c, choices) for kind, c, choices in [("bfloat16", 2880, 4), ("float32", 96, 2)]),
     *(
         ("wide_depthwise", kind, c, side)
         for kind, c, side in [("bfloat16", 96, 7), ("float32", 96, 7), ("float16", 20, 31)]

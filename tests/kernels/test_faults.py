@@ -9,6 +9,7 @@ import archlang
 from archlang.emit import load
 from tests.kernels import check
 from tests.kernels import test_causal_conv as conv
+from tests.kernels import test_combine as experts
 from tests.kernels import test_group_rational as rational
 from tests.kernels import test_linear_recurrence as recurrence
 from tests.kernels import test_near_attention as near
@@ -152,3 +153,19 @@ def test_faults_of_recurrences_are_found(fault: str) -> None:
     module = broken(recurrence.ALL, *change)
     with pytest.raises(AssertionError, match=r"result \d"):
         check(*recurrence.forms(module), recurrence.inputs(100 if gate == "head" else 11, 16, 16, gate))
+
+
+EXPERTS = {
+    "what is dropped counts": ("places = torch.full_like(order, -1)", "places = torch.full_like(order, 0)"),
+    "one choice alone counts": ("total += share[:, None] * row", "total = share[:, None] * row"),
+    "the weights have no gradient": ("total += tl.sum(row * slope, 1)", "total += 0.0 * tl.sum(row * slope, 1)"),
+    "rows are not weighted on the way back": ("share[:, None] * slope)", "slope)"),
+}
+
+
+@pytest.mark.parametrize("fault", EXPERTS)
+def test_faults_of_combining_are_found(fault: str) -> None:
+    module = broken(experts.NET, *EXPERTS[fault])
+    given, forms = experts.inputs(module, 9, 6, 4, 3)
+    with pytest.raises(AssertionError, match=r"result \d"):
+        check(*forms, given)

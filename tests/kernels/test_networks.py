@@ -42,6 +42,7 @@ def network(toy: Toy) -> Any:
         "convnext",
         "gla",
         "retnet",
+        "mixtral",
         pytest.param("maxvit_digits", marks=pytest.mark.slow),
     ],
 )

@@ -1,6 +1,7 @@
 """Kernels: each stands in for one helper, where its predicate lets it, and is written in `codegen/triton/`."""
 
 from archlang.emit.kernels.causal_conv import CausalConv
+from archlang.emit.kernels.combine import Combine
 from archlang.emit.kernels.kernel import Features, Kernel, Served
 from archlang.emit.kernels.near import NearAttention
 from archlang.emit.kernels.rational import GroupRational
@@ -15,6 +16,7 @@ KERNELS: tuple[Kernel, ...] = (
     CausalConv(),
     WideDepthwise(),
     LinearRecurrence(),
+    Combine(),
 )
 
 __all__ = ["KERNELS", "Features", "Kernel", "Served"]
