@@ -24,8 +24,8 @@ class Kernels:
     def __init__(self, graph: Graph) -> None:
         found: dict[str, list[Features]] = {}
         for part in graph.children_first():
-            for _, node in part.deep():
-                for kernel, served in serving(node.op, part.input_types(node)):
+            for holder, node in part.deep():
+                for kernel, served in serving(node.op, holder.input_types(node)):
                     if served.features is not None:
                         found.setdefault(kernel.helper, []).append(served.features)
         by_helper = {kernel.helper: kernel for kernel in KERNELS}

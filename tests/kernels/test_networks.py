@@ -60,6 +60,28 @@ def test_both_targets_agree(name: str) -> None:
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-4, msg=label)
 
 
+LOOP = """
+block cell(dim: int)(x: [b, t, c]) -> [b, t, c] {
+  hidden = scan t carry hidden: [b, c = dim] = 0, most: [b, c = dim] = 0 {
+    most = maximum(most, x)
+    hidden = tanh(hidden -> rational(2) as act) * x - most
+    yield hidden
+  }
+  return hidden
+}
+model net { input x: [b, t, c = 4]
+output y = x -> cell(4) as cell }
+"""
+
+
+def test_a_scan_that_stays_a_loop_has_kernels_in_its_body() -> None:
+    made = archlang.loads(LOOP).net()
+    assert "self.act = TritonGroupRational(" in made.source("triton")
+    x = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
+    plain, fused = (made.module(seed=0, target=target) for target in ("torch", "triton"))
+    torch.testing.assert_close(fused(x), plain(x))
+
+
 @pytest.mark.parametrize("name", ["swin", "kat", "gla"])
 def test_golden(name: str, request: pytest.FixtureRequest) -> None:
     """`--update-golden` writes them anew; read the difference before you commit it."""
