@@ -91,10 +91,15 @@ class Scope:
 
 
 def sequence(codes: list[str], lists: Mapping[str, int]) -> str:
-    """A list of values; the items of one list in order, or in reverse, are that list."""
+    """A list of values; the items of one list in order, or in reverse, are that list. What all layers of a list hold
+    is written once.
+    """
     for name, length in lists.items():
         if codes == [f"{name}[{i}]" for i in range(length)]:
             return name
         if codes == [f"{name}[{i}]" for i in reversed(range(length))]:
             return f"reversed({name})"
+    held, index, path = codes[0].partition("[0].")
+    if index and len(codes) > 1 and codes == [f"{held}[{i}].{path}" for i in range(len(codes))]:
+        return f"[layer.{path} for layer in {held}]"
     return f"[{', '.join(codes)}]"

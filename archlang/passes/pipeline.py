@@ -40,6 +40,13 @@ def _opened(graph: Graph) -> Graph:
     return blocks.opened(graph)
 
 
+def grouped_experts(graph: Graph, record: Record) -> Graph:
+    """The layers of experts that are alike, as one product each."""
+    from archlang.passes import experts
+
+    return experts.grouped_experts(graph, record)
+
+
 def _chosen(options: Options) -> Sequence[Rule]:
     """The rules that follow a record of `archlang tune`; none without one."""
     if not options.tuned:
@@ -94,7 +101,7 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("fold", RulesOf("fold", "branches"), purposes=("inference",), opened=_opened),
     Pass("fuse", changes=(parallel.parallel_projections,)),
     Pass("layout", RulesOf("causal"), (layout.channels_last,)),
-    Pass("kernels", RulesOf("kernels"), kernels=True),
+    Pass("kernels", RulesOf("kernels"), (grouped_experts,), kernels=True),
     Pass("constants", changes=(constants.constants_once,)),
     Pass("choose", by_options=_chosen),
 )

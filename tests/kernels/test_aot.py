@@ -17,6 +17,7 @@ QUICK = [
     ("linear_recurrence", "bfloat16", 128, 128, "channel"),
 ]
 MORE = [
+    *(("grouped_linear", kind, c, units) for kind, c, units in [("bfloat16", 1024, 2048), ("float32", 96, 384)]),
     *(("combine", kind, c, choices) for kind, c, choices in [("bfloat16", 2880, 4), ("float32", 96, 2)]),
     *(
         ("wide_depthwise", kind, c, side)

@@ -11,6 +11,7 @@ from tests.kernels import check
 from tests.kernels import test_causal_conv as conv
 from tests.kernels import test_combine as experts
 from tests.kernels import test_group_rational as rational
+from tests.kernels import test_grouped_linear as grouped
 from tests.kernels import test_linear_recurrence as recurrence
 from tests.kernels import test_near_attention as near
 from tests.kernels import test_wide_depthwise as wide
@@ -169,3 +170,19 @@ def test_faults_of_combining_are_found(fault: str) -> None:
     given, forms = experts.inputs(module, 9, 6, 4, 3)
     with pytest.raises(AssertionError, match=r"result \d"):
         check(*forms, given)
+
+
+GROUPS = {
+    "the last tile of an expert is forgotten": ("(end - begin + ROWS - 1) // ROWS", "(end - begin) // ROWS"),
+    "an expert takes the weight of the one before": ("tl.load(weights + expert)", "tl.load(weights + expert // 2)"),
+    "the bias has no gradient": ("slope += tl.sum(g_tile", "slope += 0.0 * tl.sum(g_tile"),
+    "the tail of a sum is not masked": ("here = row < end", "here = row < end + 1"),
+    "the weight is not turned around": ("channel_step=units if turned else 1", "channel_step=1"),
+}
+
+
+@pytest.mark.parametrize("fault", GROUPS)
+def test_faults_of_grouped_layers_are_found(fault: str) -> None:
+    module = broken(experts.NET, *GROUPS[fault])
+    with pytest.raises(AssertionError, match=r"result \d"):
+        check(*grouped.forms(module, [5, 7]), grouped.inputs([5, 7], 2, 8, 8))

@@ -2,6 +2,7 @@
 
 from archlang.emit.kernels.causal_conv import CausalConv
 from archlang.emit.kernels.combine import Combine
+from archlang.emit.kernels.grouped import GroupedLinear
 from archlang.emit.kernels.kernel import Features, Kernel, Served
 from archlang.emit.kernels.near import NearAttention
 from archlang.emit.kernels.rational import GroupRational
@@ -17,6 +18,7 @@ KERNELS: tuple[Kernel, ...] = (
     WideDepthwise(),
     LinearRecurrence(),
     Combine(),
+    GroupedLinear(),
 )
 
 __all__ = ["KERNELS", "Features", "Kernel", "Served"]
