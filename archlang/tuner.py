@@ -79,7 +79,7 @@ def _measured(task: Task) -> dict[str, float]:
         for name, op in task.ways.items():
             with suppress(RuntimeError, NotImplementedError):  # of this build of torch
                 ready[name] = _call(op, task.inputs)
-        meant = ready["plain"]()
+        meant = ready[next(iter(task.ways))]()
         sound = {name: call for name, call in ready.items() if _close(call(), meant)}
         best = dict.fromkeys(sound, float("inf"))
         for _ in range(VISITS):

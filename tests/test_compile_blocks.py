@@ -98,7 +98,7 @@ def blocks(source: str) -> str:
 @pytest.mark.parametrize(
     ("example", "variant", "classes"),
     [
-        ("maxvit", "tiny", "(Block, Block2, Block3)"),
+        ("maxvit", "tiny", "(SqueezeExcite, Axis, Block, Mbconv2, Block2, Block3)"),
         ("swin", "tiny", "(Block, Block2)"),
         ("vit", None, "Block"),
         ("llama", None, "Layer"),

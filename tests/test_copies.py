@@ -8,8 +8,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import archlang
+from archlang.passes.options import Purpose
 
-MOVES = {"clone", "copy_", "_to_copy", "constant_pad_nd", "roll", "cat", "stack"}
+MOVES = {"clone", "copy_", "_to_copy", "constant_pad_nd", "roll", "cat", "stack", "index_select"}
 
 
 class Copies(TorchDispatchMode):
@@ -27,10 +28,12 @@ class Copies(TorchDispatchMode):
         return made
 
 
-def copied(name: str, variant: str | None, disable: tuple[str, ...] = ()) -> dict[str, int]:
+def copied(
+    name: str, variant: str | None, disable: tuple[str, ...] = (), purpose: Purpose = "training"
+) -> dict[str, int]:
     """Bytes by operation, of one image."""
     network = archlang.load(f"examples/{name}.arch").architecture(variant=variant)
-    module = network.module(seed=0, disable=disable).eval()
+    module = network.module(seed=0, disable=disable, purpose=purpose).eval()
     with torch.no_grad(), Copies() as copies:
         module(torch.randn(1, 3, 224, 224))
     return copies.bytes
@@ -45,7 +48,15 @@ def copied(name: str, variant: str | None, disable: tuple[str, ...] = ()) -> dic
     ],
 )
 def test_what_is_copied(name: str, variant: str | None, before: int, after: int):
-    plain, laid = copied(name, variant, ("channels_last",)), copied(name, variant)
+    plain, laid = copied(name, variant, ("channels_last", "windows")), copied(name, variant, ("windows",))
     assert "native_layer_norm" in plain
     assert "native_layer_norm" not in laid, "norms read maps as they lie"
     assert (sum(plain.values()), sum(laid.values())) == (before, after)
+
+
+@pytest.mark.parametrize(("name", "variant", "share"), [("maxvit", "tiny", 0.85), ("swin", None, 0.4)])
+def test_what_the_order_of_windows_spares(name: str, variant: str | None, share: float):
+    """For inference, where the fused kernel reads q, k and v where they lie."""
+    cut, ordered = (copied(name, variant, disable, "inference") for disable in (("windows",), ()))
+    assert sum(ordered.values()) < share * sum(cut.values())
+    assert "roll" not in ordered

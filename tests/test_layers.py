@@ -31,6 +31,7 @@ rewrite
 passes
 emit
 checkpoint
+architecture
 compile
 tuner
 testing

@@ -1,5 +1,6 @@
 """From drafts to classes: names of classes and arguments, and the text of each."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ from archlang.emit import marks, names, runs, switches
 from archlang.emit.draft import Draft
 from archlang.emit.lines import fit
 
+_CALLED = re.compile(r"(?<![.\w])([a-z]\w*)\(")  # functions: an argument of that name would hide them
 _AXIS_WORDS = {"c": "dim", "h": "height", "w": "width", "d": "depth", "t": "length", "n": "tokens", "b": "batch"}
 
 
@@ -80,7 +82,8 @@ class Arguments:
 
     def __init__(self, drafts: list[Draft], varying: list[list[Any]]) -> None:
         self._chosen: dict[str, list[Any]] = {}
-        self._taken = set(drafts[0].labels) | set(drafts[0].declarations)
+        called = (name for made in drafts[0].declarations.values() for name in _CALLED.findall(made.code))
+        self._taken = set(drafts[0].labels) | set(drafts[0].declarations) | set(called)
         hypers = [(name, [marks.plain(d.graph.hypers.get(name)) for d in drafts]) for name in drafts[0].graph.hypers]
         claimed = {names.field(name) for name, column in hypers if column in varying}
         axes = [(name, column) for name, column in _axis_columns(drafts) if name not in claimed]

@@ -31,7 +31,7 @@ class Rebuild:
 
     def copy(self, node: Node, op: Primitive | None = None, beside: Iterable[tuple[str, Value]] = ()) -> Node:
         """Take an old node over, maybe as another operation, with new values beside its operands."""
-        made = self._add(op or node.op, [*self.operands(node), *beside], node)
+        made = self.apply(op or node.op, [*self.operands(node), *beside], node)
         self.put(node, made)
         return self.new.node(made[0].node) if made else self.new.last
 
@@ -85,7 +85,8 @@ class Rebuild:
                 if self.uses[value.node, value.output] == 0:
                     waiting.append(self.new.producer(value))
 
-    def _add(self, op: Primitive, operands: list[tuple[str, Value]], node: Node) -> tuple[Value, ...]:
+    def apply(self, op: Primitive, operands: list[tuple[str, Value]], node: Node) -> tuple[Value, ...]:
+        """An operation in the place of an old node, on new values."""
         same = op is node.op and all(new.type == old.type for (_, new), (_, old) in self._pairs(node, operands))
         made = self.new.add(op, operands, span=node.span, label=node.label, types=node.types if same else None)
         if remark := self.old.remarks.get(node.id):

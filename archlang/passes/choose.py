@@ -14,7 +14,7 @@ from archlang.tuning import Record, candidates, case, choose, loads
 
 PACKED = "packed_linear packed_conv"
 EPILOGUES = "relu relu6 gelu gelu_tanh silu swish sigmoid tanh hard_swish hard_sigmoid"
-TUNED = "linear conv depthwise linear_recurrence"
+TUNED = "linear conv depthwise linear_recurrence attend"
 
 
 def rules(options: Options) -> Sequence[Rule]:
@@ -35,7 +35,7 @@ def implementation(record: Record, inference: bool) -> Rule:
         if len(known) == 1 or about is None:
             return None
         chosen = known[choose(about, known, record)]
-        return None if chosen is m.layer.op else m.add(chosen, m.layer, m.layer.label, **operands(m, m.layer))
+        return None if chosen == m.layer.op else m.add(chosen, m.layer, m.layer.label, **operands(m, m.layer))
 
     return implementation
 

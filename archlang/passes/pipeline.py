@@ -33,6 +33,13 @@ class RulesOf(Sequence[Rule]):
         return len(self._rules)
 
 
+def window_order(graph: Graph, record: Record) -> Graph:
+    """Attention in cells finds their places side by side: one permutation before, and one behind."""
+    from archlang.passes import cells  # knows attention, which not every network has
+
+    return cells.window_order(graph, record)
+
+
 def _opened(graph: Graph) -> Graph:
     """Blocks that are linear in their input, as what they compute."""
     from archlang.passes import blocks
@@ -65,7 +72,7 @@ class Pass:
     changes: Sequence[Change] = ()
     purposes: tuple[Purpose, ...] = BOTH
     opened: Callable[[Graph], Graph] | None = None  # what the rules see across the borders of blocks
-    kernels: bool = False  # runs only where kernels are written
+    kernels: bool | None = None  # whether it runs where kernels are written, or only where none are
     by_options: Callable[[Options], Sequence[Rule]] | None = None  # rules that depend on them
 
     @property
@@ -75,7 +82,7 @@ class Pass:
 
     def is_wanted(self, options: Options) -> bool:
         """Whether it runs with these options."""
-        fits = options.purpose in self.purposes and (options.kernels or not self.kernels)
+        fits = options.purpose in self.purposes and self.kernels in (None, options.kernels)
         return fits and self.name not in options.disable
 
     def run(self, graph: Graph, record: Record, options: Options) -> Graph:
@@ -100,6 +107,8 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("recurrences", recurrence.RULES),
     Pass("fold", RulesOf("fold", "branches"), purposes=("inference",), opened=_opened),
     Pass("fuse", changes=(parallel.parallel_projections,)),
+    Pass("windows", changes=(window_order,), kernels=False),
+    Pass("attention", RulesOf("attention"), purposes=("inference",), kernels=False),
     Pass("layout", RulesOf("causal"), (layout.channels_last,)),
     Pass("kernels", RulesOf("kernels"), (grouped_experts,), kernels=True),
     Pass("constants", changes=(constants.constants_once,)),

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from archlang.facts import Facts
 from archlang.memory import Memory
@@ -22,7 +22,7 @@ from archlang.primitive import (
 from archlang.primitives import attention_memory
 from archlang.primitives.attention_cells import in_cells
 from archlang.primitives.attention_code import Layout, Work, extra_axes, form, layout, scaled
-from archlang.primitives.attention_dense import SHORT, SHORT_BIASED, dense, is_long
+from archlang.primitives.attention_dense import SHORT, SHORT_BIASED, dense, is_long, is_short
 from archlang.primitives.attention_meaning import meaning
 from archlang.primitives.attention_near import in_one_call, near
 from archlang.primitives.attention_score import scored
@@ -58,6 +58,9 @@ class Attend(Primitive):
     heads). `k_extra` and `v_extra` are keys and values beside the map (registers, cls, text), over axes that k lacks:
     every query sees them, whatever `over` says.
 
+    `core` says whether a plain softmax over all keys of a cell or map is PyTorch's fused kernel (`fused`) or products
+    of matrices (`written`); by default it is what is faster on a CPU.
+
     A domain is never a mask of all pairs: a partition is cut into its cells, what moves with the query into tiles of
     queries beside the keys near them, so that time and memory grow with tokens times domain.
     """
@@ -75,6 +78,7 @@ class Attend(Primitive):
     sink: Number | None = None
     drop: Number = 0
     on: Axes = ("space", "time")
+    core: Annotated[Literal["fused", "written"] | None, Kind("word")] = None
     position: Any = None  # never stays here: the elaborator applies it, as an operation of its own
 
     # ---- types
@@ -248,18 +252,37 @@ class Attend(Primitive):
 
     def _core(self, parts: Layout, domain: Domain, extras: tuple[Any, ...]) -> str:
         """Whether the score is written out, and why."""
-        bias, mask, *_ = _all(extras)
         if self.is_scored(extras):
             return "written out: softmax has a fused kernel, the others have none"
+        ways = self._cores(parts, domain, extras)
+        if self.core in ways:
+            return "written out, as chosen" if self.core == "written" else "fused kernel, as chosen"
+        if ways[:1] != ("written",):
+            return "fused kernel"
+        most = f"{SHORT_BIASED} keys with a bias" if self._is_biased(parts, domain, extras) else f"{SHORT} keys"
+        return f"written out: up to {most} the faster way on a CPU"
+
+    def cores(self, q: TensorType, k: TensorType, v: TensorType, *extras: Any) -> tuple[str, ...]:
+        """What `core` may say here, what is the default first; nothing where there is one way."""
+        parts = layout(self.on, q, k, v)
+        return self._cores(parts, self.domain(parts), extras)
+
+    def _cores(self, parts: Layout, domain: Domain, extras: tuple[Any, ...]) -> tuple[str, ...]:
+        keys, cells = parts.keys, None if is_whole(domain, parts.keys) else cells_of(domain)
+        outside = cells is None and any(domain.restricts(keys, axis) for axis in keys)
+        _, mask, *_, extra, _ = _all(extras)
+        if self.is_scored(extras) or mask is not None or extra is not None or outside or is_local(domain):
+            return ()
+        sizes = [replace(a, size=size) for a, size in zip(keys, extents(domain, keys), strict=True)]
+        biased = self._is_biased(parts, domain, extras)
+        written = is_short(None, sizes, biased) and (biased or cells is not None)
+        return ("written", "fused") if written else ("fused", "written")
+
+    def _is_biased(self, parts: Layout, domain: Domain, extras: tuple[Any, ...]) -> bool:
+        """Whether there is a bias, or what forbids a pair is one."""
         cells = None if is_whole(domain, parts.keys) else cells_of(domain)
-        sizes = [replace(a, size=size) for a, size in zip(parts.keys, extents(domain, parts.keys), strict=True)]
-        wraps = cells is not None and any(cells.moved(axis) for axis in parts.keys)
-        biased = bias is not None or wraps or (cells is not None and len(list(domain.parts())) > 1)
-        inside = cells is not None or (biased and not any(domain.restricts(parts.keys, axis) for axis in parts.keys))
-        if mask is None and inside and not is_long(sizes, biased):
-            most = f"{SHORT_BIASED} keys with a bias" if biased else f"{SHORT} keys"
-            return f"written out: up to {most} the faster way on a CPU"
-        return "fused kernel"
+        meets = cells is not None and (len(list(domain.parts())) > 1 or any(map(cells.moved, parts.keys)))
+        return _all(extras)[0] is not None or meets
 
     def is_scored(self, extras: Sequence[Any]) -> bool:
         """Whether the score is more than a softmax; `extras` are the inputs after v."""
@@ -294,14 +317,15 @@ class Attend(Primitive):
             q, options["scale"] = scaled(code, q, scale), "1.0"
         domain = self.domain(parts)
         beside = tuple(term for term in mixes[2:] if term is not None)
-        work = Work(domain, parts, (q, k, v), bias, mask, beside, options, scored(self, code, parts, sink, *mixes[:2]))
+        other = scored(self, code, parts, sink, *mixes[:2])
+        work = Work(domain, parts, (q, k, v), bias, mask, beside, options, other, self.core)
         if code.kernel("near_attention"):
             return in_one_call(code, work)
         if is_local(self.domain(parts)):
             return near(code, work)
         biased = bias is not None and form(bias.order, parts) in ("pair", "key")
         if cells_of(domain) and not (
-            is_whole(domain, parts.keys) and (mask is not None or biased or is_long(parts.keys))
+            is_whole(domain, parts.keys) and (mask is not None or biased or self.core or is_long(parts.keys))
         ):
             return in_cells(code, work)
         return dense(code, work)

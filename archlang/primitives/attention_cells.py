@@ -17,7 +17,7 @@ from archlang.primitives.attention_code import (
     over_pairs,
     tuple_of,
 )
-from archlang.primitives.attention_dense import is_long
+from archlang.primitives.attention_dense import is_short
 from archlang.primitives.domain import Cells, Domain, Full, Grid, cells_of, extents
 from archlang.shapes import Axis
 
@@ -33,9 +33,9 @@ def in_cells(code: Emission, work: Work) -> Term:
     flags |= _masked(code, work, biases, window, flags) | border | dict(work.options)
     sizes = [replace(axis, size=size) for axis, size in zip(parts.keys, extents(work.domain, parts.keys), strict=True)]
     biased = bool({"bias", "border"} & set(flags))
-    long = is_long(sizes, biased)
+    long = not is_short(work.kernel, sizes, biased)
     plain = "F.scaled_dot_product_attention" if work.mask is not None or long else "short_attention"
-    if work.mask is None and long and not biased:
+    if work.mask is None and long and (work.kernel or not biased):
         plain = code.helper("fused_attention")
     if (core := work.core(code, plain, "[:, None]")) != "short_attention":
         flags["core"] = core

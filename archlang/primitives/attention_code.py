@@ -185,12 +185,17 @@ def is_causal(domain: Domain, parts: Layout) -> bool:
     return len(parts.keys) == 1 and all(part.is_causal(parts.keys, parts.keys[0]) for part in domain.parts())
 
 
-def pairs(code: Emission, parts: Layout, batch: Sequence[Axis], term: Term) -> Term:
-    """A bias or mask as [batch, heads, query, key], without leading axes that it lacks."""
+def pairs(
+    code: Emission, parts: Layout, batches: Mapping[str, Sequence[Axis]], term: Term, fused: bool = False
+) -> Term:
+    """A bias or mask as [batch, heads, query, key], without leading axes that it lacks; the fused kernel wants all four
+    where there are heads, or it is none.
+    """
     term = over_pairs(term, parts)
     rows, columns = cell(term) or (parts.queries, key_axes(parts.keys))
-    groups = {"*batch": batch, "*heads": parts.heads, "*query": rows, "*key": columns}
-    while not any(axis.name in term.order for axis in groups[next(iter(groups))]):
+    groups = {**batches, "*heads": parts.heads, "*query": rows, "*key": columns}
+    whole = fused and any(axis.name in term.order for axis in parts.heads)
+    while not whole and not any(axis.name in term.order for axis in groups[next(iter(groups))]):
         del groups[next(iter(groups))]
     return arrange(code, term, groups)
 
@@ -218,7 +223,7 @@ class Work:
     """What is written for one application: its domain and parts, its operands, its options.
 
     extra: keys and values beside the map, and their axes; options: `scale` and `drop` as text; scored: the arguments
-    of `scored_attention` where the score is no plain softmax.
+    of `scored_attention` where the score is no plain softmax; kernel: `fused`, `written`, or what is faster.
     """
 
     domain: Domain
@@ -229,6 +234,7 @@ class Work:
     extra: tuple[Term, ...]
     options: Mapping[str, str]
     scored: Mapping[str, str]
+    kernel: str | None = None
 
     def core(self, code: Emission, plain: str, inner: str = "") -> str:
         """What is called on the queries and keys of cells: `plain` for a softmax of theirs alone. `inner` indexes extra

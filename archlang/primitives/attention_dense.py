@@ -1,6 +1,7 @@
 """Attention where every query has all keys beside it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 from archlang.primitive import Emission, Term
 from archlang.primitives.attention_code import (
@@ -18,6 +19,7 @@ from archlang.primitives.attention_code import (
 from archlang.shapes import Axis
 from archlang.sizes import product
 
+Batches: TypeAlias = Mapping[str, Sequence[Axis]]  # the axes that pieces are of, in groups
 # So many keys, and softmax written out is faster on a CPU than the fused kernel, by a fifth where it trains; with a
 # bias, which that kernel reads for every query, by a seventh at 144 keys and by half where it only evaluates.
 SHORT, SHORT_BIASED = 64, 144
@@ -27,6 +29,11 @@ def is_long(keys: Iterable[Axis], biased: bool = False) -> bool:
     """Whether the fused kernel is the faster one."""
     most = SHORT_BIASED if biased else SHORT
     return not is_concrete(keys) or whole(product(axis.size for axis in keys)) > most
+
+
+def is_short(kernel: str | None, keys: Iterable[Axis], biased: bool = False) -> bool:
+    """Whether softmax over all of these keys is written out."""
+    return not is_long(keys, biased) if kernel is None else kernel == "written"
 
 
 def dense(code: Emission, work: Work) -> Term:
@@ -39,7 +46,9 @@ def dense(code: Emission, work: Work) -> Term:
     shared = [axis for axis in parts.heads if axis not in parts.extra]
     grouped = len(shared) < len(parts.heads) and not any(axis.name in names for axis in parts.heads) and not work.scored
     flags = dict(work.options)
-    written = _only_biased(work) and not (work.scored or work.extra or grouped or is_long(parts.keys, biased=True))
+    written = _is_written(work) and not grouped
+    spread = written and {axis.name for axis in batch} & names
+    batches = {axis.name: [axis] for axis in batch} if spread else {"*batch": batch}
     if not work.scored and not written:
         flags = {"dropout_p" if name == "drop" else name: text for name, text in flags.items()}
     if grouped:
@@ -49,26 +58,28 @@ def dense(code: Emission, work: Work) -> Term:
         flags = {"is_causal": "True", **flags}
     elif not everything:
         word = "mask" if work.scored else "bias" if written else "attn_mask"
-        flags = {word: _attn_mask(code, work, batch), **flags}
-    laid = _laid(code, work, batch, rows, parts.heads if not grouped else None, shared)
+        flags = {word: _attn_mask(code, work, batches, fused=not (work.scored or written)), **flags}
+    laid = _laid(code, work, batches, rows, parts.heads if not grouped else None, shared)
     function = "F.scaled_dot_product_attention"
     if work.scored or written:
         function = code.helper("short_attention" if written else "scored_attention")
     given = [*laid, *(f"{name}={text}" for name, text in {**flags, **work.scored}.items())]
-    out = Term(f"{function}({', '.join(given)})", ("*batch", "*heads", "*query", "c"))
-    return apart(code, out, {"*query": rows, "*heads": parts.heads, "*batch": batch})
+    out = Term(f"{function}({', '.join(given)})", (*batches, "*heads", "*query", "c"))
+    return apart(code, out, {"*query": rows, "*heads": parts.heads, **({} if spread else batches)})
 
 
-def _only_biased(work: Work) -> bool:
-    """Whether there is a bias, and every query sees every key."""
-    keys = work.parts.keys
-    return work.bias is not None and work.mask is None and not any(work.domain.restricts(keys, a) for a in keys)
+def _is_written(work: Work) -> bool:
+    """Whether every query sees every key, with no more than a bias, and products of matrices are the faster way."""
+    keys, biased = work.parts.keys, work.bias is not None
+    if work.mask is not None or work.scored or work.extra or any(work.domain.restricts(keys, a) for a in keys):
+        return False
+    return is_short(work.kernel, keys, biased) and (biased or work.kernel is not None)
 
 
 def _laid(
     code: Emission,
     work: Work,
-    batch: Sequence[Axis],
+    batches: Batches,
     rows: Sequence[Axis],
     heads: Sequence[Axis] | None,
     shared: Sequence[Axis],
@@ -76,7 +87,7 @@ def _laid(
     """q, k and v as [batch, heads, places, c]; `heads` is None where k and v have fewer."""
     laid = []
     for place, (x, own) in enumerate(zip(work.qkv, (work.parts.heads, shared, shared), strict=True)):
-        groups = {"*batch": batch, "*heads": own if heads is None else heads, "c": [code.inputs[place]["c"]]}
+        groups = {**batches, "*heads": own if heads is None else heads, "c": [code.inputs[place]["c"]]}
         text = _arranged(code, x, groups, rows if place == 0 else work.parts.keys)
         if work.extra and place > 0:
             type_ = code.inputs[EXTRA + place - 1]
@@ -90,16 +101,16 @@ def _arranged(code: Emission, x: Term, groups: dict[str, Sequence[Axis]], places
     return arrange(code, x, {n: g for n, g in groups.items() if n != "c"} | {"*places": places, "c": groups["c"]}).code
 
 
-def _attn_mask(code: Emission, work: Work, batch: Sequence[Axis]) -> str:
+def _attn_mask(code: Emission, work: Work, batches: Batches, fused: bool) -> str:
     """One mask of the domain, the mask and the bias: bool, or float where there is a bias."""
     keys = work.parts.keys
     concrete, beside = is_concrete(keys), work.beside_count(code)
     own = domain_mask(code, work.domain, keys, "" if concrete else f", device={code.device()}")
     masks = [code.buffer("mask", own.code) if concrete else code.bind(own, "mask", part=True).safe] if own else []
-    masks += [pairs(code, work.parts, batch, work.mask).safe] if work.mask is not None else []
+    masks += [pairs(code, work.parts, batches, work.mask, fused).safe] if work.mask is not None else []
     if work.bias is None:
         text = " & ".join(masks)
         return f"F.pad({text}, (0, {beside}), value=True)" if beside else text
-    biased = pairs(code, work.parts, batch, work.bias).code
+    biased = pairs(code, work.parts, batches, work.bias, fused).code
     text = f'torch.where({" & ".join(masks)}, {biased}, float("-inf"))' if masks else biased
     return f"F.pad({text}, (0, {beside}))" if beside else text

@@ -5,7 +5,7 @@ from typing import Any
 
 from archlang.memory import Memory
 from archlang.primitives.attention_code import Layout, extra_axes, form, layout
-from archlang.primitives.attention_dense import is_long
+from archlang.primitives.attention_dense import is_long, is_short
 from archlang.primitives.domain import cells_of, extents, is_whole
 from archlang.primitives.near import is_local, tiling
 from archlang.primitives.score import Softmax
@@ -78,7 +78,9 @@ class _Given:
             whole = self.spread()
             return Memory({}, False, whole + self.written(pairs), each + whole - self.copies, pairs * 2)
         if self.bias is not None or self.op.drop:
-            return Memory({}, False, self.copies + self.written(pairs), each, pairs * 2 + self.copies)
+            short = self.mask is None and not restricted and is_short(self.op.core, self.parts.keys, biased=True)
+            work = self.copies + pairs * 2 if short else each
+            return Memory({}, False, self.copies + self.written(pairs), work, pairs * 2 + self.copies)
         return Memory(dict.fromkeys(("q", "k", "v"), ""), True, each, back=self.q, order=self.order)
 
     def spread(self) -> Size:
@@ -97,7 +99,7 @@ class _Given:
         cells, pairs = cells_of(domain), self.pairs(self.rows, product(sizes))
         assert cells is not None
         moved = self.q if any(cells.moved(axis) for axis in self.parts.keys) else 0
-        kernel = not self.scored and _is_long(sizes)
+        kernel = not self.scored and (_is_long(sizes) if self.op.core is None else self.op.core == "fused")
         work = self.copies + (self.out if kernel else pairs * 2) + moved
         if kernel and self.bias is None and not self.op.drop:
             kept = self.copies + self.out + self.lead * self.rows * EXACT

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from archlang.primitive import Primitive
+from archlang.primitives.attention import Attend
 from archlang.primitives.conv import Conv, Depthwise
 from archlang.primitives.linear import Linear
 from archlang.primitives.packed import PackedConv, PackedLinear
@@ -23,6 +24,10 @@ def candidates(op: Primitive, types: Sequence[Any], inference: bool) -> Mapping[
         return made | ({f"chunk={size}": op.model_copy(update={"chunk": size}) for size in CHUNKS} if chunked else {})
     if not inference or types[0].dtype != "float":
         return made
+    if isinstance(op, Attend):
+        ways = op.cores(*types)
+        first = (op.core or ways[0],) if ways else ()
+        return {way: op.model_copy(update={"core": way}) for way in dict.fromkeys((*first, *ways))} or made
     if isinstance(op, Linear):
         return made | {"packed": PackedLinear(op=op)}
     if isinstance(op, Conv | Depthwise) and _is_packable(op, types):

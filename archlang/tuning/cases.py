@@ -7,7 +7,10 @@ from typing import Any
 
 from archlang.ir import Call, Graph, Node, Scan
 from archlang.primitive import Primitive
+from archlang.primitives.attention import Attend
+from archlang.primitives.attention_code import layout
 from archlang.primitives.conv import Conv, Depthwise
+from archlang.primitives.domain import extents
 from archlang.primitives.linear import Linear, contracted
 from archlang.primitives.recurrence import LinearRecurrence
 from archlang.primitives.recurrence_code import form, length_of
@@ -59,7 +62,7 @@ def case(op: Primitive, types: Sequence[Any], batch: int = 1) -> Case | None:
         return _convolution(op.conv(types[0]) if isinstance(op, Depthwise) else op, types[0], batch)
     if isinstance(op, LinearRecurrence):
         return _recurrence(op, types, batch)
-    return None
+    return _attention(op, types, batch) if isinstance(op, Attend) else None
 
 
 def _convolution(op: Conv, x: TensorType, batch: int) -> Case:
@@ -76,6 +79,17 @@ def _recurrence(op: LinearRecurrence, types: Sequence[Any], batch: int) -> Case:
     heads = _number([axis.size for axis in parts.lead], batch)
     name = "_".join(filter(None, ("recurrence", parts.decay, "delta" if parts.beta else "")))
     return _case(name, length=length, heads=heads, keys=keys, values=_number([v.size("c")], batch))
+
+
+def _attention(op: Attend, types: Sequence[Any], batch: int) -> Case:
+    """By how many pieces there are of so many queries and keys."""
+    parts, biased = layout(op.on, *types[:3]), len(types) > 3 and types[3] is not None
+    keys = extents(op.domain(parts), parts.keys)
+    queries = [axis.size for axis in parts.queries]
+    rows = keys if len(queries) == len(keys) else queries
+    pieces = _number([a.size for a in (*parts.lead, *parts.extra, *parts.queries)], batch) // _number(rows, batch)
+    sizes = {"pieces": pieces, "queries": _number(rows, batch), "keys": _number(keys, batch)}
+    return _case("attend_biased" if biased else "attend", **sizes, c=_number([types[0].size("c")], batch))
 
 
 def free(name: str, batch: int) -> int:

@@ -1,9 +1,12 @@
 """Laws of attention: every domain, layout, bias and mask equals the slow meaning."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from archlang.facts import Facts
 from archlang.primitive import AxisMap, OpError
@@ -113,6 +116,23 @@ def test_biases_and_masks():
     check_law(Attend(over=Windows(size=2)), *alike(**MAP), tensor(b=2, heads=2, query=4, key=4))
     check_law(Attend(over=Windows(size=2, shift=1)), *alike(**MAP), tensor(query=4, key=4))
     check_law(Attend(over=Grid(size=2)), *alike(**MAP), tensor(heads=2, query=4, key=4))
+
+
+@pytest.mark.parametrize("core", ["fused", "written"])
+@pytest.mark.parametrize("domain", [Full(), Windows(size=2), Windows(size=2, shift=1), Grid(size=2)], ids=str)
+def test_cores(core: Any, domain: Domain):
+    count = 24 if isinstance(domain, Full) else 4
+    op = Attend(over=domain, core=core)
+    for bias in (None, tensor(heads=2, query=count, key=count), tensor(b=2, heads=2, query=count, key=count)):
+        module = check_law(op, *alike(**MAP), bias).float()
+        given = [torch.randn([size for _, size in sizes], requires_grad=False) for sizes in _sizes(bias)]
+        backends = [SDPBackend.FLASH_ATTENTION] if core == "fused" else []
+        with torch.no_grad(), sdpa_kernel(backends):  # whatever else it would run raises
+            module(*given)
+
+
+def _sizes(bias: TensorType | None) -> list[list[tuple[str, int]]]:
+    return [[(a.name, int(str(a.size))) for a in type_] for type_ in (*alike(**MAP), *([bias] if bias else []))]
 
 
 def test_a_query_that_sees_nothing_gets_zero():

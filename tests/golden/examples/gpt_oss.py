@@ -80,14 +80,19 @@ def load_balance(probability: torch.Tensor, index: torch.Tensor) -> torch.Tensor
 def fused_attention(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, drop: float = 0.0, scale: float | None = None
 ) -> Tensor:
-    """Attention of q, k, v: [cells, batch, heads, places, c]; a mask may lack batch and heads, with size 1."""
-    cells, batch, heads = q.shape[:3]
+    """Attention of q, k, v: [cells, batch, heads, places, c], cells and batch in either order; a mask may lack leading
+    axes, or have them with size 1.
+    """
+    lead, start = q.shape[:3], 1
     if mask is not None:
-        shared = mask.shape[1] == mask.shape[2] == 1
-        mask = mask[:, 0] if shared else mask.expand(cells, batch, heads, *mask.shape[3:]).flatten(1, 2)
-    q, k, v = q.flatten(1, 2), k.flatten(1, 2), v.flatten(1, 2)
+        mask = mask[(None,) * (5 - mask.ndim)]
+        start = 1 if mask.shape[1] == mask.shape[2] == 1 else 0
+        given = mask.shape[start : start + 2]
+        whole = given if given == (1, 1) else lead[start : start + 2]
+        mask = mask.expand(*mask.shape[:start], *whole, *mask.shape[start + 2 :]).flatten(start, start + 1)
+    q, k, v = (x.flatten(start, start + 1) for x in (q, k, v))
     x = F.scaled_dot_product_attention(q, k, v, mask, drop, scale=scale)
-    return x.view(cells, batch, heads, *x.shape[2:])
+    return x.view(*lead, *x.shape[2:])
 
 
 def on_map(places: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
