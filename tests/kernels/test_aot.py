@@ -15,6 +15,7 @@ QUICK = [
     ("group_rational", "bfloat16", 768),
     ("causal_conv", "bfloat16", 256, 4),
     ("linear_recurrence", "bfloat16", 128, 128, "channel"),
+    ("delta_rule", "bfloat16", 128, 128, "head"),
 ]
 MORE = [
     *(("grouped_linear", kind, c, units) for kind, c, units in [("bfloat16", 1024, 2048), ("float32", 96, 384)]),
@@ -35,6 +36,9 @@ MORE = [
     ),
     *(("linear_recurrence", "float32", c, c, gate) for c, gate in [(64, "head"), (128, "channel")]),
     ("linear_recurrence", "float16", 256, 256, "head"),
+    *(("delta_rule", "bfloat16", c, d, gate) for c, d, gate in [(64, 64, "none"), (256, 512, "head")]),
+    ("delta_rule", "float32", 64, 64, "head"),
+    ("delta_rule", "float16", 128, 128, "none"),
 ]
 
 

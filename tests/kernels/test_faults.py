@@ -10,6 +10,7 @@ from archlang.emit import load
 from tests.kernels import check
 from tests.kernels import test_causal_conv as conv
 from tests.kernels import test_combine as experts
+from tests.kernels import test_delta_rule as delta
 from tests.kernels import test_group_rational as rational
 from tests.kernels import test_grouped_linear as grouped
 from tests.kernels import test_linear_recurrence as recurrence
@@ -186,3 +187,26 @@ def test_faults_of_grouped_layers_are_found(fault: str) -> None:
     module = broken(experts.NET, *GROUPS[fault])
     with pytest.raises(AssertionError, match=r"result \d"):
         check(*grouped.forms(module, [5, 7]), grouped.inputs([5, 7], 2, 8, 8))
+
+
+DELTAS = {
+    "what is beyond the sequence is not 0": (
+        "chunk_places(x, at, heads, chunk, length, column, WIDTH, ROWS)\n    return tl.load(places, mask=here, other=0.0)",
+        "chunk_places(x, at, heads, chunk, length, column, WIDTH, ROWS)\n    return tl.load(places, mask=here, other=1.0)",
+    ),
+    "a state does not decay over a chunk": ("state = state * whole[:, None] + ", "state = state + "),
+    "a state is transposed": ("read_state(slope, tl.trans(state)", "read_state(slope, state"),
+    "a system is half solved": ("while span < ROWS:", "while span < ROWS // 2:"),
+    "an inverse is not turned around": (
+        "inverses + number * (ROWS * ROWS) + turned",
+        "inverses + number * (ROWS * ROWS) + tl.trans(turned)",
+    ),
+    "strengths have half a slope": ("(grad_b + parts[0])", "grad_b"),
+}
+
+
+@pytest.mark.parametrize("fault", DELTAS)
+def test_faults_of_delta_rules_are_found(fault: str) -> None:
+    module = broken(delta.ALL, *DELTAS[fault])
+    with pytest.raises(AssertionError, match=r"result \d"):
+        check(*delta.forms(module), delta.inputs(60, 16, 16, "head"))

@@ -43,6 +43,8 @@ def network(toy: Toy) -> Any:
         "gla",
         "retnet",
         "mixtral",
+        "delta_net",
+        "delta_product",
         pytest.param("maxvit_digits", marks=pytest.mark.slow),
     ],
 )
@@ -82,7 +84,7 @@ def test_a_scan_that_stays_a_loop_has_kernels_in_its_body() -> None:
     torch.testing.assert_close(fused(x), plain(x))
 
 
-@pytest.mark.parametrize("name", ["swin", "kat", "gla"])
+@pytest.mark.parametrize("name", ["swin", "kat", "gla", "delta_net"])
 def test_golden(name: str, request: pytest.FixtureRequest) -> None:
     """`--update-golden` writes them anew; read the difference before you commit it."""
     text, file = network(TOYS[name]).source("triton"), GOLDEN / f"{name}.py"
@@ -130,6 +132,8 @@ def test_explain_says_what_is_taken() -> None:
     assert "no kernel: softmax over all keys has a fused kernel in torch" in said
     said = network(TOYS["gla"]).explain(target="triton")
     assert "kernel linear_recurrence: chunks in one pass, the state in registers" in said
+    said = network(TOYS["delta_net"]).explain(target="triton")
+    assert "kernel delta_rule: triangular systems inverted side by side" in said and "no kernel" not in said
 
 
 def test_what_no_kernel_takes_is_plain_pytorch() -> None:

@@ -5,31 +5,53 @@ from typing import Any, ClassVar
 
 from archlang.emit.kernels.kernel import Features, Kernel, Served, refused
 from archlang.primitive import Primitive
-from archlang.primitives.recurrence import LinearRecurrence as Recurrence
 from archlang.primitives.recurrence_code import form
 
 WIDEST = 256  # of a head, whose state a program holds
 
 
-class LinearRecurrence(Kernel):
-    """Keys meet queries under the decays between them."""
+class _Recurrence(Kernel):
+    """What both rules ask for. The one says nothing of applications of the other."""
 
     op: ClassVar[str] = "linear_recurrence"
+
+    def refusal(self, op: Primitive, types: Sequence[Any]) -> str:
+        """Why neither kernel takes a recurrence, if so."""
+        if form(op, *types).decay == "pair":
+            return "a decay for each pair of channels leaves no matrix products"
+        size = types[1].size("c")
+        return f"heads are wider than {WIDEST}" if isinstance(size, int) and size > WIDEST else ""
+
+
+class LinearRecurrence(_Recurrence):
+    """Keys meet queries under the decays between them."""
+
     helper: ClassVar[str] = "linear_recurrence"
     does: ClassVar[str] = "chunks in one pass, the state in registers, decays exact at any strength"
-    beta: ClassVar[bool] = False
 
     def serves(self, op: Primitive, types: Sequence[Any]) -> Served:
-        assert isinstance(op, Recurrence)
         parts = form(op, *types)
-        if parts.beta != self.beta:
-            return refused("it is the delta rule" if parts.beta else "it is not the delta rule")
-        if parts.decay == "pair":
-            return refused("a decay for each pair of channels leaves no matrix products")
-        sizes = [types[i].size("c") for i in (0, 2)]
-        if any(isinstance(size, int) and size > WIDEST for size in sizes):
-            return refused(f"heads are wider than {WIDEST}")
-        return Served({"channels": parts.decay == "key"})
+        if parts.beta:
+            return refused("")
+        reason = self.refusal(op, types)
+        return refused(reason) if reason else Served({"channels": parts.decay == "key"})
 
     def joined(self, features: Sequence[Features]) -> Features:
         return {"channels": any(each["channels"] for each in features)}
+
+
+class DeltaRule(_Recurrence):
+    """What a chunk writes is solved for beside the state."""
+
+    helper: ClassVar[str] = "delta_rule"
+    does: ClassVar[str] = "triangular systems inverted side by side, then one pass with the state in registers"
+
+    def serves(self, op: Primitive, types: Sequence[Any]) -> Served:
+        parts = form(op, *types)
+        if not parts.beta:
+            return refused("")
+        reason = self.refusal(op, types) or ("the delta rule has a decay a channel" if parts.decay == "key" else "")
+        return refused(reason) if reason else Served({})
+
+    def joined(self, features: Sequence[Features]) -> Features:
+        return {}

@@ -680,7 +680,8 @@ def recurrence_tiles(k: Tensor, v: Tensor, decay: int, backward: bool) -> dict[s
             VALUES=min(values, 32 if half else 16),
             num_warps=4,
         )
-    return dict(CHANNELS=channels, VALUES=min(values, 32), num_warps=4 if channels <= 128 else 8, num_stages=2)
+    most = 32 if k.dtype == torch.bfloat16 or channels <= 64 else 16
+    return dict(CHANNELS=channels, VALUES=min(values, most), num_warps=4 if channels <= 128 else 8, num_stages=2)
 
 
 def recurrence_prepared(q: Tensor, k: Tensor, g: Tensor | None, call: dict[str, Any]) -> tuple[Any, ...]:
@@ -799,7 +800,8 @@ def triton_linear_recurrence(
     bounded: bool = False,
 ) -> Tensor:
     """`linear_recurrence` by kernels, which choose their own chunks and take any decay."""
-    if not runs(q, k, v, log_decay) or max(q.shape[-1], v.shape[-1]) > 256 or not k.numel():
+    wide = k.shape[-1] > (128 if alike(q, k, v)[0].dtype == torch.float32 else 256)
+    if not runs(q, k, v, log_decay) or wide or not k.numel():
         return linear_recurrence(q, k, v, log_decay, scale, chunk, bounded)
     kind, length = v.dtype, k.shape[-2]
     given = [x for x in (*alike(q, k, v), log_decay) if x is not None]

@@ -1,0 +1,1230 @@
+"""Transformers of delta rules: DeltaNet (Yang et al., NeurIPS 2024) and Gated DeltaNet (Yang et al., ICLR 2025)."""
+# Made by archlang 0.1.0 from delta_net.arch (sha256 8a2a989ad2c1d6a2): delta_net_lm depth=2 dim=16 heads=2 hidden=24 vocab=32
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def causal_conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    dilation: int = 1,
+    silu: bool = False,
+    before: Tensor | None = None,
+) -> Tensor:
+    """y[t] = bias + sum over k of weight[:, 0, k] x[t - (kernel - 1 - k) dilation], then silu if asked for, for x
+    [.., t, c] and the weight [c, 1, kernel]. The positions `before` the first are [.., (kernel - 1) dilation, c], or 0.
+    """
+    reach = (weight.shape[-1] - 1) * dilation
+    seen = F.pad(x, (0, 0, reach, 0)) if before is None else torch.cat([before, x], -2)
+    line = seen.reshape(-1, 1, *seen.shape[-2:]).permute(0, 3, 1, 2)  # a map one row high: its channels may be last
+    y = F.conv2d(line, weight.unsqueeze(2), bias, dilation=(1, dilation), groups=x.shape[-1])
+    y = y.permute(0, 2, 3, 1).reshape(x.shape)
+    return F.silu(y) if silu else y
+
+
+try:
+    import triton
+    from triton import language as tl
+except ImportError:  # the PyTorch forms run
+    triton = tl = None
+
+# In Triton's interpreter (TRITON_INTERPRET=1) kernels run on tensors of any device, step by step.
+INTERPRETED = triton is not None and triton.knobs.runtime.interpret
+
+
+def jit(kernel: Callable[..., Any]) -> Any:
+    """Compile a kernel when it is first called."""
+    return kernel if triton is None else triton.jit(kernel)
+
+
+def operation(function: Callable[..., Any]) -> Any:
+    """An operator of torch, under the name of this file: compilers and exporters take it as one step."""
+    name = f"{__name__.replace('.', '_')}::{function.__name__}"
+    return torch.library.custom_op(name, function, mutates_args=())
+
+
+def runs(*tensors: Tensor | None) -> bool:
+    """Whether kernels take these tensors; elsewhere the PyTorch forms run."""
+    kinds = torch.float32, torch.bfloat16, torch.float16
+    given = [x for x in tensors if x is not None]
+    return triton is not None and all((x.is_cuda or INTERPRETED) and x.dtype in kinds for x in given)
+
+
+def alike(*tensors: Tensor) -> list[Tensor]:
+    """The tensors in one dtype: autocast's where it is on, else the widest of theirs."""
+    device, kind = tensors[0].device.type, tensors[0].dtype
+    for x in tensors[1:]:
+        kind = torch.promote_types(kind, x.dtype)
+    if torch.is_autocast_enabled(device):
+        kind = torch.get_autocast_dtype(device)
+    return [x.to(kind) for x in tensors]
+
+
+def dense(x: Tensor) -> Tensor:
+    """The tensor with its last axis in one piece."""
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def math_of(x: Tensor) -> dict[str, Any]:
+    """How products are taken: float32 as three of TF32, which is float32 but for the last bit, or as one where torch
+    may do so; always summed in float32. The interpreter multiplies no bfloat16, so that it is widened there.
+    """
+    precision = "tf32" if torch.backends.cuda.matmul.allow_tf32 else "tf32x3"
+    return {"PRECISION": precision, "WIDEN": INTERPRETED and x.dtype == torch.bfloat16}
+
+
+def tile(size: int, least: int = 16) -> int:
+    """The power of 2 that holds a size: tiles of matrix products have 16 rows at least."""
+    return max(least, 1 << (size - 1).bit_length())
+
+
+@jit
+def product(a, b, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
+    """a @ b"""
+    if WIDEN:
+        a = a.to(tl.float32)
+        b = b.to(tl.float32)
+    return tl.dot(a, b, input_precision=PRECISION)
+
+
+CONV_PARTS = 1024  # so many programs sum the slopes of weights
+
+
+@jit
+def conv_load(
+    x, before, row, time, channel, length, channels, row_step, time_step, REACH: tl.constexpr, STATE: tl.constexpr
+):
+    """Positions of some channels of one row; those ahead of the first are 0, or what came before."""
+    inside = channel[None, :] < channels
+    here = ((time >= 0) & (time < length))[:, None] & inside
+    at = row.to(tl.int64) * row_step + time.to(tl.int64)[:, None] * time_step + channel[None, :]
+    value = tl.load(x + at, mask=here, other=0.0).to(tl.float32)
+    if STATE:
+        early = ((time >= -REACH) & (time < 0))[:, None] & inside
+        at = (row.to(tl.int64) * REACH + REACH + time[:, None]) * channels + channel[None, :]
+        value += tl.load(before + at, mask=early, other=0.0).to(tl.float32)
+    return value
+
+
+@jit
+def conv_tap(weight, k, channel, channels, TAPS: tl.constexpr):
+    """What one tap weighs in some channels."""
+    return tl.load(weight + channel * TAPS + k, mask=channel < channels, other=0.0).to(tl.float32)[None, :]
+
+
+@jit
+def conv_sum(
+    x,
+    before,
+    weight,
+    bias,
+    row,
+    time,
+    channel,
+    length,
+    channels,
+    row_step,
+    time_step,
+    TAPS: tl.constexpr,
+    DILATION: tl.constexpr,
+    STATE: tl.constexpr,
+    BIAS: tl.constexpr,
+    TIMES: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
+    """The sum over the taps, and the bias."""
+    total = tl.zeros([TIMES, CHANNELS], tl.float32)
+    if BIAS:
+        total += tl.load(bias + channel, mask=channel < channels, other=0.0).to(tl.float32)[None, :]
+    for k in tl.static_range(TAPS):
+        past = time - (TAPS - 1 - k) * DILATION
+        seen = conv_load(
+            x, before, row, past, channel, length, channels, row_step, time_step, (TAPS - 1) * DILATION, STATE
+        )
+        total += seen * conv_tap(weight, k, channel, channels, TAPS)
+    return total
+
+
+@jit
+def conv_forward(
+    x,
+    before,
+    weight,
+    bias,
+    y,
+    tiles,
+    length,
+    channels,
+    row_step,
+    time_step,
+    TAPS: tl.constexpr,
+    DILATION: tl.constexpr,
+    STATE: tl.constexpr,
+    BIAS: tl.constexpr,
+    SILU: tl.constexpr,
+    TIMES: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
+    """Some positions and channels of y."""
+    row = tl.program_id(0) // tiles
+    time = tl.program_id(0) % tiles * TIMES + tl.arange(0, TIMES)
+    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
+    value = conv_sum(
+        x,
+        before,
+        weight,
+        bias,
+        row,
+        time,
+        channel,
+        length,
+        channels,
+        row_step,
+        time_step,
+        TAPS,
+        DILATION,
+        STATE,
+        BIAS,
+        TIMES,
+        CHANNELS,
+    )
+    if SILU:
+        value *= tl.sigmoid(value)
+    here = (time < length)[:, None] & (channel < channels)[None, :]
+    at = (row.to(tl.int64) * length + time[:, None]) * channels + channel[None, :]
+    tl.store(y + at, value.to(y.dtype.element_ty), mask=here)
+
+
+@jit
+def conv_slope(
+    grad,
+    x,
+    before,
+    weight,
+    bias,
+    row,
+    time,
+    channel,
+    length,
+    channels,
+    row_step,
+    time_step,
+    grad_step,
+    TAPS: tl.constexpr,
+    DILATION: tl.constexpr,
+    STATE: tl.constexpr,
+    BIAS: tl.constexpr,
+    SILU: tl.constexpr,
+    TIMES: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
+    """The slope of the sum, before the activation; 0 ahead of the first position and behind the last."""
+    slope = conv_load(grad, grad, row, time, channel, length, channels, grad_step, channels, 0, False)
+    if SILU:
+        total = conv_sum(
+            x,
+            before,
+            weight,
+            bias,
+            row,
+            time,
+            channel,
+            length,
+            channels,
+            row_step,
+            time_step,
+            TAPS,
+            DILATION,
+            STATE,
+            BIAS,
+            TIMES,
+            CHANNELS,
+        )
+        gate = tl.sigmoid(total)
+        slope *= gate * (1.0 + total * (1.0 - gate))
+    return slope
+
+
+@jit
+def conv_backward(
+    grad,
+    x,
+    before,
+    weight,
+    bias,
+    grad_x,
+    grad_before,
+    sums,
+    tiles,
+    count,
+    each,
+    grad_step,
+    length,
+    channels,
+    row_step,
+    time_step,
+    TAPS: tl.constexpr,
+    DILATION: tl.constexpr,
+    STATE: tl.constexpr,
+    BIAS: tl.constexpr,
+    SILU: tl.constexpr,
+    TIMES: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    SLOTS: tl.constexpr,
+):
+    """The slopes of some channels at some tiles of positions, one tile after another; those of the weights, and of the
+    bias in the slot after them, are summed over the tiles and stored as one part.
+    """
+    REACH: tl.constexpr = (TAPS - 1) * DILATION
+    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
+    inside = channel < channels
+    slot = tl.arange(0, SLOTS)[:, None]
+    total = tl.zeros([SLOTS, CHANNELS], tl.float32)
+    for step in range(tl.program_id(0) * each, tl.minimum((tl.program_id(0) + 1) * each, count)):
+        row = step // tiles
+        time = step % tiles * TIMES + tl.arange(0, TIMES)
+        if STATE:
+            time -= REACH
+        made = tl.zeros([TIMES, CHANNELS], tl.float32)
+        for k in tl.static_range(TAPS):
+            later = time + (TAPS - 1 - k) * DILATION
+            slope = conv_slope(
+                grad,
+                x,
+                before,
+                weight,
+                bias,
+                row,
+                later,
+                channel,
+                length,
+                channels,
+                row_step,
+                time_step,
+                grad_step,
+                TAPS,
+                DILATION,
+                STATE,
+                BIAS,
+                SILU,
+                TIMES,
+                CHANNELS,
+            )
+            made += slope * conv_tap(weight, k, channel, channels, TAPS)
+        # the last tap is the present: its `slope` is that of the positions themselves
+        for k in tl.static_range(TAPS):
+            past = time - (TAPS - 1 - k) * DILATION
+            seen = conv_load(x, before, row, past, channel, length, channels, row_step, time_step, REACH, STATE)
+            total += tl.where(slot == k, tl.sum(slope * seen, 0)[None, :], 0.0)
+        total += tl.where(slot == TAPS, tl.sum(slope, 0)[None, :], 0.0)
+        here = ((time >= 0) & (time < length))[:, None] & inside[None, :]
+        at = (row.to(tl.int64) * length + time[:, None]) * channels + channel[None, :]
+        tl.store(grad_x + at, made.to(grad_x.dtype.element_ty), mask=here)
+        if STATE:
+            early = (time < 0)[:, None] & inside[None, :]
+            at = (row.to(tl.int64) * REACH + REACH + time[:, None]) * channels + channel[None, :]
+            tl.store(grad_before + at, made.to(grad_before.dtype.element_ty), mask=early)
+    at = (tl.program_id(0) * (TAPS + 1) + slot).to(tl.int64) * channels + channel[None, :]
+    tl.store(sums + at, total, mask=(slot <= TAPS) & inside[None, :])
+
+
+def conv_call(
+    x: Tensor, weight: Tensor, bias: Tensor | None, before: Tensor | None, dilation: int, silu: bool
+) -> dict[str, Any]:
+    """What both kernels are told of x [rows, t, c]: sizes and steps, and the shape of a tile: few taps leave room for 1024 numbers in
+    registers, many for half as many.
+    """
+    columns = min(tile(x.shape[-1], 1), 64)
+    return dict(
+        length=x.shape[1],
+        channels=x.shape[2],
+        row_step=x.stride(0),
+        time_step=x.stride(1),
+        TAPS=weight.shape[-1],
+        DILATION=dilation,
+        STATE=before is not None,
+        BIAS=bias is not None,
+        SILU=silu,
+        TIMES=min(tile(x.shape[1], 1), (1024 if weight.shape[-1] <= 4 else 512) // columns),
+        CHANNELS=columns,
+        num_warps=4,
+    )
+
+
+@operation
+def causal_sums(
+    x: Tensor, weight: Tensor, bias: Tensor | None, before: Tensor | None, dilation: int, silu: bool
+) -> Tensor:
+    """The convolution of x [rows, t, c]."""
+    call = conv_call(x, weight, bias, before, dilation, silu)
+    y = causal_sums_like(x, weight, bias, before, dilation, silu)
+    tiles = triton.cdiv(x.shape[1], call["TIMES"])
+    grid = tiles * x.shape[0], triton.cdiv(x.shape[2], call["CHANNELS"])
+    conv_forward[grid](x, x if before is None else before, weight, weight if bias is None else bias, y, tiles, **call)
+    return y
+
+
+@causal_sums.register_fake
+def causal_sums_like(
+    x: Tensor, weight: Tensor, bias: Tensor | None, before: Tensor | None, dilation: int, silu: bool
+) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+@operation
+def causal_slopes(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, before: Tensor | None, dilation: int, silu: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of x, the weight, the bias and what came before; torch adds what the programs have summed."""
+    call, grad = conv_call(x, weight, bias, before, dilation, silu), grad.contiguous()
+    tiles = triton.cdiv(x.shape[1] + (0 if before is None else before.shape[1]), call["TIMES"])
+    count, columns = tiles * x.shape[0], triton.cdiv(x.shape[2], call["CHANNELS"])
+    each = triton.cdiv(count, max(1, CONV_PARTS // columns))
+    parts = triton.cdiv(count, each)
+    grad_x, grad_weight, grad_bias, grad_before = causal_slopes_like(grad, x, weight, bias, before, dilation, silu)
+    sums = x.new_empty(parts, weight.shape[-1] + 1, x.shape[2], dtype=torch.float32)
+    given = x if before is None else before, weight, weight if bias is None else bias
+    conv_backward[parts, columns](
+        grad,
+        x,
+        *given,
+        grad_x,
+        grad_before,
+        sums,
+        tiles,
+        count,
+        each,
+        x[0].numel(),
+        **call,
+        SLOTS=tile(weight.shape[-1] + 1, 1),
+    )
+    sums = sums.sum(0)
+    grad_weight.copy_(sums[:-1].mT.unsqueeze(1))
+    if bias is not None:
+        grad_bias.copy_(sums[-1])
+    return grad_x, grad_weight, grad_bias, grad_before
+
+
+@causal_slopes.register_fake
+def causal_slopes_like(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, before: Tensor | None, dilation: int, silu: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    missing = x.new_empty(0)
+    return (
+        x.new_empty(x.shape),
+        weight.new_empty(weight.shape),
+        missing if bias is None else bias.new_empty(bias.shape),
+        missing.clone() if before is None else before.new_empty(before.shape),
+    )
+
+
+def causal_keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:4])
+    ctx.given = inputs[4:]
+
+
+def causal_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    kept = ctx.saved_tensors
+    grads = causal_slopes(grad, *kept, *ctx.given)
+    return *(None if x is None else made for x, made in zip(kept, grads, strict=True)), None, None
+
+
+causal_sums.register_autograd(causal_gradients, setup_context=causal_keep)
+
+
+def triton_causal_conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    dilation: int = 1,
+    silu: bool = False,
+    before: Tensor | None = None,
+) -> Tensor:
+    """`causal_conv` by kernels."""
+    given = [value for value in (bias, before) if value is not None]
+    if not runs(x, weight, *given) or not x.numel():
+        return causal_conv(x, weight, bias, dilation, silu, before)
+    x, weight, *given = alike(x, weight, *given)
+    bias = given[0].contiguous() if bias is not None else None
+    before = given[-1].reshape(-1, *given[-1].shape[-2:]).contiguous() if before is not None else None
+    rows = dense(x.reshape(-1, *x.shape[-2:]))
+    return causal_sums(rows, weight.contiguous(), bias, before, dilation, silu).view(x.shape)
+
+
+RECURRENCE_PROGRAMS = 264  # two for each processor of a large GPU: a sequence is cut into parts until there are so many
+
+
+@jit
+def chunk_places(x, at, heads, chunk, length, column, WIDTH: tl.constexpr, ROWS: tl.constexpr):
+    """Where the rows of a chunk and some columns of one head of x lie, and which there are; x is a tensor with its strides."""
+    row = chunk * ROWS + tl.arange(0, ROWS)
+    here = (row < length)[:, None] & (column < WIDTH)[None, :]
+    return x[0] + at // heads * x[1] + at % heads * x[2] + row.to(tl.int64)[:, None] * x[3] + column[None, :], here
+
+
+@jit
+def chunk_load(x, at, heads, chunk, length, column, WIDTH: tl.constexpr, ROWS: tl.constexpr):
+    """The rows of a chunk and some columns of one head of x, 0 beyond them."""
+    places, here = chunk_places(x, at, heads, chunk, length, column, WIDTH, ROWS)
+    return tl.load(places, mask=here, other=0.0)
+
+
+@jit
+def chunk_store(x, at, heads, chunk, length, column, value, WIDTH: tl.constexpr, ROWS: tl.constexpr):
+    """The rows of a chunk and some columns of one head of x."""
+    places, here = chunk_places(x, at, heads, chunk, length, column, WIDTH, ROWS)
+    tl.store(places, value.to(x[0].dtype.element_ty), mask=here)
+
+
+@jit
+def chunk_logs(g, at, heads, chunk, length, column, DECAY: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr):
+    """The logarithms of decays: none where DECAY is 0, one a row where it is 1, where it is 2 one a column too. What is
+    below -104 is -104, whose exponential is 0 as well.
+    """
+    if DECAY == 2:
+        log = chunk_load(g, at, heads, chunk, length, column, WIDTH, ROWS).to(tl.float32)
+    elif DECAY == 1:
+        log = chunk_load(g, at, heads, chunk, length, tl.arange(0, 1), 1, ROWS).to(tl.float32)
+    else:
+        log = tl.zeros([ROWS, 1], tl.float32)
+    return tl.maximum(log, -104.0)
+
+
+@jit
+def chunk_decays(g, at, heads, chunk, length, column, DECAY: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr):
+    """The decays from the start of a chunk up to each row, those after each row, and all of them. Sums of logarithms are
+    never subtracted, so that nothing cancels, however strong the decays are.
+    """
+    log = chunk_logs(g, at, heads, chunk, length, column, DECAY, WIDTH, ROWS)
+    later = log
+    if DECAY > 0:
+        next_row = g[0] + g[3], g[1], g[2], g[3]
+        end = tl.minimum(length, chunk * ROWS + ROWS)
+        later = chunk_logs(next_row, at, heads, chunk, end - 1, column, DECAY, WIDTH, ROWS)
+    return tl.exp(tl.cumsum(log, 0)), tl.exp(tl.cumsum(later, 0, reverse=True)), tl.exp(tl.sum(log, 0))
+
+
+@jit
+def exact_sums(log):
+    """The sums of logarithms up to each row, each as two float32: differences of them are exact."""
+    total = tl.cumsum(log.to(tl.float64), 0)
+    high = total.to(tl.float32)
+    return high, (total - high.to(tl.float64)).to(tl.float32)
+
+
+@jit
+def decays_between(log, TURNED: tl.constexpr, PRECISION: tl.constexpr):
+    """The decays after row j up to row i at [i, j], where TURNED at [j, i]; 0 where j > i."""
+    high, low = exact_sums(tl.sum(log, 1))
+    between = high[:, None] - high[None, :]
+    if PRECISION == "tf32x3":
+        between += low[:, None] - low[None, :]
+    row = tl.arange(0, log.shape[0])
+    seen = row[:, None] <= row[None, :] if TURNED else row[:, None] >= row[None, :]
+    return tl.exp(tl.where(seen, -between if TURNED else between, float("-inf")))
+
+
+@jit
+def decays_to_border(sums, span, ROWS: tl.constexpr, CHANNELS: tl.constexpr, PRECISION: tl.constexpr):
+    """Of blocks of 2 * span rows: the decays between each row and the border in the middle of its block."""
+    row = tl.arange(0, ROWS)
+    border = (row // (2 * span) * (2 * span) + span - 1)[:, None] + tl.zeros([ROWS, CHANNELS], tl.int32)
+    between = sums[0] - tl.gather(sums[0], border, 0)
+    if PRECISION == "tf32x3":
+        between += sums[1] - tl.gather(sums[1], border, 0)
+    return tl.exp(-tl.abs(between))
+
+
+@jit
+def borders(span, ROWS: tl.constexpr):
+    """Of blocks of 2 * span rows: which rows are behind the border in the middle, and which pairs of rows it parts."""
+    row = tl.arange(0, ROWS)
+    block, behind = row // (2 * span), row // span % 2 == 1
+    parted = (block[:, None] == block[None, :]) & (behind[:, None] != behind[None, :])
+    return behind[:, None], parted
+
+
+@jit
+def state_places(states, number, key, value, C: tl.constexpr, D: tl.constexpr):
+    """Where some keys and values of a state lie, and which there are."""
+    here = (key < C)[:, None] & (value < D)[None, :]
+    return states + number.to(tl.int64) * (C * D) + key[:, None] * D + value[None, :], here
+
+
+@jit
+def state_load(states, number, key, value, C: tl.constexpr, D: tl.constexpr):
+    """Some keys and values of a state, 0 beyond them."""
+    places, here = state_places(states, number, key, value, C, D)
+    return tl.load(places, mask=here, other=0.0)
+
+
+@jit
+def read_state(x, state, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
+    """x @ state; a state may leave the range of float16."""
+    if x.dtype == tl.float16:
+        return product(x.to(tl.float32), state.to(tl.float32), PRECISION, WIDEN)
+    return product(x, state.to(x.dtype), PRECISION, WIDEN)
+
+
+def laid(x: Tensor | None) -> tuple[Any, ...] | None:
+    """A tensor [b, heads, t, c] with its strides, for a kernel."""
+    return None if x is None else (x := dense(x), *x.stride()[:3])
+
+
+def with_heads(lead: Sequence[int], length: int, x: Tensor) -> Tensor:
+    """x [.., t, c] with all leading axes, brought to [b, heads, t, c]."""
+    x = x.expand(*lead, length, x.shape[-1])
+    return x[(None,) * (4 - x.ndim)] if x.ndim <= 4 else x.flatten(0, -4)
+
+
+def rows_of(x: Tensor, width: int) -> Tensor:
+    """Room for rows of all heads of x [b, heads, t, c], which lie side by side: such is what follows most often."""
+    return x.new_empty(x.shape[0], x.shape[2], x.shape[1], width).transpose(1, 2)
+
+
+def states_of(k: Tensor, v: Tensor, count: int) -> Tensor:
+    """Room for some states of every head: in bfloat16 where the rows are, else in float32."""
+    kind = k.dtype if k.dtype == torch.bfloat16 else torch.float32
+    return k.new_empty(k.shape[0] * k.shape[1] * count, k.shape[-1], v.shape[-1], dtype=kind)
+
+
+def chunk_call(k: Tensor, v: Tensor, g: Tensor | None) -> dict[str, Any]:
+    """What every kernel of a call is told."""
+    math = math_of(k) if k.dtype == torch.float32 else {**math_of(k), "PRECISION": "tf32"}
+    decay = 0 if g is None else 1 if g.shape[-1] == 1 else 2
+    sizes = dict(C=k.shape[-1], D=v.shape[-1], ROWS=min(tile(k.shape[2]), 32 if k.dtype == torch.float32 else 64))
+    return dict(heads=k.shape[1], length=k.shape[2], DECAY=decay, **sizes, **math)
+
+
+def in_chunks(
+    inside: Callable[..., tuple[Tensor, ...]],
+    step: Callable[..., tuple[Tensor, Tensor]],
+    inputs: Sequence[Tensor | None],
+    chunk: int,
+    segment: int = 512,
+) -> Tensor:
+    """q, k: [.., t, c], v: [.., t, d] and what else there is, in chunks of t: `inside` makes of several chunks side by
+    side what `step` takes of each, one after another, to lead a state [.., c, d] on and give the output. No more than a
+    segment is at work at once, which bounds the memory.
+    """
+    given = [x for x in inputs if x is not None]
+    k, v, exporting = given[1], given[2], torch.compiler.is_exporting()
+    length, dtype = k.shape[-2], torch.promote_types(k.dtype, torch.float32)
+    count = length // chunk + 2 if exporting else -(-length // chunk)
+    end = count * chunk - length
+
+    def chunks(x: Tensor) -> Tensor:
+        x = x.to(dtype).expand(*x.shape[:-2], length, x.shape[-1])
+        x = F.pad(x, (0, 0, 0, end)) if exporting or end else x
+        if exporting:
+            return x[..., torch.arange(count)[:, None] * chunk + torch.arange(chunk), :]
+        return x.reshape(*x.shape[:-2], count, chunk, x.shape[-1])
+
+    def one(state: Tensor, parts: list[Tensor]) -> tuple[Tensor, Tensor]:
+        return step(state, *(x.squeeze(-3) for x in inside(*(x.unsqueeze(-3) for x in parts))))
+
+    parts = [chunks(x) for x in given]
+    lead = torch.broadcast_shapes(*(x.shape[:-3] for x in parts[1:]))
+    state, outputs = v.new_zeros(*lead, k.shape[-1], v.shape[-1], dtype=dtype), []
+    if exporting:  # a loop of free length
+        from torch._higher_order_ops.scan import scan
+
+        made = scan(one, state, [x.movedim(-3, 0) for x in parts])[1].movedim(0, -3).flatten(-3, -2)
+        return F.pad(made, (0, 0, 0, -end)).to(v.dtype)
+    for some in zip(*(x.split(max(1, segment // chunk), -3) for x in parts), strict=True):
+        made = inside(*(x.contiguous() for x in some))
+        rows = (x.expand(*x.shape[:-3], some[1].shape[-3], *x.shape[-2:]).unbind(-3) for x in made)
+        for row in zip(*rows, strict=True):
+            state, output = step(state, *row)
+            outputs.append(output)
+    return torch.cat(outputs, -2)[..., :length, :].to(v.dtype)
+
+
+def under_decay(
+    q: Tensor, k: Tensor, log_decay: Tensor, bounded: bool = False
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of chunks [.., n, c], n a power of 2, with the logarithm of the decay of every position, [.., n, c] or
+    [.., n, 1]:
+
+    - the sums over c of q_i k_j times the decays after j up to i, 0 where j > i: [.., n, n];
+    - q_i times the decays up to i, k_j times the decays after j, and the product of all decays.
+
+    No difference of sums is taken, so that nothing overflows or cancels, however strong the decays are: one number a
+    position is summed from every j to every i, and for a number a channel blocks of 1, 2, 4 ... positions meet the
+    block before them over the border between the two. Where the decays of a chunk are `bounded` from below together,
+    keys are divided by what queries are multiplied with, half of it on either side.
+    """
+    n = q.shape[-2]
+    if log_decay.shape[-1] == 1:
+        decays = log_decay.expand(*log_decay.shape[:-1], n).tril(-1).cumsum(-2).exp().tril()
+        read = log_decay.cumsum(-2).exp()
+        return (q @ k.mT) * decays, q * read, k * decays[..., -1:, :].mT, read[..., -1:, :]
+    if bounded:
+        total = log_decay.cumsum(-2)
+        half = (total - total[..., -1:, :] / 2).exp()
+        read, left = total.exp(), (total[..., -1:, :] - total).exp()
+        return ((q * half) @ (k / half).mT).tril(), q * read, k * left, read[..., -1:, :]
+    size, decay, k = 1, log_decay.exp(), k.expand(torch.broadcast_shapes(k.shape, log_decay.shape))
+    scores = (q * k).sum(-1)[..., None, None]
+    read, left, kept = q * decay, k, decay[..., None, :]
+    while size < n:
+        (read_0, read_1), (left_0, left_1) = (x.unflatten(-2, (-1, 2, size)).unbind(-3) for x in (read, left))
+        (kept_0, kept_1), (scores_0, scores_1) = (x.unflatten(-3, (-1, 2)).unbind(-3) for x in (kept, scores))
+        lower = torch.cat([read_1 @ left_0.mT, scores_1], -1)
+        scores = torch.cat([F.pad(scores_0, (0, size)), lower], -2)
+        read = torch.cat([read_0, read_1 * kept_0], -2).flatten(-3, -2)
+        left = torch.cat([left_0 * kept_1, left_1], -2).flatten(-3, -2)
+        kept, size = kept_0 * kept_1, 2 * size
+    return scores.squeeze(-3), read, left, kept.squeeze(-3)
+
+
+def delta_rule(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    log_decay: Tensor | None = None,
+    scale: float = 1.0,
+    chunk: int = 32,
+    bounded: bool = False,
+) -> Tensor:
+    """S_t = (I - beta_t k_t k_t^T) exp(log_decay_t) S_{t-1} + beta_t k_t v_t^T, o_t = scale * q_t S_t with
+    q, k: [.., t, c], v: [.., t, d], beta: [.., t, 1] and log_decay: [.., t, c] or [.., t, 1].
+
+    Inside a chunk a triangular system gives what every position writes (the UT transform of Yang et al., NeurIPS 2024);
+    the state passes from one chunk to the next. `bounded`: the decays of a chunk together are not below exp(-120).
+    """
+
+    def inside(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor | None = None) -> tuple[Tensor, ...]:
+        """The weights of what is written and what the queries read the state with; what is kept of it; the keys to
+        write with; what takes back of a state, and what is written besides.
+        """
+        if log_decay is None:
+            scores, overlap, read, left, kept = (q @ k.mT).tril(), k @ k.mT, k, k, k.new_ones(1, 1, 1)
+        else:
+            scores, q, left, kept = under_decay(q, k, log_decay, bounded)
+            overlap, read, *_ = under_decay(k, k, log_decay, bounded)
+        system, one = (overlap * beta).tril(-1), torch.eye(k.shape[-2], dtype=k.dtype, device=k.device)
+        inverse = torch.linalg.solve_triangular(system, one.expand_as(system), upper=False, unitriangular=True)
+        inverse = inverse * beta.mT
+        return scores, q, kept.mT, left.mT, inverse @ read, inverse @ v
+
+    def step(
+        state: Tensor, scores: Tensor, q: Tensor, kept: Tensor, k: Tensor, taken: Tensor, new: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        new = new - taken @ state
+        return torch.addcmul(k @ new, state, kept), scores @ new + q @ state
+
+    return in_chunks(inside, step, (q * scale, k, v, beta, log_decay), chunk)
+
+
+@jit
+def unit_inverse(lower, ROWS: tl.constexpr, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
+    """(1 + lower)^-1 of a matrix below the diagonal: blocks of 1, 2, 4, .. rows are inverted, and two of them make one of
+    twice the size. Nothing cancels that does not in substitution.
+    """
+    row = tl.arange(0, ROWS)
+    inverse = tl.where(row[:, None] == row[None, :], 1.0, tl.zeros([ROWS, ROWS], tl.float32))
+    span = 1
+    while span < ROWS:
+        behind, parted = borders(span, ROWS)
+        between = product(inverse, tl.where(parted, lower, 0.0), PRECISION, WIDEN)
+        inverse -= product(between, inverse, PRECISION, WIDEN)
+        span *= 2
+    return inverse
+
+
+@jit
+def delta_scores(
+    q,
+    k,
+    b,
+    g,
+    scores,
+    inverses,
+    CHANNELS: tl.constexpr,
+    heads,
+    length,
+    C: tl.constexpr,
+    D: tl.constexpr,
+    ROWS: tl.constexpr,
+    DECAY: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """Of one chunk: what queries read of what is written, and the inverse of the system that gives what is written."""
+    at, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    place = tl.arange(0, ROWS)
+    total, overlap = tl.zeros([ROWS, ROWS], tl.float32), tl.zeros([ROWS, ROWS], tl.float32)
+    for start in range(0, C, CHANNELS):
+        key = start + tl.arange(0, CHANNELS)
+        q_tile = chunk_load(q, at, heads, chunk, length, key, C, ROWS)
+        k_tile = chunk_load(k, at, heads, chunk, length, key, C, ROWS)
+        total += product(q_tile, tl.trans(k_tile), PRECISION, WIDEN)
+        overlap += product(k_tile, tl.trans(k_tile), PRECISION, WIDEN)
+    decays = decays_between(chunk_logs(g, at, heads, chunk, length, tl.arange(0, 1), DECAY, C, ROWS), False, PRECISION)
+    strength = chunk_load(b, at, heads, chunk, length, tl.arange(0, 1), 1, ROWS).to(tl.float32)
+    lower = tl.where(place[:, None] > place[None, :], overlap * decays * strength, 0.0)
+    places = (at * tl.num_programs(1) + chunk) * (ROWS * ROWS) + place[:, None] * ROWS + place[None, :]
+    tl.store(scores + places, (total * decays).to(scores.dtype.element_ty))
+    tl.store(inverses + places, unit_inverse(lower, ROWS, PRECISION, WIDEN).to(inverses.dtype.element_ty))
+
+
+@jit
+def delta_forward(
+    q,
+    k,
+    v,
+    b,
+    g,
+    scores,
+    inverses,
+    out,
+    states,
+    rest,
+    new,
+    scale,
+    CHANNELS: tl.constexpr,
+    VALUES: tl.constexpr,
+    heads,
+    length,
+    C: tl.constexpr,
+    D: tl.constexpr,
+    ROWS: tl.constexpr,
+    DECAY: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """Some columns of the outputs, chunk after chunk; the state stays in registers. Where there is room for the states
+    instead, these, what is left of the values, and what is written.
+    """
+    at, count = tl.program_id(0).to(tl.int64), tl.cdiv(length, ROWS)
+    key, value = tl.arange(0, CHANNELS), tl.program_id(1) * VALUES + tl.arange(0, VALUES)
+    in_chunk = tl.arange(0, ROWS)[:, None] * ROWS + tl.arange(0, ROWS)[None, :]
+    state = tl.zeros([CHANNELS, VALUES], tl.float32)
+    for chunk in range(0, count):
+        number = at * count + chunk
+        k_tile = chunk_load(k, at, heads, chunk, length, key, C, ROWS)
+        v_tile = chunk_load(v, at, heads, chunk, length, value, D, ROWS)
+        strength = chunk_load(b, at, heads, chunk, length, tl.arange(0, 1), 1, ROWS).to(tl.float32)
+        up_to, after, whole = chunk_decays(g, at, heads, chunk, length, key, DECAY, C, ROWS)
+        left = v_tile - read_state(k_tile, state, PRECISION, WIDEN) * up_to
+        inverse = tl.load(inverses + number * (ROWS * ROWS) + in_chunk)
+        written = product(inverse, (left * strength).to(inverse.dtype), PRECISION, WIDEN)
+        if states is not None:
+            places, here = state_places(states, number, key, value, C, D)
+            tl.store(places, state.to(states.dtype.element_ty), mask=here)
+            chunk_store(rest, at, heads, chunk, length, value, left, D, ROWS)
+            chunk_store(new, at, heads, chunk, length, value, written, D, ROWS)
+        else:
+            q_tile = chunk_load(q, at, heads, chunk, length, key, C, ROWS)
+            weights = tl.load(scores + number * (ROWS * ROWS) + in_chunk)
+            y = read_state(q_tile, state, PRECISION, WIDEN) * up_to
+            y += product(weights, written.to(weights.dtype), PRECISION, WIDEN)
+            chunk_store(out, at, heads, chunk, length, value, y * scale, D, ROWS)
+        state = state * whole[:, None] + product(tl.trans(k_tile), (written * after).to(k_tile.dtype), PRECISION, WIDEN)
+
+
+@jit
+def delta_backward_values(
+    grad,
+    q,
+    k,
+    b,
+    g,
+    scores,
+    inverses,
+    rest,
+    grad_states,
+    grad_new,
+    grad_v,
+    grad_b,
+    scale,
+    CHANNELS: tl.constexpr,
+    VALUES: tl.constexpr,
+    heads,
+    length,
+    C: tl.constexpr,
+    D: tl.constexpr,
+    ROWS: tl.constexpr,
+    DECAY: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """From the last chunk to the first, for some columns of the values: the slopes of the states after each chunk, those
+    of what the system is solved for, of the values and, of these columns, of the strengths.
+    """
+    at, count = tl.program_id(0).to(tl.int64), tl.cdiv(length, ROWS)
+    key, value = tl.arange(0, CHANNELS), tl.program_id(1) * VALUES + tl.arange(0, VALUES)
+    turned = tl.arange(0, ROWS)[:, None] + tl.arange(0, ROWS)[None, :] * ROWS
+    state = tl.zeros([CHANNELS, VALUES], tl.float32)
+    for step in range(0, count):
+        chunk = count - 1 - step
+        number = at * count + chunk
+        places, here = state_places(grad_states, number, key, value, C, D)
+        tl.store(places, state.to(grad_states.dtype.element_ty), mask=here)
+        q_tile = chunk_load(q, at, heads, chunk, length, key, C, ROWS)
+        k_tile = chunk_load(k, at, heads, chunk, length, key, C, ROWS)
+        grad_tile = chunk_load(grad, at, heads, chunk, length, value, D, ROWS)
+        strength = chunk_load(b, at, heads, chunk, length, tl.arange(0, 1), 1, ROWS).to(tl.float32)
+        up_to, after, whole = chunk_decays(g, at, heads, chunk, length, key, DECAY, C, ROWS)
+        slope = read_state(k_tile, state, PRECISION, WIDEN) * after
+        slope += product(tl.load(scores + number * (ROWS * ROWS) + turned), grad_tile, PRECISION, WIDEN)
+        inverse = tl.load(inverses + number * (ROWS * ROWS) + turned)
+        slope = product(inverse, slope.to(inverse.dtype), PRECISION, WIDEN)
+        chunk_store(grad_new, at, heads, chunk, length, value, slope, D, ROWS)
+        left = chunk_load(rest, at, heads, chunk, length, value, D, ROWS)
+        part = tl.program_id(1) + tl.arange(0, 1)
+        chunk_store(
+            grad_b,
+            at,
+            heads,
+            chunk,
+            length,
+            part,
+            tl.sum(slope * left, 1)[:, None] * scale,
+            (D + VALUES - 1) // VALUES,
+            ROWS,
+        )
+        slope *= strength
+        chunk_store(grad_v, at, heads, chunk, length, value, slope * scale, D, ROWS)
+        state = state * whole[:, None] + product(
+            tl.trans(q_tile), (grad_tile * up_to).to(q_tile.dtype), PRECISION, WIDEN
+        )
+        state -= product(tl.trans(k_tile), (slope * up_to).to(k_tile.dtype), PRECISION, WIDEN)
+
+
+@jit
+def delta_backward_keys(
+    grad,
+    q,
+    k,
+    b,
+    g,
+    states,
+    grad_states,
+    new,
+    grad_new,
+    grad_q,
+    grad_k,
+    grad_b,
+    grad_g,
+    scale,
+    CHANNELS: tl.constexpr,
+    VALUES: tl.constexpr,
+    heads,
+    length,
+    C: tl.constexpr,
+    D: tl.constexpr,
+    ROWS: tl.constexpr,
+    DECAY: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """The slopes of some columns of the queries and keys of one chunk and, of these columns, those of the strengths and
+    the logarithms of decays.
+    """
+    at, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    place, key = tl.arange(0, ROWS), tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS)
+    number = at * tl.num_programs(1) + chunk
+    read, read_turned = tl.zeros([ROWS, ROWS], tl.float32), tl.zeros([ROWS, ROWS], tl.float32)
+    solved, solved_turned = tl.zeros([ROWS, ROWS], tl.float32), tl.zeros([ROWS, ROWS], tl.float32)
+    q_sum, k_sum = tl.zeros([ROWS, CHANNELS], tl.float32), tl.zeros([ROWS, CHANNELS], tl.float32)
+    left_sum, kept_sum = tl.zeros([ROWS, CHANNELS], tl.float32), tl.zeros([CHANNELS], tl.float32)
+    for start in range(0, D, VALUES):
+        value = start + tl.arange(0, VALUES)
+        grad_tile = chunk_load(grad, at, heads, chunk, length, value, D, ROWS)
+        written = chunk_load(new, at, heads, chunk, length, value, D, ROWS)
+        slope = chunk_load(grad_new, at, heads, chunk, length, value, D, ROWS)
+        state = state_load(states, number, key, value, C, D)
+        grad_state = state_load(grad_states, number, key, value, C, D)
+        read += product(grad_tile, tl.trans(written), PRECISION, WIDEN)
+        read_turned += product(written, tl.trans(grad_tile), PRECISION, WIDEN)
+        solved += product(slope, tl.trans(written), PRECISION, WIDEN)
+        solved_turned += product(written, tl.trans(slope), PRECISION, WIDEN)
+        q_sum += read_state(grad_tile, tl.trans(state), PRECISION, WIDEN)
+        left_sum += read_state(slope, tl.trans(state), PRECISION, WIDEN)
+        k_sum += read_state(written, tl.trans(grad_state), PRECISION, WIDEN)
+        kept_sum += tl.sum(state.to(tl.float32) * grad_state.to(tl.float32), 1)
+    q_tile = chunk_load(q, at, heads, chunk, length, key, C, ROWS)
+    k_tile = chunk_load(k, at, heads, chunk, length, key, C, ROWS)
+    strength = chunk_load(b, at, heads, chunk, length, tl.arange(0, 1), 1, ROWS).to(tl.float32)
+    log = chunk_logs(g, at, heads, chunk, length, key, DECAY, C, ROWS)
+    decays, decays_turned = decays_between(log, False, PRECISION), decays_between(log, True, PRECISION)
+    q_inner = product((read * decays).to(k_tile.dtype), k_tile, PRECISION, WIDEN)
+    k_inner = product((read_turned * decays_turned).to(q_tile.dtype), q_tile, PRECISION, WIDEN)
+    solved = tl.where(place[:, None] > place[None, :], solved * decays, 0.0)
+    solved_turned = tl.where(place[:, None] < place[None, :], solved_turned * decays_turned, 0.0)
+    k_later = product(solved.to(k_tile.dtype), k_tile, PRECISION, WIDEN)
+    k_earlier = product(solved_turned.to(k_tile.dtype), (k_tile * strength).to(k_tile.dtype), PRECISION, WIDEN)
+    up_to, after, whole = chunk_decays(g, at, heads, chunk, length, key, DECAY, C, ROWS)
+    q_sum, k_sum, left_sum = q_sum * up_to, k_sum * after, left_sum * up_to * strength
+    chunk_store(grad_q, at, heads, chunk, length, key, (q_sum + q_inner) * scale, C, ROWS)
+    chunk_store(
+        grad_k,
+        at,
+        heads,
+        chunk,
+        length,
+        key,
+        (k_sum + k_inner - left_sum - k_later * strength - k_earlier) * scale,
+        C,
+        ROWS,
+    )
+    part = tl.program_id(2) + tl.arange(0, 1)
+    chunk_store(
+        grad_b,
+        at,
+        heads,
+        chunk,
+        length,
+        part,
+        tl.sum(k_tile * k_later, 1)[:, None] * -scale,
+        (C + CHANNELS - 1) // CHANNELS,
+        ROWS,
+    )
+    if DECAY > 0:
+        slope = q_tile * (q_sum + q_inner) - k_tile * (left_sum + k_inner + k_later * strength - k_earlier)
+        later = tl.sum(k_tile * k_sum, 1)[:, None]
+        slope = tl.cumsum(tl.sum(slope, 1)[:, None], 0, reverse=True) + (tl.cumsum(later, 0) - later)
+        slope += (tl.sum(kept_sum) * whole)[None, :]
+        chunk_store(grad_g, at, heads, chunk, length, part, slope * scale, (C + CHANNELS - 1) // CHANNELS, ROWS)
+
+
+def delta_call(k: Tensor, v: Tensor, g: Tensor | None) -> dict[str, Any]:
+    """What every kernel of a call is told."""
+    call = chunk_call(k, v, g)
+    return {**call, "ROWS": min(call["ROWS"], 16 if k.dtype == torch.float32 else 32)}
+
+
+def delta_tiles(k: Tensor, v: Tensor, whole: bool) -> dict[str, int]:
+    """The shape of tiles: what a program holds fits into registers. The `whole` keys of a state, or some."""
+    channels, values, most = tile(k.shape[-1]), tile(v.shape[-1]), 32 if k.dtype == torch.bfloat16 else 16
+    if not whole:
+        return dict(CHANNELS=min(channels, most), VALUES=min(values, most), num_warps=4, num_stages=most // 16)
+    if channels > 128:
+        return dict(CHANNELS=channels, VALUES=16, num_warps=8, num_stages=2)
+    return dict(CHANNELS=channels, VALUES=min(values, most), num_warps=4, num_stages=2)
+
+
+def delta_prepared(q: Tensor, k: Tensor, b: Tensor, g: Tensor | None, call: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """The scores and the inverses of all chunks."""
+    rows = call["ROWS"]
+    scores = k.new_empty(k.shape[0] * k.shape[1], triton.cdiv(k.shape[2], rows), rows, rows)
+    inverses, some = torch.empty_like(scores), min(tile(k.shape[-1]), 32)
+    delta_scores[scores.shape[:2]](
+        laid(q), laid(k), laid(b), laid(g), scores, inverses, CHANNELS=some, num_warps=4, **call
+    )
+    return scores, inverses
+
+
+@operation
+def write_in_chunks(q: Tensor, k: Tensor, v: Tensor, b: Tensor, g: Tensor | None, scale: float) -> Tensor:
+    """The outputs [b, heads, t, d] for q, k [b, heads, t, c], v [b, heads, t, d], and b and g [b, heads, t, 1]."""
+    call, tiles = delta_call(k, v, g), delta_tiles(k, v, True)
+    scores, inverses = delta_prepared(q, k, b, g, call)
+    out = rows_of(v, v.shape[-1])
+    grid = k.shape[0] * k.shape[1], triton.cdiv(v.shape[-1], tiles["VALUES"])
+    given = laid(q), laid(k), laid(v), laid(b), laid(g), scores, inverses, laid(out)
+    delta_forward[grid](*given, None, None, None, scale, **tiles, **call)
+    return out
+
+
+@write_in_chunks.register_fake
+def write_in_chunks_like(q: Tensor, k: Tensor, v: Tensor, b: Tensor, g: Tensor | None, scale: float) -> Tensor:
+    return rows_of(v, v.shape[-1])
+
+
+@operation
+def write_in_chunks_backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, b: Tensor, g: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of q, k, v, b and g: the states are made again, and from the end their slopes."""
+    call, tiles, some = delta_call(k, v, g), delta_tiles(k, v, True), delta_tiles(k, v, False)
+    scores, inverses = delta_prepared(q, k, b, g, call)
+    grid, chunks = (k.shape[0] * k.shape[1], triton.cdiv(v.shape[-1], tiles["VALUES"])), scores.shape[1]
+    pieces = triton.cdiv(k.shape[-1], some["CHANNELS"])
+    states, grad_states = states_of(k, v, chunks), states_of(k, v, chunks)
+    rest, new, grad_new, grad_v = (rows_of(v, v.shape[-1]) for _ in range(4))
+    grad_q, grad_k = rows_of(q, q.shape[-1]), rows_of(k, k.shape[-1])
+    slopes = [k.new_empty(*k.shape[:3], count, dtype=torch.float32) for count in (grid[1], pieces, pieces)]
+    given = laid(k), laid(v), laid(b), laid(g), scores, inverses
+    delta_forward[grid](laid(q), *given, None, states, laid(rest), laid(new), scale, **tiles, **call)
+    delta_backward_values[grid](
+        laid(grad),
+        laid(q),
+        laid(k),
+        *given[2:],
+        laid(rest),
+        grad_states,
+        laid(grad_new),
+        laid(grad_v),
+        laid(slopes[0]),
+        scale,
+        **tiles,
+        **call,
+    )
+    made = laid(grad_q), laid(grad_k), laid(slopes[1]), laid(slopes[2])
+    delta_backward_keys[grid[0], chunks, pieces](
+        laid(grad),
+        laid(q),
+        *given[:1],
+        *given[2:4],
+        states,
+        grad_states,
+        laid(new),
+        laid(grad_new),
+        *made,
+        scale,
+        **some,
+        **call,
+    )
+    grad_b, *parts = (x.sum(-1, keepdim=True) for x in slopes)
+    grad_b, grad_g = (grad_b + parts[0]).to(b.dtype), q.new_empty(0) if g is None else parts[1].to(g.dtype)
+    return grad_q, grad_k, grad_v, grad_b, grad_g
+
+
+@write_in_chunks_backward.register_fake
+def write_in_chunks_backward_like(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, b: Tensor, g: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    grad_b, grad_g = b.new_empty(*k.shape[:3], 1), q.new_empty(0) if g is None else g.new_empty(*k.shape[:3], 1)
+    grad_q, grad_k, grad_v = (rows_of(x, x.shape[-1]) for x in (q, k, v))
+    return grad_q, grad_k, grad_v, grad_b, grad_g
+
+
+def write_in_chunks_keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:5])
+    ctx.scale = inputs[5]
+
+
+def write_in_chunks_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    given = ctx.saved_tensors
+    grads = write_in_chunks_backward(grad, *given, ctx.scale)
+    return *grads[:4], None if given[4] is None else grads[4], None
+
+
+write_in_chunks.register_autograd(write_in_chunks_gradients, setup_context=write_in_chunks_keep)
+
+
+def triton_delta_rule(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    log_decay: Tensor | None = None,
+    scale: float = 1.0,
+    chunk: int = 32,
+    bounded: bool = False,
+) -> Tensor:
+    """`delta_rule` by kernels, which choose their own chunks."""
+    wide = log_decay is not None and log_decay.shape[-1] > 1
+    wide |= k.shape[-1] > (64 if alike(q, k, v)[0].dtype == torch.float32 else 256)
+    if not runs(q, k, v, beta, log_decay) or wide or not k.numel():
+        return delta_rule(q, k, v, beta, log_decay, scale, chunk, bounded)
+    kind, length = v.dtype, k.shape[-2]
+    given = [x for x in (*alike(q, k, v), beta, log_decay) if x is not None]
+    lead = torch.broadcast_shapes(*(x.shape[:-2] for x in given))
+    every = [with_heads(lead, length, x) for x in given]
+    out = write_in_chunks(*every, *([None] if log_decay is None else []), scale)
+    return out.reshape(*lead, length, v.shape[-1]).to(kind)
+
+
+class ShortConv(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(16, 16, 4, groups=16, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return triton_causal_conv(x, self.conv.weight, silu=True)
+
+
+class DeltaNet(nn.Module):
+    """S_t = S_(t-1) (I - b_t k_t k_t^T) + b_t v_t k_t^T: what a key recalls is corrected towards v
+    (Yang et al., DeltaNet, NeurIPS 2024).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q_proj = nn.Linear(16, 16, bias=False)
+        self.q_conv1d = ShortConv()
+        self.k_proj = nn.Linear(16, 16, bias=False)
+        self.k_conv1d = ShortConv()
+        self.v_proj = nn.Linear(16, 16, bias=False)
+        self.v_conv1d = ShortConv()
+        self.b_proj = nn.Linear(16, 2, bias=False)
+        self.o_norm = nn.RMSNorm(8, eps=1e-6)
+        self.o_proj = nn.Linear(16, 16, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q = self.q_conv1d(self.q_proj(x)).unflatten(-1, (2, -1))
+        k = self.k_conv1d(self.k_proj(x)).unflatten(-1, (2, -1))
+        v = self.v_conv1d(self.v_proj(x)).unflatten(-1, (2, -1))
+        beta = torch.sigmoid(self.b_proj(x))
+        q = F.normalize(q, dim=-1)
+        k = F.normalize(k, dim=-1)
+        o = triton_delta_rule(
+            q.transpose(1, 2),
+            k.transpose(1, 2),
+            v.transpose(1, 2),
+            beta=beta.transpose(1, 2)[:, :, :, None],
+            scale=0.3535533905932738,
+        )
+        return self.o_proj(self.o_norm(o).transpose(1, 2).flatten(2))
+
+
+class Swiglu(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Linear(16, 24, bias=False)
+        self.up = nn.Linear(16, 24, bias=False)
+        self.down = nn.Linear(24, 16, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        gate = F.silu(self.gate(x))
+        return self.down(gate * self.up(x))
+
+
+class Layer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1 = nn.RMSNorm(16, eps=1e-6)
+        self.attn = DeltaNet()
+        self.norm2 = nn.RMSNorm(16, eps=1e-6)
+        self.mlp = Swiglu()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class DeltaNetLm(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(32, 16)
+        self.layers = nn.ModuleList(Layer() for _ in range(2))
+        self.norm = nn.RMSNorm(16, eps=1e-6)
+        self.head = nn.Linear(16, 32, bias=False)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        if tokens.ndim != 2:
+            raise ValueError(f"tokens must be int[b, t], and is {list(tokens.shape)}")
+        x = self.embed(tokens)
+        for layer in self.layers:
+            x = layer(x)
+        x = self.norm(x)
+        return self.head(x)
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile the blocks that repeat, alike ones once. The options are those of `torch.compile`."""
+        for module in self.modules():
+            if isinstance(module, ShortConv):
+                module.compile(**options)
