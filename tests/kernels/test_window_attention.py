@@ -74,7 +74,7 @@ def forms(module: Any, size: Any, window: Any, **options: Any) -> tuple[Any, Any
         given: dict[str, Any] = {"mask" if x.dtype == torch.bool else "bias": x for x in more}
         given["border"] = None if border is None else border.to(q.dtype)
         if function is module.window_attention:
-            k, v = (x.repeat_interleave(q.shape[-2] // x.shape[-2], -2) for x in (k, v))
+            k, v = (x.repeat_interleave(max(1, q.shape[-2] // x.shape[-2]), -2) for x in (k, v))
         if "mask" in given:
             given["core"] = F.scaled_dot_product_attention
         return function(q, k, v, window, **given, **options)
@@ -95,6 +95,14 @@ def test_a_window_that_sees_nothing_is_0(module: Any) -> None:
     kernel, _ = forms(module, (2, 4), (2, 2))
     found = kernel(q, k, v, mask)
     assert not found[:, :, :2].any() and found[:, :, 2:].isfinite().all()
+
+
+@pytest.mark.parametrize("lacking", ["q", "k", "v", "kv"])
+def test_one_of_q_k_v_may_lack_batch_and_heads(module: Any, lacking: str) -> None:
+    random = torch.Generator().manual_seed(0)
+    shapes = [(1, 4, 1, 16) if name in lacking else (2, 4, 2, 16) for name in "qkv"]
+    given = [torch.randn(shape, generator=random) for shape in shapes]
+    check(*forms(module, (4,), (2,)), given)
 
 
 def test_samples_may_lie_far_apart(module: Any) -> None:

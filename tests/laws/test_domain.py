@@ -103,6 +103,16 @@ def test_on_one_axis(domain: Domain):
     check_law(Attend(over=domain), *alike(b=2, n=10, heads=2, c=3))
 
 
+@pytest.mark.parametrize("domain", [Sliding(n=3), Neighborhood(size=3), Radius(r=2), Axial(on=("w",))], ids=str)
+@pytest.mark.parametrize("lacking", ["heads", "b"])
+def test_axes_that_one_side_lacks(domain: Domain, lacking: str):
+    """One key for all heads, queries for all samples, and the other way round."""
+    sizes: dict[str, object] = {"b": 2, "h": symbol("h"), "w": symbol("w"), "heads": 2, "c": 3}
+    whole, less = tensor(**sizes), tensor(**{name: size for name, size in sizes.items() if name != lacking})
+    for types in ([whole, less, less], [less, whole, whole], [whole, whole, less], [less, less, whole]):
+        check_law(Attend(over=domain), *types, sizes={"h": 5, "w": 6})
+
+
 def test_a_dilated_neighborhood_in_many_tiles():
     check_law(Attend(over=Neighborhood(size=3, dilation=2)), *alike(b=2, n=17, heads=2, c=3))
 

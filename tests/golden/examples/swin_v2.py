@@ -102,11 +102,11 @@ def window_attention(
     mask: Tensor | None = None,
     core: Callable[..., Tensor] = short_attention,
 ) -> Tensor:
-    """Attention inside each window of q, k, v: [batch, *map, heads, c]; `shift` moves the windows, the places of one
-    are `step` apart, or `spread` over the map. `border` keeps apart what the shift wrapped, beside a `bias`; `mask`
-    [batch, *map] says which keys are there.
+    """Attention inside each window of q, k, v: [batch, *map, heads, c], each of which may lack batch and heads. `shift`
+    moves the windows, the places of one are `step` apart, or `spread` over the map. `border` keeps apart what the shift
+    wrapped, beside a `bias`; `mask` [batch, *map] says which keys are there.
     """
-    rank, batch, space, heads = len(window), q.shape[0], q.shape[1:-2], q.shape[-2]
+    rank, space = len(window), q.shape[1:-2]
     steps = [size // side for size, side in zip(space, window, strict=True)] if spread else step or [1] * rank
     counts = [size // (side * gap) for size, side, gap in zip(space, window, steps, strict=True)]
     sizes = [size for axis in zip(counts, window, steps, strict=True) for size in axis]
@@ -118,7 +118,7 @@ def window_attention(
         """[batch, *map, heads, c] -> [batch, windows, heads, places, c]"""
         if shift is not None:
             x = x.roll([-move for move in shift], axes)
-        x = x.reshape(batch, *sizes, *x.shape[-2:])
+        x = x.reshape(x.shape[0], *sizes, *x.shape[-2:])
         x = x.permute(0, *outer, 3 * rank + 1, *inner, 3 * rank + 2)
         return x.flatten(2 * rank + 2, -2).flatten(1, 2 * rank)
 
@@ -128,6 +128,7 @@ def window_attention(
         there = cut(mask[..., None, None]).mT
         bias = torch.where(there, 0.0 if bias is None else bias, float("-inf")).to(q.dtype)
     x = core(cut(q), cut(k), cut(v), bias, drop, scale=scale)
+    batch, heads = x.shape[0], x.shape[2]
     x = x.reshape(batch, *(sizes[at - 1] for at in outer), heads, *window, x.shape[-1])
     order = [at for axis in range(rank) for at in (2 * axis + 1, 2 * rank + 2 + axis, 2 * axis + 2)]
     x = x.permute(0, *order, 2 * rank + 1, 3 * rank + 2).reshape(batch, *space, heads, x.shape[-1])
