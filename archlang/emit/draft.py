@@ -116,6 +116,7 @@ class Draft:
 
     def need_helper(self, name: str) -> str:
         file = names.snake(name)
-        assert file in helpers.known() | entries(), f"no helper {file}.py"
+        known = helpers.known() | entries() | set(self.kernels.chains if self.kernels else ())
+        assert file in known, f"no helper {file}.py"
         self.helpers[file] = None
         return name

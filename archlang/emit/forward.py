@@ -46,7 +46,9 @@ class Forward:
         self.graph = graph
         self.draft = Draft(graph, kernels)
         outside = {node.op.module.partition(".")[0] for _, node in graph.deep() if isinstance(node.op, Foreign)}
-        self.scope = Scope({*helpers.known(), *entries(), *outside})  # a variable of that name would hide it
+        self.scope = Scope(
+            {*helpers.known(), *entries(), *outside, *(kernels.chains if kernels else ())}
+        )  # a variable of that name would hide it
         self.witnesses: dict[str, tuple[str, str]] = {}  # attribute to (variable, the line that reads it)
         self.ports = {name: self.scope.fix(name) for name in graph.layers}
         self.orders = {port: value.type.names if self.root else orders[port] for port, value in graph.inputs.items()}

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
-from archlang.ir import Call, Graph, Node, Value
+from archlang.ir import Call, Chain, Graph, Node, Value
 from archlang.primitive import axes_of
 from archlang.primitives.linear import Linear, contracted
 from archlang.primitives.norm import LayerNorm, RMSNorm
@@ -44,6 +44,8 @@ def wish(value: Value, called: Orders) -> tuple[str, ...] | None:
                 return last(value.type, contracted(node.op.on, value.type))
             elif isinstance(node.op, LayerNorm | RMSNorm):
                 return last(value.type, axes_of(node.op.on, value.type))
+            elif isinstance(node.op, Chain) and node.op.axis in value.type:
+                return last(value.type, (node.op.axis,))
             elif node.op.prefers and "c" in value.type:
                 return first(value.type) if node.op.prefers == "first" else last(value.type)
             elif len(queue) < _FAR and len(node.types) == 1 and _keeps(node, value.type):

@@ -6,13 +6,15 @@ holds one of them. `Graph.net` is the same as a `networkx.MultiDiGraph`, for alg
 time of a cold build to import, so it is imported when one is asked for.
 """
 
+from archlang.ir.chain import Chain
 from archlang.ir.graph import Graph, Node, Value, called, infer, listing, numbers
 from archlang.ir.operations import Arrange, Call, ChannelsLast, Foreign, Input, Kept, Parameter, Scan, WeightOf
-from archlang.ir.rebuild import Rebuild, live, prune
+from archlang.ir.rebuild import Rebuild, kept, live, prune
 
 __all__ = [
     "Arrange",
     "Call",
+    "Chain",
     "ChannelsLast",
     "Foreign",
     "Graph",
@@ -26,6 +28,7 @@ __all__ = [
     "WeightOf",
     "called",
     "infer",
+    "kept",
     "listing",
     "live",
     "numbers",

@@ -54,6 +54,13 @@ def grouped_experts(graph: Graph, record: Record) -> Graph:
     return experts.grouped_experts(graph, record)
 
 
+def pointwise_chains(graph: Graph, record: Record) -> Graph:
+    """f(g(x)), for each element or row at once."""
+    from archlang.passes import chains
+
+    return chains.pointwise_chains(graph, record)
+
+
 def _chosen(options: Options) -> Sequence[Rule]:
     """The rules that follow a record of `archlang tune`; none without one."""
     if not options.tuned:
@@ -110,7 +117,7 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("windows", changes=(window_order,), kernels=False),
     Pass("attention", RulesOf("attention"), purposes=("inference",), kernels=False),
     Pass("layout", RulesOf("causal"), (layout.channels_last,)),
-    Pass("kernels", RulesOf("kernels"), (grouped_experts,), kernels=True),
+    Pass("kernels", RulesOf("kernels"), (grouped_experts, pointwise_chains), kernels=True),
     Pass("constants", changes=(constants.constants_once,)),
     Pass("choose", by_options=_chosen),
 )

@@ -16,6 +16,7 @@ QUICK = [
     ("causal_conv", "bfloat16", 256, 4),
     ("linear_recurrence", "bfloat16", 128, 128, "channel"),
     ("delta_rule", "bfloat16", 128, 128, "head"),
+    ("chains", "bfloat16", 768),
 ]
 MORE = [
     *(("grouped_linear", kind, c, units) for kind, c, units in [("bfloat16", 1024, 2048), ("float32", 96, 384)]),
@@ -39,6 +40,7 @@ MORE = [
     *(("delta_rule", "bfloat16", c, d, gate) for c, d, gate in [(64, 64, "none"), (256, 512, "head")]),
     ("delta_rule", "float32", 64, 64, "head"),
     ("delta_rule", "float16", 128, 128, "none"),
+    *(("chains", kind, c) for kind, c in [("float32", 768), ("bfloat16", 64), ("bfloat16", 4096), ("float32", 4096)]),
 ]
 
 

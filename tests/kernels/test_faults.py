@@ -9,6 +9,7 @@ import archlang
 from archlang.emit import load
 from tests.kernels import check
 from tests.kernels import test_causal_conv as conv
+from tests.kernels import test_chains as chains
 from tests.kernels import test_combine as experts
 from tests.kernels import test_delta_rule as delta
 from tests.kernels import test_group_rational as rational
@@ -210,3 +211,28 @@ def test_faults_of_delta_rules_are_found(fault: str) -> None:
     module = broken(delta.ALL, *DELTAS[fault])
     with pytest.raises(AssertionError, match=r"result \d"):
         check(*delta.forms(module), delta.inputs(60, 16, 16, "head"))
+
+
+CHAINS = {
+    "columns beyond the last are summed": ("tl.sum(tl.where(here, x, 0.0), 1)", "tl.sum(x, 1)"),
+    "weights forget tiles": ("sum_weight += ", "sum_weight = "),
+    "the norm's scale does not move": ("-0.5 * chain_sum(", "0.0 * chain_sum("),
+    "a residual loses its own slope": (" = grad_y + ", " = "),
+    "rows lie one after another": ("(row % inner).to(tl.int64) * steps[1]", "row.to(tl.int64) * steps[1]"),
+}
+
+
+@pytest.mark.parametrize("fault", CHAINS)
+def test_faults_of_chains_are_found(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    right, wrong = CHAINS[fault]
+    plain = archlang.loads(chains.NORM).net(c=17).module(seed=0)
+    network = archlang.loads(chains.NORM).net(c=17)
+    text = network.source("triton")
+    assert right in text
+    fused = load(text.replace(right, wrong), network.class_name)()
+    fused.load_state_dict(plain.state_dict())
+    monkeypatch.setattr(sys.modules[type(fused).__module__], "CHAIN_PARTS", 2)
+    kernel, form, weights = chains.calls(network, fused, plain)
+    x, h, gate = chains.inputs(3, 2, 200, 17)
+    with pytest.raises(AssertionError, match=r"result \d"):
+        check(lambda x, h, gate, *w: kernel(x[:, :100], h[:, :100], gate[:, :100], *w), lambda x, h, gate, *w: form(x[:, :100], h[:, :100], gate[:, :100], *w), [x, h, gate, *weights])  # fmt: skip

@@ -37,6 +37,7 @@ def network(toy: Toy) -> Any:
         "swin",
         "kat",
         "mamba",
+        "llama",
         "dinat",
         "gpt_oss",
         "convnext",

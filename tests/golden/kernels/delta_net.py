@@ -11,23 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def causal_conv(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    dilation: int = 1,
-    silu: bool = False,
-    before: Tensor | None = None,
-) -> Tensor:
-    """y[t] = bias + sum over k of weight[:, 0, k] x[t - (kernel - 1 - k) dilation], then silu if asked for, for x
-    [.., t, c] and the weight [c, 1, kernel]. The positions `before` the first are [.., (kernel - 1) dilation, c], or 0.
-    """
-    reach = (weight.shape[-1] - 1) * dilation
-    seen = F.pad(x, (0, 0, reach, 0)) if before is None else torch.cat([before, x], -2)
-    line = seen.reshape(-1, 1, *seen.shape[-2:]).permute(0, 3, 1, 2)  # a map one row high: its channels may be last
-    y = F.conv2d(line, weight.unsqueeze(2), bias, dilation=(1, dilation), groups=x.shape[-1])
-    y = y.permute(0, 2, 3, 1).reshape(x.shape)
-    return F.silu(y) if silu else y
+def tile(size: int, least: int = 16) -> int:
+    """The power of 2 that holds a size: tiles of matrix products have 16 rows at least."""
+    return max(least, 1 << (size - 1).bit_length())
 
 
 try:
@@ -81,11 +67,6 @@ def math_of(x: Tensor) -> dict[str, Any]:
     return {"PRECISION": precision, "WIDEN": INTERPRETED and x.dtype == torch.bfloat16}
 
 
-def tile(size: int, least: int = 16) -> int:
-    """The power of 2 that holds a size: tiles of matrix products have 16 rows at least."""
-    return max(least, 1 << (size - 1).bit_length())
-
-
 @jit
 def product(a, b, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
     """a @ b"""
@@ -93,6 +74,373 @@ def product(a, b, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
         a = a.to(tl.float32)
         b = b.to(tl.float32)
     return tl.dot(a, b, input_precision=PRECISION)
+
+
+CHAIN_WIDTH = 4096  # of a row that a program holds whole
+CHAIN_PARTS = 1024  # so many programs sum the slopes of weights
+
+
+@jit
+def chain_row(steps, row, inner):
+    """Where rows start: `inner` of them at one step, and these at another."""
+    return (row // inner).to(tl.int64) * steps[0] + (row % inner).to(tl.int64) * steps[1]
+
+
+@jit
+def chain_load(x, steps, row, inner, column, here):
+    """A tile of numbers; beyond the last row and column 1, where functions have no poles."""
+    at = chain_row(steps, row, inner)[:, None] + column[None, :]
+    return tl.load(x + at, mask=here, other=1.0).to(tl.float32)
+
+
+@jit
+def chain_sum(x, here):
+    """The sum of each row."""
+    return tl.sum(tl.where(here, x, 0.0), 1)[:, None]
+
+
+@jit
+def chain_tanh(x):
+    return 2.0 * tl.sigmoid(2.0 * x) - 1.0
+
+
+@jit
+def chain_softplus(x):
+    """log(1 + e^x), which is x where e^x is all there is."""
+    return tl.where(x > 20.0, x, tl.log(1.0 + tl.exp(tl.minimum(x, 20.0))))
+
+
+def chain_rows(tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], int, list[tuple[int, int]]]:
+    """Tensors [*rows, c] such that their rows lie at two steps: `inner` of them at one, and these at the other; copies
+    where they lie at more.
+    """
+    found: list[tuple[int, list[int]]] = []
+    for i in reversed(range(tensors[0].ndim - 1)):
+        size, steps = tensors[0].shape[i], [x.stride(i) for x in tensors]
+        if found and steps == [found[-1][0] * step for step in found[-1][1]]:
+            found[-1] = found[-1][0] * size, found[-1][1]
+        elif size != 1:
+            found.append((size, steps))
+    if len(found) > 2:
+        return chain_rows([x.contiguous() for x in tensors])
+    (inner, near), (_, far) = (*found, *[(1, [0] * len(tensors))] * 2)[:2]
+    return tensors, inner, list(zip(far, near, strict=True))
+
+
+def chain_call(x: Tensor, whole: bool) -> dict[str, Any]:
+    """What kernels are told of x [*rows, c]: counts, and the shape of a tile, which has 1024 numbers, or a row."""
+    rows, width = x.numel() // x.shape[-1], x.shape[-1]
+    columns = tile(width, 1) if whole else min(tile(width, 1), 1024)
+    height = max(1, min(tile(rows, 1), 1024 // columns))
+    return dict(
+        rows=rows,
+        width=width,
+        tiles=triton.cdiv(width, columns),
+        ROWS=height,
+        COLUMNS=columns,
+        num_warps=min(16, max(1, height * columns // 256)),
+    )
+
+
+def chain_kind(*tensors: Tensor) -> torch.dtype:
+    """The dtype of what tensors make together."""
+    kind = tensors[0].dtype
+    for x in tensors[1:]:
+        kind = torch.promote_types(kind, x.dtype)
+    return kind
+
+
+def chain_flat(*tensors: Tensor) -> tuple[list[Tensor], Callable[[Tensor], Tensor]]:
+    """Tensors of one shape as one row, in the order in which the first lies in memory, and the way back."""
+    first = tensors[0]
+    order = list(range(first.ndim))
+    if not first.is_contiguous():
+        order.sort(key=lambda i: -first.stride(i))
+    back = [order.index(i) for i in range(first.ndim)]
+    shape = [first.shape[i] for i in order]
+    return [x.permute(order).reshape(1, -1) for x in tensors], lambda y: y.view(shape).permute(back)
+
+
+@jit
+def fused_add_rms_norm_forward(
+    x_in,
+    stochastic_depth_in,
+    weight_in,
+    add_out,
+    mul_out,
+    eps,
+    x_steps,
+    stochastic_depth_steps,
+    inner,
+    rows,
+    width,
+    tiles,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """add, rms_norm: a tile of rows."""
+    row = tl.program_id(0) // tiles * ROWS + tl.arange(0, ROWS)
+    column = (tl.program_id(0) % tiles).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+    here = (row < rows)[:, None] & (column < width)[None, :]
+    x = chain_load(x_in, x_steps, row, inner, column, here)
+    stochastic_depth = chain_load(stochastic_depth_in, stochastic_depth_steps, row, inner, column, here)
+    weight = tl.load(weight_in + column, mask=column < width, other=1.0).to(tl.float32)[None, :]
+    add = x + stochastic_depth
+    at = row.to(tl.int64)[:, None] * width + column[None, :]
+    tl.store(add_out + at, add.to(add_out.dtype.element_ty), mask=here)
+    tl.store(
+        mul_out + at,
+        (add * tl.rsqrt(chain_sum(add * add, here) / width + eps) * weight).to(mul_out.dtype.element_ty),
+        mask=here,
+    )
+
+
+@jit
+def fused_add_rms_norm_backward(
+    grad_add_in,
+    grad_mul_in,
+    x_in,
+    stochastic_depth_in,
+    weight_in,
+    grad_x_out,
+    grad_stochastic_depth_out,
+    grad_weight_out,
+    eps,
+    grad_add_steps,
+    grad_mul_steps,
+    x_steps,
+    stochastic_depth_steps,
+    inner,
+    rows,
+    width,
+    tiles,
+    each,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """The slopes of add, rms_norm: of one tile of rows after another, those of what all rows share as a sum over them."""
+    part = tl.program_id(0) // tiles
+    column = (tl.program_id(0) % tiles).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+    weight = tl.load(weight_in + column, mask=column < width, other=1.0).to(tl.float32)[None, :]
+    sum_weight = tl.zeros([ROWS, COLUMNS], tl.float32)
+    for step in range(part * each, (part + 1) * each):
+        row = step * ROWS + tl.arange(0, ROWS)
+        here = (row < rows)[:, None] & (column < width)[None, :]
+        grad_add = chain_load(grad_add_in, grad_add_steps, row, inner, column, here)
+        grad_mul = chain_load(grad_mul_in, grad_mul_steps, row, inner, column, here)
+        x = chain_load(x_in, x_steps, row, inner, column, here)
+        stochastic_depth = chain_load(stochastic_depth_in, stochastic_depth_steps, row, inner, column, here)
+        add = x + stochastic_depth
+        scale = tl.rsqrt(chain_sum(add * add, here) / width + eps)
+        product = grad_mul * weight
+        product2 = -0.5 * chain_sum(product * add, here) * scale * scale * scale / width * add
+        grad_x = grad_add + product * scale + product2 + product2
+        at = row.to(tl.int64)[:, None] * width + column[None, :]
+        tl.store(grad_x_out + at, grad_x.to(grad_x_out.dtype.element_ty), mask=here)
+        tl.store(grad_stochastic_depth_out + at, grad_x.to(grad_stochastic_depth_out.dtype.element_ty), mask=here)
+        sum_weight += tl.where(here, (grad_mul * (add * scale)), 0.0)
+    tl.store(grad_weight_out + part.to(tl.int64) * width + column, tl.sum(sum_weight, 0), mask=column < width)
+
+
+@operation
+def fused_add_rms_norm_step(x: Tensor, stochastic_depth: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """add, rms_norm of rows [.., c]."""
+    rows, inner, steps = chain_rows([dense(x), dense(stochastic_depth)])
+    add, mul = fused_add_rms_norm_like(x, stochastic_depth, weight, eps)
+    call = chain_call(x, True)
+    grid = (call["tiles"] * triton.cdiv(call["rows"], call["ROWS"]),)
+    fused_add_rms_norm_forward[grid](*rows, weight, add, mul, eps, *steps, inner, **call)
+    return add, mul
+
+
+@fused_add_rms_norm_step.register_fake
+def fused_add_rms_norm_like(x: Tensor, stochastic_depth: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    kind = chain_kind(x, stochastic_depth, weight)
+    return tuple(x.new_empty(x.shape, dtype=kind) for _ in range(2))
+
+
+@operation
+def fused_add_rms_norm_slopes(
+    grad_add: Tensor, grad_mul: Tensor, x: Tensor, stochastic_depth: Tensor, weight: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of all inputs; torch adds what the programs have summed."""
+    given = [dense(grad_add), dense(grad_mul), dense(x), dense(stochastic_depth)]
+    rows, inner, steps = chain_rows(given)
+    made = list(fused_add_rms_norm_slopes_like(grad_add, grad_mul, x, stochastic_depth, weight, eps))
+    call = chain_call(x, True)
+    count = triton.cdiv(call["rows"], call["ROWS"])
+    each = triton.cdiv(count, max(1, CHAIN_PARTS // call["tiles"]))
+    parts = triton.cdiv(count, each)
+    made[2] = x.new_empty(parts, call["width"], dtype=torch.float32)
+    grid = (call["tiles"] * parts,)
+    fused_add_rms_norm_backward[grid](*rows, weight, *made, eps, *steps, inner, each=each, **call)
+    made[2] = made[2].sum(0).to(weight.dtype)
+    return tuple(made)
+
+
+@fused_add_rms_norm_slopes.register_fake
+def fused_add_rms_norm_slopes_like(
+    grad_add: Tensor, grad_mul: Tensor, x: Tensor, stochastic_depth: Tensor, weight: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    return tuple(x.new_empty(x.shape) for x in (x, stochastic_depth, weight))
+
+
+def fused_add_rms_norm_keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*inputs[:3])
+    ctx.given = inputs[3:]
+
+
+def fused_add_rms_norm_gradients(ctx: Any, grad_add: Tensor, grad_mul: Tensor) -> tuple[Tensor | None, ...]:
+    return *fused_add_rms_norm_slopes(grad_add, grad_mul, *ctx.saved_tensors, *ctx.given), None
+
+
+fused_add_rms_norm_step.register_autograd(fused_add_rms_norm_gradients, setup_context=fused_add_rms_norm_keep)
+
+
+def fused_add_rms_norm_plain(x: Tensor, stochastic_depth: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """add, rms_norm in PyTorch."""
+    add = x + stochastic_depth
+    mul = F.rms_norm(add, add.shape[-1:], eps=eps) * weight
+    return add, mul
+
+
+def fused_add_rms_norm(x: Tensor, stochastic_depth: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """add, rms_norm in one kernel."""
+    if not runs(x, stochastic_depth, weight) or not x.numel() or x.shape[-1] > CHAIN_WIDTH:
+        return fused_add_rms_norm_plain(x, stochastic_depth, weight, eps)
+    return fused_add_rms_norm_step(x, stochastic_depth, weight, eps)
+
+
+@jit
+def fused_silu_mul_forward(
+    gate_in, up_in, mul_out, gate_steps, up_steps, inner, rows, width, tiles, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+):
+    """silu, mul: a tile of rows."""
+    row = tl.program_id(0) // tiles * ROWS + tl.arange(0, ROWS)
+    column = (tl.program_id(0) % tiles).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+    here = (row < rows)[:, None] & (column < width)[None, :]
+    gate = chain_load(gate_in, gate_steps, row, inner, column, here)
+    up = chain_load(up_in, up_steps, row, inner, column, here)
+    at = row.to(tl.int64)[:, None] * width + column[None, :]
+    tl.store(mul_out + at, (gate * tl.sigmoid(gate) * up).to(mul_out.dtype.element_ty), mask=here)
+
+
+@jit
+def fused_silu_mul_backward(
+    grad_mul_in,
+    gate_in,
+    up_in,
+    grad_gate_out,
+    grad_up_out,
+    grad_mul_steps,
+    gate_steps,
+    up_steps,
+    inner,
+    rows,
+    width,
+    tiles,
+    each,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """The slopes of silu, mul: of one tile of rows after another."""
+    part = tl.program_id(0) // tiles
+    column = (tl.program_id(0) % tiles).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+    for step in range(part * each, (part + 1) * each):
+        row = step * ROWS + tl.arange(0, ROWS)
+        here = (row < rows)[:, None] & (column < width)[None, :]
+        grad_mul = chain_load(grad_mul_in, grad_mul_steps, row, inner, column, here)
+        gate = chain_load(gate_in, gate_steps, row, inner, column, here)
+        up = chain_load(up_in, up_steps, row, inner, column, here)
+        gate2 = tl.sigmoid(gate)
+        product = grad_mul * up
+        at = row.to(tl.int64)[:, None] * width + column[None, :]
+        tl.store(
+            grad_gate_out + at,
+            (product * gate2 + product * gate * gate2 * (1.0 - gate2)).to(grad_gate_out.dtype.element_ty),
+            mask=here,
+        )
+        tl.store(grad_up_out + at, (grad_mul * (gate * gate2)).to(grad_up_out.dtype.element_ty), mask=here)
+
+
+@operation
+def fused_silu_mul_step(gate: Tensor, up: Tensor) -> Tensor:
+    """silu, mul of rows [.., c]."""
+    rows, inner, steps = chain_rows([dense(gate), dense(up)])
+    mul = fused_silu_mul_like(gate, up)
+    call = chain_call(gate, False)
+    grid = (call["tiles"] * triton.cdiv(call["rows"], call["ROWS"]),)
+    fused_silu_mul_forward[grid](*rows, mul, *steps, inner, **call)
+    return mul
+
+
+@fused_silu_mul_step.register_fake
+def fused_silu_mul_like(gate: Tensor, up: Tensor) -> Tensor:
+    kind = chain_kind(gate, up)
+    return gate.new_empty(gate.shape, dtype=kind)
+
+
+@operation
+def fused_silu_mul_slopes(grad_mul: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of all inputs."""
+    given = [dense(grad_mul), dense(gate), dense(up)]
+    rows, inner, steps = chain_rows(given)
+    made = list(fused_silu_mul_slopes_like(grad_mul, gate, up))
+    call = chain_call(gate, False)
+    count = triton.cdiv(call["rows"], call["ROWS"])
+    each, parts = 1, count
+    grid = (call["tiles"] * parts,)
+    fused_silu_mul_backward[grid](*rows, *made, *steps, inner, each=each, **call)
+    return tuple(made)
+
+
+@fused_silu_mul_slopes.register_fake
+def fused_silu_mul_slopes_like(grad_mul: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+    return tuple(x.new_empty(x.shape) for x in (gate, up))
+
+
+def fused_silu_mul_keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*inputs[:2])
+    ctx.given = inputs[2:]
+
+
+def fused_silu_mul_gradients(ctx: Any, grad_mul: Tensor) -> tuple[Tensor | None, ...]:
+    return fused_silu_mul_slopes(grad_mul, *ctx.saved_tensors, *ctx.given)
+
+
+fused_silu_mul_step.register_autograd(fused_silu_mul_gradients, setup_context=fused_silu_mul_keep)
+
+
+def fused_silu_mul_plain(gate: Tensor, up: Tensor) -> Tensor:
+    """silu, mul in PyTorch."""
+    return F.silu(gate) * up
+
+
+def fused_silu_mul(gate: Tensor, up: Tensor) -> Tensor:
+    """silu, mul in one kernel."""
+    if not runs(gate, up) or not gate.numel():
+        return fused_silu_mul_plain(gate, up)
+    [gate, up], back = chain_flat(gate, up)
+    return back(fused_silu_mul_step(gate, up))
+
+
+def causal_conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    dilation: int = 1,
+    silu: bool = False,
+    before: Tensor | None = None,
+) -> Tensor:
+    """y[t] = bias + sum over k of weight[:, 0, k] x[t - (kernel - 1 - k) dilation], then silu if asked for, for x
+    [.., t, c] and the weight [c, 1, kernel]. The positions `before` the first are [.., (kernel - 1) dilation, c], or 0.
+    """
+    reach = (weight.shape[-1] - 1) * dilation
+    seen = F.pad(x, (0, 0, reach, 0)) if before is None else torch.cat([before, x], -2)
+    line = seen.reshape(-1, 1, *seen.shape[-2:]).permute(0, 3, 1, 2)  # a map one row high: its channels may be last
+    y = F.conv2d(line, weight.unsqueeze(2), bias, dilation=(1, dilation), groups=x.shape[-1])
+    y = y.permute(0, 2, 3, 1).reshape(x.shape)
+    return F.silu(y) if silu else y
 
 
 CONV_PARTS = 1024  # so many programs sum the slopes of weights
@@ -1189,8 +1537,7 @@ class Swiglu(nn.Module):
         self.down = nn.Linear(24, 16, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        gate = F.silu(self.gate(x))
-        return self.down(gate * self.up(x))
+        return self.down(fused_silu_mul(self.gate(x), self.up(x)))
 
 
 class Layer(nn.Module):
@@ -1202,8 +1549,8 @@ class Layer(nn.Module):
         self.mlp = Swiglu()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
+        add, norm2 = fused_add_rms_norm(x, self.attn(self.norm1(x)), self.norm2.weight, 1e-6)
+        return add + self.mlp(norm2)
 
 
 class DeltaNetLm(nn.Module):

@@ -10,6 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+
+def tile(size: int, least: int = 16) -> int:
+    """The power of 2 that holds a size: tiles of matrix products have 16 rows at least."""
+    return max(least, 1 << (size - 1).bit_length())
+
+
 try:
     import triton
     from triton import language as tl
@@ -61,11 +67,6 @@ def math_of(x: Tensor) -> dict[str, Any]:
     return {"PRECISION": precision, "WIDEN": INTERPRETED and x.dtype == torch.bfloat16}
 
 
-def tile(size: int, least: int = 16) -> int:
-    """The power of 2 that holds a size: tiles of matrix products have 16 rows at least."""
-    return max(least, 1 << (size - 1).bit_length())
-
-
 @jit
 def product(a, b, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
     """a @ b"""
@@ -73,6 +74,609 @@ def product(a, b, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
         a = a.to(tl.float32)
         b = b.to(tl.float32)
     return tl.dot(a, b, input_precision=PRECISION)
+
+
+CHAIN_WIDTH = 4096  # of a row that a program holds whole
+CHAIN_PARTS = 1024  # so many programs sum the slopes of weights
+
+
+@jit
+def chain_row(steps, row, inner):
+    """Where rows start: `inner` of them at one step, and these at another."""
+    return (row // inner).to(tl.int64) * steps[0] + (row % inner).to(tl.int64) * steps[1]
+
+
+@jit
+def chain_load(x, steps, row, inner, column, here):
+    """A tile of numbers; beyond the last row and column 1, where functions have no poles."""
+    at = chain_row(steps, row, inner)[:, None] + column[None, :]
+    return tl.load(x + at, mask=here, other=1.0).to(tl.float32)
+
+
+@jit
+def chain_sum(x, here):
+    """The sum of each row."""
+    return tl.sum(tl.where(here, x, 0.0), 1)[:, None]
+
+
+@jit
+def chain_tanh(x):
+    return 2.0 * tl.sigmoid(2.0 * x) - 1.0
+
+
+@jit
+def chain_softplus(x):
+    """log(1 + e^x), which is x where e^x is all there is."""
+    return tl.where(x > 20.0, x, tl.log(1.0 + tl.exp(tl.minimum(x, 20.0))))
+
+
+def chain_rows(tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], int, list[tuple[int, int]]]:
+    """Tensors [*rows, c] such that their rows lie at two steps: `inner` of them at one, and these at the other; copies
+    where they lie at more.
+    """
+    found: list[tuple[int, list[int]]] = []
+    for i in reversed(range(tensors[0].ndim - 1)):
+        size, steps = tensors[0].shape[i], [x.stride(i) for x in tensors]
+        if found and steps == [found[-1][0] * step for step in found[-1][1]]:
+            found[-1] = found[-1][0] * size, found[-1][1]
+        elif size != 1:
+            found.append((size, steps))
+    if len(found) > 2:
+        return chain_rows([x.contiguous() for x in tensors])
+    (inner, near), (_, far) = (*found, *[(1, [0] * len(tensors))] * 2)[:2]
+    return tensors, inner, list(zip(far, near, strict=True))
+
+
+def chain_call(x: Tensor, whole: bool) -> dict[str, Any]:
+    """What kernels are told of x [*rows, c]: counts, and the shape of a tile, which has 1024 numbers, or a row."""
+    rows, width = x.numel() // x.shape[-1], x.shape[-1]
+    columns = tile(width, 1) if whole else min(tile(width, 1), 1024)
+    height = max(1, min(tile(rows, 1), 1024 // columns))
+    return dict(
+        rows=rows,
+        width=width,
+        tiles=triton.cdiv(width, columns),
+        ROWS=height,
+        COLUMNS=columns,
+        num_warps=min(16, max(1, height * columns // 256)),
+    )
+
+
+def chain_kind(*tensors: Tensor) -> torch.dtype:
+    """The dtype of what tensors make together."""
+    kind = tensors[0].dtype
+    for x in tensors[1:]:
+        kind = torch.promote_types(kind, x.dtype)
+    return kind
+
+
+def chain_flat(*tensors: Tensor) -> tuple[list[Tensor], Callable[[Tensor], Tensor]]:
+    """Tensors of one shape as one row, in the order in which the first lies in memory, and the way back."""
+    first = tensors[0]
+    order = list(range(first.ndim))
+    if not first.is_contiguous():
+        order.sort(key=lambda i: -first.stride(i))
+    back = [order.index(i) for i in range(first.ndim)]
+    shape = [first.shape[i] for i in order]
+    return [x.permute(order).reshape(1, -1) for x in tensors], lambda y: y.view(shape).permute(back)
+
+
+@jit
+def fused_add_rms_norm_forward(
+    x_in,
+    stochastic_depth_in,
+    weight_in,
+    add_out,
+    mul_out,
+    eps,
+    x_steps,
+    stochastic_depth_steps,
+    inner,
+    rows,
+    width,
+    tiles,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """add, rms_norm: a tile of rows."""
+    row = tl.program_id(0) // tiles * ROWS + tl.arange(0, ROWS)
+    column = (tl.program_id(0) % tiles).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+    here = (row < rows)[:, None] & (column < width)[None, :]
+    x = chain_load(x_in, x_steps, row, inner, column, here)
+    stochastic_depth = chain_load(stochastic_depth_in, stochastic_depth_steps, row, inner, column, here)
+    weight = tl.load(weight_in + column, mask=column < width, other=1.0).to(tl.float32)[None, :]
+    add = x + stochastic_depth
+    at = row.to(tl.int64)[:, None] * width + column[None, :]
+    tl.store(add_out + at, add.to(add_out.dtype.element_ty), mask=here)
+    tl.store(
+        mul_out + at,
+        (add * tl.rsqrt(chain_sum(add * add, here) / width + eps) * weight).to(mul_out.dtype.element_ty),
+        mask=here,
+    )
+
+
+@jit
+def fused_add_rms_norm_backward(
+    grad_add_in,
+    grad_mul_in,
+    x_in,
+    stochastic_depth_in,
+    weight_in,
+    grad_x_out,
+    grad_stochastic_depth_out,
+    grad_weight_out,
+    eps,
+    grad_add_steps,
+    grad_mul_steps,
+    x_steps,
+    stochastic_depth_steps,
+    inner,
+    rows,
+    width,
+    tiles,
+    each,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """The slopes of add, rms_norm: of one tile of rows after another, those of what all rows share as a sum over them."""
+    part = tl.program_id(0) // tiles
+    column = (tl.program_id(0) % tiles).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+    weight = tl.load(weight_in + column, mask=column < width, other=1.0).to(tl.float32)[None, :]
+    sum_weight = tl.zeros([ROWS, COLUMNS], tl.float32)
+    for step in range(part * each, (part + 1) * each):
+        row = step * ROWS + tl.arange(0, ROWS)
+        here = (row < rows)[:, None] & (column < width)[None, :]
+        grad_add = chain_load(grad_add_in, grad_add_steps, row, inner, column, here)
+        grad_mul = chain_load(grad_mul_in, grad_mul_steps, row, inner, column, here)
+        x = chain_load(x_in, x_steps, row, inner, column, here)
+        stochastic_depth = chain_load(stochastic_depth_in, stochastic_depth_steps, row, inner, column, here)
+        add = x + stochastic_depth
+        scale = tl.rsqrt(chain_sum(add * add, here) / width + eps)
+        product = grad_mul * weight
+        product2 = -0.5 * chain_sum(product * add, here) * scale * scale * scale / width * add
+        grad_x = grad_add + product * scale + product2 + product2
+        at = row.to(tl.int64)[:, None] * width + column[None, :]
+        tl.store(grad_x_out + at, grad_x.to(grad_x_out.dtype.element_ty), mask=here)
+        tl.store(grad_stochastic_depth_out + at, grad_x.to(grad_stochastic_depth_out.dtype.element_ty), mask=here)
+        sum_weight += tl.where(here, (grad_mul * (add * scale)), 0.0)
+    tl.store(grad_weight_out + part.to(tl.int64) * width + column, tl.sum(sum_weight, 0), mask=column < width)
+
+
+@operation
+def fused_add_rms_norm_step(x: Tensor, stochastic_depth: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """add, rms_norm of rows [.., c]."""
+    rows, inner, steps = chain_rows([dense(x), dense(stochastic_depth)])
+    add, mul = fused_add_rms_norm_like(x, stochastic_depth, weight, eps)
+    call = chain_call(x, True)
+    grid = (call["tiles"] * triton.cdiv(call["rows"], call["ROWS"]),)
+    fused_add_rms_norm_forward[grid](*rows, weight, add, mul, eps, *steps, inner, **call)
+    return add, mul
+
+
+@fused_add_rms_norm_step.register_fake
+def fused_add_rms_norm_like(x: Tensor, stochastic_depth: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    kind = chain_kind(x, stochastic_depth, weight)
+    return tuple(x.new_empty(x.shape, dtype=kind) for _ in range(2))
+
+
+@operation
+def fused_add_rms_norm_slopes(
+    grad_add: Tensor, grad_mul: Tensor, x: Tensor, stochastic_depth: Tensor, weight: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of all inputs; torch adds what the programs have summed."""
+    given = [dense(grad_add), dense(grad_mul), dense(x), dense(stochastic_depth)]
+    rows, inner, steps = chain_rows(given)
+    made = list(fused_add_rms_norm_slopes_like(grad_add, grad_mul, x, stochastic_depth, weight, eps))
+    call = chain_call(x, True)
+    count = triton.cdiv(call["rows"], call["ROWS"])
+    each = triton.cdiv(count, max(1, CHAIN_PARTS // call["tiles"]))
+    parts = triton.cdiv(count, each)
+    made[2] = x.new_empty(parts, call["width"], dtype=torch.float32)
+    grid = (call["tiles"] * parts,)
+    fused_add_rms_norm_backward[grid](*rows, weight, *made, eps, *steps, inner, each=each, **call)
+    made[2] = made[2].sum(0).to(weight.dtype)
+    return tuple(made)
+
+
+@fused_add_rms_norm_slopes.register_fake
+def fused_add_rms_norm_slopes_like(
+    grad_add: Tensor, grad_mul: Tensor, x: Tensor, stochastic_depth: Tensor, weight: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    return tuple(x.new_empty(x.shape) for x in (x, stochastic_depth, weight))
+
+
+def fused_add_rms_norm_keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*inputs[:3])
+    ctx.given = inputs[3:]
+
+
+def fused_add_rms_norm_gradients(ctx: Any, grad_add: Tensor, grad_mul: Tensor) -> tuple[Tensor | None, ...]:
+    return *fused_add_rms_norm_slopes(grad_add, grad_mul, *ctx.saved_tensors, *ctx.given), None
+
+
+fused_add_rms_norm_step.register_autograd(fused_add_rms_norm_gradients, setup_context=fused_add_rms_norm_keep)
+
+
+def fused_add_rms_norm_plain(x: Tensor, stochastic_depth: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """add, rms_norm in PyTorch."""
+    add = x + stochastic_depth
+    mul = F.rms_norm(add, add.shape[-1:], eps=eps) * weight
+    return add, mul
+
+
+def fused_add_rms_norm(x: Tensor, stochastic_depth: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """add, rms_norm in one kernel."""
+    if not runs(x, stochastic_depth, weight) or not x.numel() or x.shape[-1] > CHAIN_WIDTH:
+        return fused_add_rms_norm_plain(x, stochastic_depth, weight, eps)
+    return fused_add_rms_norm_step(x, stochastic_depth, weight, eps)
+
+
+@jit
+def fused_neg_softplus_neg_div_forward(
+    decay_in, div_out, beta, decay_steps, inner, rows, width, tiles, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+):
+    """neg, softplus, neg, div: a tile of rows."""
+    row = tl.program_id(0) // tiles * ROWS + tl.arange(0, ROWS)
+    column = (tl.program_id(0) % tiles).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+    here = (row < rows)[:, None] & (column < width)[None, :]
+    decay = chain_load(decay_in, decay_steps, row, inner, column, here)
+    at = row.to(tl.int64)[:, None] * width + column[None, :]
+    tl.store(div_out + at, (-(chain_softplus(beta * -decay) / beta) / 16.0).to(div_out.dtype.element_ty), mask=here)
+
+
+@jit
+def fused_neg_softplus_neg_div_backward(
+    grad_div_in,
+    decay_in,
+    grad_decay_out,
+    beta,
+    grad_div_steps,
+    decay_steps,
+    inner,
+    rows,
+    width,
+    tiles,
+    each,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """The slopes of neg, softplus, neg, div: of one tile of rows after another."""
+    part = tl.program_id(0) // tiles
+    column = (tl.program_id(0) % tiles).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+    for step in range(part * each, (part + 1) * each):
+        row = step * ROWS + tl.arange(0, ROWS)
+        here = (row < rows)[:, None] & (column < width)[None, :]
+        grad_div = chain_load(grad_div_in, grad_div_steps, row, inner, column, here)
+        decay = chain_load(decay_in, decay_steps, row, inner, column, here)
+        at = row.to(tl.int64)[:, None] * width + column[None, :]
+        tl.store(
+            grad_decay_out + at,
+            (-(-(grad_div / 16.0) / beta * tl.sigmoid(beta * -decay) * beta)).to(grad_decay_out.dtype.element_ty),
+            mask=here,
+        )
+
+
+@operation
+def fused_neg_softplus_neg_div_step(decay: Tensor, beta: float) -> Tensor:
+    """neg, softplus, neg, div of rows [.., c]."""
+    rows, inner, steps = chain_rows([dense(decay)])
+    div = fused_neg_softplus_neg_div_like(decay, beta)
+    call = chain_call(decay, False)
+    grid = (call["tiles"] * triton.cdiv(call["rows"], call["ROWS"]),)
+    fused_neg_softplus_neg_div_forward[grid](*rows, div, beta, *steps, inner, **call)
+    return div
+
+
+@fused_neg_softplus_neg_div_step.register_fake
+def fused_neg_softplus_neg_div_like(decay: Tensor, beta: float) -> Tensor:
+    kind = chain_kind(decay)
+    return decay.new_empty(decay.shape, dtype=kind)
+
+
+@operation
+def fused_neg_softplus_neg_div_slopes(grad_div: Tensor, decay: Tensor, beta: float) -> Tensor:
+    """The gradients of all inputs."""
+    given = [dense(grad_div), dense(decay)]
+    rows, inner, steps = chain_rows(given)
+    made = [fused_neg_softplus_neg_div_slopes_like(grad_div, decay, beta)]
+    call = chain_call(decay, False)
+    count = triton.cdiv(call["rows"], call["ROWS"])
+    each, parts = 1, count
+    grid = (call["tiles"] * parts,)
+    fused_neg_softplus_neg_div_backward[grid](*rows, *made, beta, *steps, inner, each=each, **call)
+    return made[0]
+
+
+@fused_neg_softplus_neg_div_slopes.register_fake
+def fused_neg_softplus_neg_div_slopes_like(grad_div: Tensor, decay: Tensor, beta: float) -> Tensor:
+    return decay.new_empty(decay.shape)
+
+
+def fused_neg_softplus_neg_div_keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*inputs[:1])
+    ctx.given = inputs[1:]
+
+
+def fused_neg_softplus_neg_div_gradients(ctx: Any, grad_div: Tensor) -> tuple[Tensor | None, ...]:
+    return fused_neg_softplus_neg_div_slopes(grad_div, *ctx.saved_tensors, *ctx.given), None
+
+
+fused_neg_softplus_neg_div_step.register_autograd(
+    fused_neg_softplus_neg_div_gradients, setup_context=fused_neg_softplus_neg_div_keep
+)
+
+
+def fused_neg_softplus_neg_div_plain(decay: Tensor, beta: float) -> Tensor:
+    """neg, softplus, neg, div in PyTorch."""
+    return -F.softplus(-decay, beta) / 16
+
+
+def fused_neg_softplus_neg_div(decay: Tensor, beta: float) -> Tensor:
+    """neg, softplus, neg, div in one kernel."""
+    if not runs(decay) or not decay.numel():
+        return fused_neg_softplus_neg_div_plain(decay, beta)
+    [decay], back = chain_flat(decay)
+    return back(fused_neg_softplus_neg_div_step(decay, beta))
+
+
+@jit
+def fused_silu_mul_forward(
+    gate_in, up_in, mul_out, gate_steps, up_steps, inner, rows, width, tiles, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+):
+    """silu, mul: a tile of rows."""
+    row = tl.program_id(0) // tiles * ROWS + tl.arange(0, ROWS)
+    column = (tl.program_id(0) % tiles).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+    here = (row < rows)[:, None] & (column < width)[None, :]
+    gate = chain_load(gate_in, gate_steps, row, inner, column, here)
+    up = chain_load(up_in, up_steps, row, inner, column, here)
+    at = row.to(tl.int64)[:, None] * width + column[None, :]
+    tl.store(mul_out + at, (gate * tl.sigmoid(gate) * up).to(mul_out.dtype.element_ty), mask=here)
+
+
+@jit
+def fused_silu_mul_backward(
+    grad_mul_in,
+    gate_in,
+    up_in,
+    grad_gate_out,
+    grad_up_out,
+    grad_mul_steps,
+    gate_steps,
+    up_steps,
+    inner,
+    rows,
+    width,
+    tiles,
+    each,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """The slopes of silu, mul: of one tile of rows after another."""
+    part = tl.program_id(0) // tiles
+    column = (tl.program_id(0) % tiles).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+    for step in range(part * each, (part + 1) * each):
+        row = step * ROWS + tl.arange(0, ROWS)
+        here = (row < rows)[:, None] & (column < width)[None, :]
+        grad_mul = chain_load(grad_mul_in, grad_mul_steps, row, inner, column, here)
+        gate = chain_load(gate_in, gate_steps, row, inner, column, here)
+        up = chain_load(up_in, up_steps, row, inner, column, here)
+        gate2 = tl.sigmoid(gate)
+        product = grad_mul * up
+        at = row.to(tl.int64)[:, None] * width + column[None, :]
+        tl.store(
+            grad_gate_out + at,
+            (product * gate2 + product * gate * gate2 * (1.0 - gate2)).to(grad_gate_out.dtype.element_ty),
+            mask=here,
+        )
+        tl.store(grad_up_out + at, (grad_mul * (gate * gate2)).to(grad_up_out.dtype.element_ty), mask=here)
+
+
+@operation
+def fused_silu_mul_step(gate: Tensor, up: Tensor) -> Tensor:
+    """silu, mul of rows [.., c]."""
+    rows, inner, steps = chain_rows([dense(gate), dense(up)])
+    mul = fused_silu_mul_like(gate, up)
+    call = chain_call(gate, False)
+    grid = (call["tiles"] * triton.cdiv(call["rows"], call["ROWS"]),)
+    fused_silu_mul_forward[grid](*rows, mul, *steps, inner, **call)
+    return mul
+
+
+@fused_silu_mul_step.register_fake
+def fused_silu_mul_like(gate: Tensor, up: Tensor) -> Tensor:
+    kind = chain_kind(gate, up)
+    return gate.new_empty(gate.shape, dtype=kind)
+
+
+@operation
+def fused_silu_mul_slopes(grad_mul: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of all inputs."""
+    given = [dense(grad_mul), dense(gate), dense(up)]
+    rows, inner, steps = chain_rows(given)
+    made = list(fused_silu_mul_slopes_like(grad_mul, gate, up))
+    call = chain_call(gate, False)
+    count = triton.cdiv(call["rows"], call["ROWS"])
+    each, parts = 1, count
+    grid = (call["tiles"] * parts,)
+    fused_silu_mul_backward[grid](*rows, *made, *steps, inner, each=each, **call)
+    return tuple(made)
+
+
+@fused_silu_mul_slopes.register_fake
+def fused_silu_mul_slopes_like(grad_mul: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+    return tuple(x.new_empty(x.shape) for x in (gate, up))
+
+
+def fused_silu_mul_keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*inputs[:2])
+    ctx.given = inputs[2:]
+
+
+def fused_silu_mul_gradients(ctx: Any, grad_mul: Tensor) -> tuple[Tensor | None, ...]:
+    return fused_silu_mul_slopes(grad_mul, *ctx.saved_tensors, *ctx.given)
+
+
+fused_silu_mul_step.register_autograd(fused_silu_mul_gradients, setup_context=fused_silu_mul_keep)
+
+
+def fused_silu_mul_plain(gate: Tensor, up: Tensor) -> Tensor:
+    """silu, mul in PyTorch."""
+    return F.silu(gate) * up
+
+
+def fused_silu_mul(gate: Tensor, up: Tensor) -> Tensor:
+    """silu, mul in one kernel."""
+    if not runs(gate, up) or not gate.numel():
+        return fused_silu_mul_plain(gate, up)
+    [gate, up], back = chain_flat(gate, up)
+    return back(fused_silu_mul_step(gate, up))
+
+
+@jit
+def fused_silu_rms_norm_mul_forward(
+    g_proj_in,
+    o_in,
+    weight_in,
+    mul_out,
+    eps,
+    g_proj_steps,
+    o_steps,
+    inner,
+    rows,
+    width,
+    tiles,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """silu, rms_norm, mul: a tile of rows."""
+    row = tl.program_id(0) // tiles * ROWS + tl.arange(0, ROWS)
+    column = (tl.program_id(0) % tiles).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+    here = (row < rows)[:, None] & (column < width)[None, :]
+    g_proj = chain_load(g_proj_in, g_proj_steps, row, inner, column, here)
+    o = chain_load(o_in, o_steps, row, inner, column, here)
+    weight = tl.load(weight_in + column, mask=column < width, other=1.0).to(tl.float32)[None, :]
+    mul = g_proj * tl.sigmoid(g_proj) * (o * tl.rsqrt(chain_sum(o * o, here) / width + eps) * weight)
+    at = row.to(tl.int64)[:, None] * width + column[None, :]
+    tl.store(mul_out + at, mul.to(mul_out.dtype.element_ty), mask=here)
+
+
+@jit
+def fused_silu_rms_norm_mul_backward(
+    grad_mul_in,
+    g_proj_in,
+    o_in,
+    weight_in,
+    grad_g_proj_out,
+    grad_o_out,
+    grad_weight_out,
+    eps,
+    grad_mul_steps,
+    g_proj_steps,
+    o_steps,
+    inner,
+    rows,
+    width,
+    tiles,
+    each,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """The slopes of silu, rms_norm, mul: of one tile of rows after another, those of what all rows share as a sum over them."""
+    part = tl.program_id(0) // tiles
+    column = (tl.program_id(0) % tiles).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+    weight = tl.load(weight_in + column, mask=column < width, other=1.0).to(tl.float32)[None, :]
+    sum_weight = tl.zeros([ROWS, COLUMNS], tl.float32)
+    for step in range(part * each, (part + 1) * each):
+        row = step * ROWS + tl.arange(0, ROWS)
+        here = (row < rows)[:, None] & (column < width)[None, :]
+        grad_mul = chain_load(grad_mul_in, grad_mul_steps, row, inner, column, here)
+        g_proj = chain_load(g_proj_in, g_proj_steps, row, inner, column, here)
+        o = chain_load(o_in, o_steps, row, inner, column, here)
+        gate = tl.sigmoid(g_proj)
+        scale = tl.rsqrt(chain_sum(o * o, here) / width + eps)
+        rms_norm = o * scale
+        product = grad_mul * (rms_norm * weight)
+        product2 = grad_mul * (g_proj * gate)
+        product3 = product2 * weight
+        product4 = -0.5 * chain_sum(product3 * o, here) * scale * scale * scale / width * o
+        at = row.to(tl.int64)[:, None] * width + column[None, :]
+        tl.store(
+            grad_g_proj_out + at,
+            (product * gate + product * g_proj * gate * (1.0 - gate)).to(grad_g_proj_out.dtype.element_ty),
+            mask=here,
+        )
+        tl.store(grad_o_out + at, (product3 * scale + product4 + product4).to(grad_o_out.dtype.element_ty), mask=here)
+        sum_weight += tl.where(here, (product2 * rms_norm), 0.0)
+    tl.store(grad_weight_out + part.to(tl.int64) * width + column, tl.sum(sum_weight, 0), mask=column < width)
+
+
+@operation
+def fused_silu_rms_norm_mul_step(g_proj: Tensor, o: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """silu, rms_norm, mul of rows [.., c]."""
+    rows, inner, steps = chain_rows([dense(g_proj), dense(o)])
+    mul = fused_silu_rms_norm_mul_like(g_proj, o, weight, eps)
+    call = chain_call(g_proj, True)
+    grid = (call["tiles"] * triton.cdiv(call["rows"], call["ROWS"]),)
+    fused_silu_rms_norm_mul_forward[grid](*rows, weight, mul, eps, *steps, inner, **call)
+    return mul
+
+
+@fused_silu_rms_norm_mul_step.register_fake
+def fused_silu_rms_norm_mul_like(g_proj: Tensor, o: Tensor, weight: Tensor, eps: float) -> Tensor:
+    kind = chain_kind(g_proj, o, weight)
+    return g_proj.new_empty(g_proj.shape, dtype=kind)
+
+
+@operation
+def fused_silu_rms_norm_mul_slopes(
+    grad_mul: Tensor, g_proj: Tensor, o: Tensor, weight: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of all inputs; torch adds what the programs have summed."""
+    given = [dense(grad_mul), dense(g_proj), dense(o)]
+    rows, inner, steps = chain_rows(given)
+    made = list(fused_silu_rms_norm_mul_slopes_like(grad_mul, g_proj, o, weight, eps))
+    call = chain_call(g_proj, True)
+    count = triton.cdiv(call["rows"], call["ROWS"])
+    each = triton.cdiv(count, max(1, CHAIN_PARTS // call["tiles"]))
+    parts = triton.cdiv(count, each)
+    made[2] = g_proj.new_empty(parts, call["width"], dtype=torch.float32)
+    grid = (call["tiles"] * parts,)
+    fused_silu_rms_norm_mul_backward[grid](*rows, weight, *made, eps, *steps, inner, each=each, **call)
+    made[2] = made[2].sum(0).to(weight.dtype)
+    return tuple(made)
+
+
+@fused_silu_rms_norm_mul_slopes.register_fake
+def fused_silu_rms_norm_mul_slopes_like(
+    grad_mul: Tensor, g_proj: Tensor, o: Tensor, weight: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    return tuple(x.new_empty(x.shape) for x in (g_proj, o, weight))
+
+
+def fused_silu_rms_norm_mul_keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*inputs[:3])
+    ctx.given = inputs[3:]
+
+
+def fused_silu_rms_norm_mul_gradients(ctx: Any, grad_mul: Tensor) -> tuple[Tensor | None, ...]:
+    return *fused_silu_rms_norm_mul_slopes(grad_mul, *ctx.saved_tensors, *ctx.given), None
+
+
+fused_silu_rms_norm_mul_step.register_autograd(
+    fused_silu_rms_norm_mul_gradients, setup_context=fused_silu_rms_norm_mul_keep
+)
+
+
+def fused_silu_rms_norm_mul_plain(g_proj: Tensor, o: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """silu, rms_norm, mul in PyTorch."""
+    return F.silu(g_proj) * (F.rms_norm(o, o.shape[-1:], eps=eps) * weight)
+
+
+def fused_silu_rms_norm_mul(g_proj: Tensor, o: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """silu, rms_norm, mul in one kernel."""
+    if not runs(g_proj, o, weight) or not g_proj.numel() or g_proj.shape[-1] > CHAIN_WIDTH:
+        return fused_silu_rms_norm_mul_plain(g_proj, o, weight, eps)
+    return fused_silu_rms_norm_mul_step(g_proj, o, weight, eps)
 
 
 RECURRENCE_PROGRAMS = 264  # two for each processor of a large GPU: a sequence is cut into parts until there are so many
@@ -831,13 +1435,14 @@ class Gla(nn.Module):
         q = self.q_proj(x).unflatten(-1, (2, 4))
         k = self.k_proj(x).unflatten(-1, (2, 4))
         v = self.v_proj(x).unflatten(-1, (2, 8))
-        gate = F.silu(self.g_proj(x).unflatten(-1, (2, 8)))
         decay = self.gk_up(self.gk_down(x)).unflatten(-1, (2, 4))
-        o = -F.softplus(-decay, 1.0) / 16
+        o = fused_neg_softplus_neg_div(decay, 1.0)
         o = triton_linear_recurrence(
             q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), log_decay=o.transpose(1, 2), scale=0.5
         )
-        return self.o_proj((gate * self.norm(o).transpose(1, 2)).flatten(2))
+        g_proj = self.g_proj(x).unflatten(-1, (2, 8))
+        g_proj = fused_silu_rms_norm_mul(g_proj, o.transpose(1, 2), self.norm.weight, 1e-6)
+        return self.o_proj(g_proj.flatten(2))
 
 
 class Swiglu(nn.Module):
@@ -848,8 +1453,7 @@ class Swiglu(nn.Module):
         self.down = nn.Linear(24, 16, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        gate = F.silu(self.gate(x))
-        return self.down(gate * self.up(x))
+        return self.down(fused_silu_mul(self.gate(x), self.up(x)))
 
 
 class Layer(nn.Module):
@@ -861,8 +1465,8 @@ class Layer(nn.Module):
         self.mlp = Swiglu()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
+        add, norm2 = fused_add_rms_norm(x, self.attn(self.norm1(x)), self.norm2.weight, 1e-6)
+        return add + self.mlp(norm2)
 
 
 class GlaLm(nn.Module):

@@ -21,50 +21,9 @@ def drop_path(x: torch.Tensor, rate: float, training: bool, batch: tuple[int, ..
     return x * (kept.to(x.dtype) / (1 - rate))
 
 
-def offset_index(window: Sequence[int], table: Sequence[int] | None = None) -> Tensor:
-    """index[i, j]: the row of the offset from place j to place i, the first axis the slowest, in the table of a window
-    as large or larger.
-    """
-    index = torch.zeros(1, 1, dtype=torch.long)
-    for size, most in zip(window, table or window, strict=True):
-        offset = torch.arange(size)[:, None] - torch.arange(size) + most - 1
-        index = index[:, None, :, None] * (2 * most - 1) + offset[:, None]
-        index = index.flatten(0, 1).flatten(1)
-    return index
-
-
-class RelativePosition(nn.Module):
-    """bias[head, i, j] = weight[row of the offset from place j to place i, head]"""
-
-    index: Tensor
-
-    def __init__(self, window: Sequence[int], heads: int, table: Sequence[int] | None = None) -> None:
-        super().__init__()
-        rows = prod(2 * size - 1 for size in table or window)
-        self.weight = nn.Parameter(nn.init.trunc_normal_(torch.empty(rows, heads), std=0.02))
-        self.register_buffer("index", offset_index(window, table), persistent=False)
-
-    def forward(self) -> Tensor:
-        return self.weight.T[:, self.index]
-
-
-def shift_bias(
-    space: Sequence[int],
-    window: Sequence[int],
-    shift: Sequence[int],
-    dtype: torch.dtype | None = None,
-    device: torch.device | None = None,
-) -> Tensor:
-    """0 where two places of a shifted window are neighbours on the map, -inf where the shift wrapped one of them:
-    [windows, 1, places, places].
-    """
-    same = torch.ones(1, 1, 1, dtype=torch.bool, device=device)
-    for size, side, step in zip(space, window, shift, strict=True):
-        wrapped = (torch.arange(size, device=device) >= size - step).reshape(-1, side)
-        pairs = wrapped[:, :, None] == wrapped[:, None]
-        same = same[:, None, :, None, :, None] & pairs[None, :, None, :, None]
-        same = same.flatten(0, 1).flatten(1, 2).flatten(2)
-    return torch.zeros((), dtype=dtype, device=device).where(same, float("-inf"))[:, None]
+def tile(size: int, least: int = 16) -> int:
+    """The power of 2 that holds a size: tiles of matrix products have 16 rows at least."""
+    return max(least, 1 << (size - 1).bit_length())
 
 
 try:
@@ -118,11 +77,6 @@ def math_of(x: Tensor) -> dict[str, Any]:
     return {"PRECISION": precision, "WIDEN": INTERPRETED and x.dtype == torch.bfloat16}
 
 
-def tile(size: int, least: int = 16) -> int:
-    """The power of 2 that holds a size: tiles of matrix products have 16 rows at least."""
-    return max(least, 1 << (size - 1).bit_length())
-
-
 @jit
 def product(a, b, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
     """a @ b"""
@@ -130,6 +84,305 @@ def product(a, b, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
         a = a.to(tl.float32)
         b = b.to(tl.float32)
     return tl.dot(a, b, input_precision=PRECISION)
+
+
+CHAIN_WIDTH = 4096  # of a row that a program holds whole
+CHAIN_PARTS = 1024  # so many programs sum the slopes of weights
+
+
+@jit
+def chain_row(steps, row, inner):
+    """Where rows start: `inner` of them at one step, and these at another."""
+    return (row // inner).to(tl.int64) * steps[0] + (row % inner).to(tl.int64) * steps[1]
+
+
+@jit
+def chain_load(x, steps, row, inner, column, here):
+    """A tile of numbers; beyond the last row and column 1, where functions have no poles."""
+    at = chain_row(steps, row, inner)[:, None] + column[None, :]
+    return tl.load(x + at, mask=here, other=1.0).to(tl.float32)
+
+
+@jit
+def chain_sum(x, here):
+    """The sum of each row."""
+    return tl.sum(tl.where(here, x, 0.0), 1)[:, None]
+
+
+@jit
+def chain_tanh(x):
+    return 2.0 * tl.sigmoid(2.0 * x) - 1.0
+
+
+@jit
+def chain_softplus(x):
+    """log(1 + e^x), which is x where e^x is all there is."""
+    return tl.where(x > 20.0, x, tl.log(1.0 + tl.exp(tl.minimum(x, 20.0))))
+
+
+def chain_rows(tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], int, list[tuple[int, int]]]:
+    """Tensors [*rows, c] such that their rows lie at two steps: `inner` of them at one, and these at the other; copies
+    where they lie at more.
+    """
+    found: list[tuple[int, list[int]]] = []
+    for i in reversed(range(tensors[0].ndim - 1)):
+        size, steps = tensors[0].shape[i], [x.stride(i) for x in tensors]
+        if found and steps == [found[-1][0] * step for step in found[-1][1]]:
+            found[-1] = found[-1][0] * size, found[-1][1]
+        elif size != 1:
+            found.append((size, steps))
+    if len(found) > 2:
+        return chain_rows([x.contiguous() for x in tensors])
+    (inner, near), (_, far) = (*found, *[(1, [0] * len(tensors))] * 2)[:2]
+    return tensors, inner, list(zip(far, near, strict=True))
+
+
+def chain_call(x: Tensor, whole: bool) -> dict[str, Any]:
+    """What kernels are told of x [*rows, c]: counts, and the shape of a tile, which has 1024 numbers, or a row."""
+    rows, width = x.numel() // x.shape[-1], x.shape[-1]
+    columns = tile(width, 1) if whole else min(tile(width, 1), 1024)
+    height = max(1, min(tile(rows, 1), 1024 // columns))
+    return dict(
+        rows=rows,
+        width=width,
+        tiles=triton.cdiv(width, columns),
+        ROWS=height,
+        COLUMNS=columns,
+        num_warps=min(16, max(1, height * columns // 256)),
+    )
+
+
+def chain_kind(*tensors: Tensor) -> torch.dtype:
+    """The dtype of what tensors make together."""
+    kind = tensors[0].dtype
+    for x in tensors[1:]:
+        kind = torch.promote_types(kind, x.dtype)
+    return kind
+
+
+def chain_flat(*tensors: Tensor) -> tuple[list[Tensor], Callable[[Tensor], Tensor]]:
+    """Tensors of one shape as one row, in the order in which the first lies in memory, and the way back."""
+    first = tensors[0]
+    order = list(range(first.ndim))
+    if not first.is_contiguous():
+        order.sort(key=lambda i: -first.stride(i))
+    back = [order.index(i) for i in range(first.ndim)]
+    shape = [first.shape[i] for i in order]
+    return [x.permute(order).reshape(1, -1) for x in tensors], lambda y: y.view(shape).permute(back)
+
+
+@jit
+def fused_add_layer_norm_forward(
+    x_in,
+    stochastic_depth_in,
+    weight_in,
+    bias_in,
+    add_out,
+    add2_out,
+    eps,
+    x_steps,
+    stochastic_depth_steps,
+    inner,
+    rows,
+    width,
+    tiles,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """add, layer_norm: a tile of rows."""
+    row = tl.program_id(0) // tiles * ROWS + tl.arange(0, ROWS)
+    column = (tl.program_id(0) % tiles).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+    here = (row < rows)[:, None] & (column < width)[None, :]
+    x = chain_load(x_in, x_steps, row, inner, column, here)
+    stochastic_depth = chain_load(stochastic_depth_in, stochastic_depth_steps, row, inner, column, here)
+    weight = tl.load(weight_in + column, mask=column < width, other=1.0).to(tl.float32)[None, :]
+    bias = tl.load(bias_in + column, mask=column < width, other=1.0).to(tl.float32)[None, :]
+    add = x + stochastic_depth
+    centred = add - chain_sum(add, here) / width
+    mul = centred * tl.rsqrt(chain_sum(centred * centred, here) / width + eps) * weight
+    at = row.to(tl.int64)[:, None] * width + column[None, :]
+    tl.store(add_out + at, add.to(add_out.dtype.element_ty), mask=here)
+    tl.store(add2_out + at, (mul + bias).to(add2_out.dtype.element_ty), mask=here)
+
+
+@jit
+def fused_add_layer_norm_backward(
+    grad_add_in,
+    grad_add2_in,
+    x_in,
+    stochastic_depth_in,
+    weight_in,
+    bias_in,
+    grad_x_out,
+    grad_stochastic_depth_out,
+    grad_weight_out,
+    grad_bias_out,
+    eps,
+    grad_add_steps,
+    grad_add2_steps,
+    x_steps,
+    stochastic_depth_steps,
+    inner,
+    rows,
+    width,
+    tiles,
+    each,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """The slopes of add, layer_norm: of one tile of rows after another, those of what all rows share as a sum over them."""
+    part = tl.program_id(0) // tiles
+    column = (tl.program_id(0) % tiles).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+    weight = tl.load(weight_in + column, mask=column < width, other=1.0).to(tl.float32)[None, :]
+    sum_weight = tl.zeros([ROWS, COLUMNS], tl.float32)
+    sum_bias = tl.zeros([ROWS, COLUMNS], tl.float32)
+    for step in range(part * each, (part + 1) * each):
+        row = step * ROWS + tl.arange(0, ROWS)
+        here = (row < rows)[:, None] & (column < width)[None, :]
+        grad_add = chain_load(grad_add_in, grad_add_steps, row, inner, column, here)
+        grad_add2 = chain_load(grad_add2_in, grad_add2_steps, row, inner, column, here)
+        x = chain_load(x_in, x_steps, row, inner, column, here)
+        stochastic_depth = chain_load(stochastic_depth_in, stochastic_depth_steps, row, inner, column, here)
+        add = x + stochastic_depth
+        centred = add - chain_sum(add, here) / width
+        scale = tl.rsqrt(chain_sum(centred * centred, here) / width + eps)
+        product = grad_add2 * weight
+        ratio = -0.5 * chain_sum(product * centred, here) * scale * scale * scale / width
+        product2 = ratio * centred
+        add2 = product * scale + product2 + product2
+        grad_x = grad_add + add2 + chain_sum(-add2, here) / width
+        at = row.to(tl.int64)[:, None] * width + column[None, :]
+        tl.store(grad_x_out + at, grad_x.to(grad_x_out.dtype.element_ty), mask=here)
+        tl.store(grad_stochastic_depth_out + at, grad_x.to(grad_stochastic_depth_out.dtype.element_ty), mask=here)
+        sum_weight += tl.where(here, (grad_add2 * (centred * scale)), 0.0)
+        sum_bias += tl.where(here, grad_add2, 0.0)
+    tl.store(grad_weight_out + part.to(tl.int64) * width + column, tl.sum(sum_weight, 0), mask=column < width)
+    tl.store(grad_bias_out + part.to(tl.int64) * width + column, tl.sum(sum_bias, 0), mask=column < width)
+
+
+@operation
+def fused_add_layer_norm_step(
+    x: Tensor, stochastic_depth: Tensor, weight: Tensor, bias: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """add, layer_norm of rows [.., c]."""
+    rows, inner, steps = chain_rows([dense(x), dense(stochastic_depth)])
+    add, add2 = fused_add_layer_norm_like(x, stochastic_depth, weight, bias, eps)
+    call = chain_call(x, True)
+    grid = (call["tiles"] * triton.cdiv(call["rows"], call["ROWS"]),)
+    fused_add_layer_norm_forward[grid](*rows, weight, bias, add, add2, eps, *steps, inner, **call)
+    return add, add2
+
+
+@fused_add_layer_norm_step.register_fake
+def fused_add_layer_norm_like(
+    x: Tensor, stochastic_depth: Tensor, weight: Tensor, bias: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    kind = chain_kind(x, stochastic_depth, weight, bias)
+    return tuple(x.new_empty(x.shape, dtype=kind) for _ in range(2))
+
+
+@operation
+def fused_add_layer_norm_slopes(
+    grad_add: Tensor, grad_add2: Tensor, x: Tensor, stochastic_depth: Tensor, weight: Tensor, bias: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of all inputs; torch adds what the programs have summed."""
+    given = [dense(grad_add), dense(grad_add2), dense(x), dense(stochastic_depth)]
+    rows, inner, steps = chain_rows(given)
+    made = list(fused_add_layer_norm_slopes_like(grad_add, grad_add2, x, stochastic_depth, weight, bias, eps))
+    call = chain_call(x, True)
+    count = triton.cdiv(call["rows"], call["ROWS"])
+    each = triton.cdiv(count, max(1, CHAIN_PARTS // call["tiles"]))
+    parts = triton.cdiv(count, each)
+    made[2] = x.new_empty(parts, call["width"], dtype=torch.float32)
+    made[3] = x.new_empty(parts, call["width"], dtype=torch.float32)
+    grid = (call["tiles"] * parts,)
+    fused_add_layer_norm_backward[grid](*rows, weight, bias, *made, eps, *steps, inner, each=each, **call)
+    made[2] = made[2].sum(0).to(weight.dtype)
+    made[3] = made[3].sum(0).to(bias.dtype)
+    return tuple(made)
+
+
+@fused_add_layer_norm_slopes.register_fake
+def fused_add_layer_norm_slopes_like(
+    grad_add: Tensor, grad_add2: Tensor, x: Tensor, stochastic_depth: Tensor, weight: Tensor, bias: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return tuple(x.new_empty(x.shape) for x in (x, stochastic_depth, weight, bias))
+
+
+def fused_add_layer_norm_keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*inputs[:4])
+    ctx.given = inputs[4:]
+
+
+def fused_add_layer_norm_gradients(ctx: Any, grad_add: Tensor, grad_add2: Tensor) -> tuple[Tensor | None, ...]:
+    return *fused_add_layer_norm_slopes(grad_add, grad_add2, *ctx.saved_tensors, *ctx.given), None
+
+
+fused_add_layer_norm_step.register_autograd(fused_add_layer_norm_gradients, setup_context=fused_add_layer_norm_keep)
+
+
+def fused_add_layer_norm_plain(
+    x: Tensor, stochastic_depth: Tensor, weight: Tensor, bias: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """add, layer_norm in PyTorch."""
+    add = x + stochastic_depth
+    add2 = F.layer_norm(add, add.shape[-1:], eps=eps) * weight + bias
+    return add, add2
+
+
+def fused_add_layer_norm(
+    x: Tensor, stochastic_depth: Tensor, weight: Tensor, bias: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """add, layer_norm in one kernel."""
+    if not runs(x, stochastic_depth, weight, bias) or not x.numel() or x.shape[-1] > CHAIN_WIDTH:
+        return fused_add_layer_norm_plain(x, stochastic_depth, weight, bias, eps)
+    return fused_add_layer_norm_step(x, stochastic_depth, weight, bias, eps)
+
+
+def offset_index(window: Sequence[int], table: Sequence[int] | None = None) -> Tensor:
+    """index[i, j]: the row of the offset from place j to place i, the first axis the slowest, in the table of a window
+    as large or larger.
+    """
+    index = torch.zeros(1, 1, dtype=torch.long)
+    for size, most in zip(window, table or window, strict=True):
+        offset = torch.arange(size)[:, None] - torch.arange(size) + most - 1
+        index = index[:, None, :, None] * (2 * most - 1) + offset[:, None]
+        index = index.flatten(0, 1).flatten(1)
+    return index
+
+
+class RelativePosition(nn.Module):
+    """bias[head, i, j] = weight[row of the offset from place j to place i, head]"""
+
+    index: Tensor
+
+    def __init__(self, window: Sequence[int], heads: int, table: Sequence[int] | None = None) -> None:
+        super().__init__()
+        rows = prod(2 * size - 1 for size in table or window)
+        self.weight = nn.Parameter(nn.init.trunc_normal_(torch.empty(rows, heads), std=0.02))
+        self.register_buffer("index", offset_index(window, table), persistent=False)
+
+    def forward(self) -> Tensor:
+        return self.weight.T[:, self.index]
+
+
+def shift_bias(
+    space: Sequence[int],
+    window: Sequence[int],
+    shift: Sequence[int],
+    dtype: torch.dtype | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
+    """0 where two places of a shifted window are neighbours on the map, -inf where the shift wrapped one of them:
+    [windows, 1, places, places].
+    """
+    same = torch.ones(1, 1, 1, dtype=torch.bool, device=device)
+    for size, side, step in zip(space, window, shift, strict=True):
+        wrapped = (torch.arange(size, device=device) >= size - step).reshape(-1, side)
+        pairs = wrapped[:, :, None] == wrapped[:, None]
+        same = same[:, None, :, None, :, None] & pairs[None, :, None, :, None]
+        same = same.flatten(0, 1).flatten(1, 2).flatten(2)
+    return torch.zeros((), dtype=dtype, device=device).where(same, float("-inf"))[:, None]
 
 
 @jit
@@ -744,8 +997,9 @@ class Block(nn.Module):
         self.mlp = Mlp()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
+        stochastic_depth = self.attn(self.norm1(x))
+        add, norm2 = fused_add_layer_norm(x, stochastic_depth, self.norm2.weight, self.norm2.bias, 1e-5)
+        return add + self.mlp(norm2)
 
 
 class SelfAttention2(nn.Module):
@@ -775,8 +1029,9 @@ class Block2(nn.Module):
         self.mlp = Mlp()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x + drop_path(self.attn(self.norm1(x)), 0.2, self.training)
-        return x + drop_path(self.mlp(self.norm2(x)), 0.2, self.training)
+        stochastic_depth = drop_path(self.attn(self.norm1(x)), 0.2, self.training)
+        add, norm2 = fused_add_layer_norm(x, stochastic_depth, self.norm2.weight, self.norm2.bias, 1e-5)
+        return add + drop_path(self.mlp(norm2), 0.2, self.training)
 
 
 class Stage(nn.Module):
