@@ -11,6 +11,7 @@ import torch
 
 import archlang
 from archlang.testing.networks import random_inputs
+from tests.kernels.test_near_attention import NEIGHBORS
 from tests.toys import Toy, all_toys
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
@@ -21,7 +22,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "kat": {},
     "dinat": {"dim": 4, "depths": [1], "farthest": [2], "resolution": 24, "classes": 3},
     "gpt_oss": {"depth": 2},
-    "convnext": {"dims": [4], "depths": [1], "resolution": 16},
+    "convnext": {"dims": [4], "depths": [1], "resolution": 8},
     "maxvit_digits": {"dims": [4, 4, 4, 4], "head_dim": 4, "stem": 4},
 }
 
@@ -38,7 +39,6 @@ def network(toy: Toy) -> Any:
         "kat",
         "mamba",
         "llama",
-        "dinat",
         "gpt_oss",
         "convnext",
         "gla",
@@ -46,7 +46,7 @@ def network(toy: Toy) -> Any:
         "mixtral",
         "delta_net",
         "delta_product",
-        pytest.param("maxvit_digits", marks=pytest.mark.slow),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("maxvit_digits", "dinat")),
     ],
 )
 def test_both_targets_agree(name: str) -> None:
@@ -85,10 +85,11 @@ def test_a_scan_that_stays_a_loop_has_kernels_in_its_body() -> None:
     torch.testing.assert_close(fused(x), plain(x))
 
 
-@pytest.mark.parametrize("name", ["swin", "kat", "gla", "delta_net"])
+@pytest.mark.parametrize("name", ["swin", "kat", "gla", "delta_net", "neighborhood"])
 def test_golden(name: str, request: pytest.FixtureRequest) -> None:
     """`--update-golden` writes them anew; read the difference before you commit it."""
-    text, file = network(TOYS[name]).source("triton"), GOLDEN / f"{name}.py"
+    made = network(TOYS[name]) if name in TOYS else archlang.loads(NEIGHBORS, f"{name}.arch").architecture()
+    text, file = made.source("triton"), GOLDEN / f"{name}.py"
     if request.config.getoption("--update-golden"):
         file.parent.mkdir(exist_ok=True)
         file.write_text(text, "utf-8")
