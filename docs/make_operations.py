@@ -68,6 +68,7 @@ TITLES = {
     "unfold": "Windows as an axis",
     "embedding": "Embeddings",
     "noise": "Noise of training, and scale",
+    "gradient": "Where gradients end",
     "mixture": "Layers side by side",
     "routing": "Routing",
     "attention": "Attention",

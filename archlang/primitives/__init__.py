@@ -33,6 +33,7 @@ FAMILIES = {
     "mixture": "mixture each",
     "routing": "load_balance limit_load",
     "noise": "dropout drop_path stochastic_depth label_dropout layer_scale",
+    "gradient": "stop_gradient",
     "domain": "full causal windows grid stripes axial",
     "near": "sliding neighborhood radius chunks",
     "attention": "attend",
