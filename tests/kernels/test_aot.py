@@ -17,6 +17,7 @@ QUICK = [
     ("linear_recurrence", "bfloat16", 128, 128, "channel"),
     ("delta_rule", "bfloat16", 128, 128, "head"),
     ("chains", "bfloat16", 768),
+    ("selective_scan", "bfloat16", 1536, 16),
 ]
 MORE = [
     *(("grouped_linear", kind, c, units) for kind, c, units in [("bfloat16", 1024, 2048), ("float32", 96, 384)]),
@@ -35,10 +36,11 @@ MORE = [
         ("linear_recurrence", "bfloat16", c, d, gate)
         for c, d, gate in [(64, 64, "none"), (128, 64, "head"), (256, 512, "channel")]
     ),
-    *(("linear_recurrence", "float32", c, c, gate) for c, gate in [(64, "head"), (128, "channel")]),
+    *(("linear_recurrence", "float32", c, c, gate) for c, gate in [(64, "head"), (64, "channel")]),
     ("linear_recurrence", "float16", 256, 256, "head"),
     *(("delta_rule", "bfloat16", c, d, gate) for c, d, gate in [(64, 64, "none"), (256, 512, "head")]),
     ("delta_rule", "float32", 64, 64, "head"),
+    *(("selective_scan", "float32", channels, n) for channels, n in [(100, 128), (768, 16)]),
     ("delta_rule", "float16", 128, 128, "none"),
     *(("chains", kind, c) for kind, c in [("float32", 768), ("bfloat16", 64), ("bfloat16", 4096), ("float32", 4096)]),
 ]

@@ -16,6 +16,7 @@ from tests.kernels import test_group_rational as rational
 from tests.kernels import test_grouped_linear as grouped
 from tests.kernels import test_linear_recurrence as recurrence
 from tests.kernels import test_near_attention as near
+from tests.kernels import test_selective_scan as scan
 from tests.kernels import test_wide_depthwise as wide
 from tests.kernels.test_window_attention import LINE, forms, inputs
 
@@ -236,3 +237,23 @@ def test_faults_of_chains_are_found(fault: str, monkeypatch: pytest.MonkeyPatch)
     x, h, gate = chains.inputs(3, 2, 200, 17)
     with pytest.raises(AssertionError, match=r"result \d"):
         check(lambda x, h, gate, *w: kernel(x[:, :100], h[:, :100], gate[:, :100], *w), lambda x, h, gate, *w: form(x[:, :100], h[:, :100], gate[:, :100], *w), [x, h, gate, *weights])  # fmt: skip
+
+
+SCANS = {
+    "what is beyond the channels is read": (
+        "mask=column < channels, other=0.0",
+        "mask=column < channels + 1, other=0.0",
+    ),
+    "a state is not carried on": ("state = state * (tl.exp(time", "state = 0.0 * (tl.exp(time"),
+    "a slope does not decay": ("slope *= decay", "slope *= 1.0"),
+    "a document reads the one before": ("!= 0, 0.0, 1.0)", "!= 0, 1.0, 1.0)"),
+    "the state after is read": ("* decay\n            slope +=", "\n            slope +="),
+}
+
+
+@pytest.mark.parametrize("fault", SCANS)
+def test_faults_of_selective_scans_are_found(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = broken(scan.NET, *SCANS[fault])
+    monkeypatch.setattr(module, "SCAN_EVERY", 4)
+    with pytest.raises(AssertionError, match=r"result \d"):
+        check(*scan.forms(module), scan.inputs(9, 5, 3, documents=True))

@@ -45,8 +45,7 @@ def network(toy: Toy) -> Any:
         "retnet",
         "mixtral",
         "delta_net",
-        "delta_product",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("maxvit_digits", "dinat")),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("maxvit_digits", "dinat", "delta_product", "vmamba")),
     ],
 )
 def test_both_targets_agree(name: str) -> None:
@@ -134,6 +133,7 @@ def test_explain_says_what_is_taken() -> None:
     assert "no kernel: softmax over all keys has a fused kernel in torch" in said
     said = network(TOYS["gla"]).explain(target="triton")
     assert "kernel linear_recurrence: chunks in one pass, the state in registers" in said
+    assert "kernel selective_scan: one pass along time" in network(TOYS["mamba"]).explain(target="triton")
     said = network(TOYS["delta_net"]).explain(target="triton")
     assert "kernel delta_rule: triangular systems inverted side by side" in said and "no kernel" not in said
 

@@ -6,7 +6,7 @@ from archlang.emit.kernels.grouped import GroupedLinear
 from archlang.emit.kernels.kernel import Features, Kernel, Served
 from archlang.emit.kernels.near import NearAttention
 from archlang.emit.kernels.rational import GroupRational
-from archlang.emit.kernels.recurrences import DeltaRule, LinearRecurrence
+from archlang.emit.kernels.recurrences import DeltaRule, LinearRecurrence, SelectiveScan
 from archlang.emit.kernels.wide_depthwise import WideDepthwise
 from archlang.emit.kernels.windows import WindowAttention
 
@@ -20,6 +20,7 @@ KERNELS: tuple[Kernel, ...] = (
     Combine(),
     GroupedLinear(),
     DeltaRule(),
+    SelectiveScan(),
 )
 
 __all__ = ["KERNELS", "Features", "Kernel", "Served"]

@@ -6,8 +6,10 @@ from typing import Any, ClassVar
 from archlang.emit.kernels.kernel import Features, Kernel, Served, refused
 from archlang.primitive import Primitive
 from archlang.primitives.recurrence_code import form
+from archlang.primitives.selective_scan import SelectiveScan as Scan
 
 WIDEST = 256  # of a head, whose state a program holds
+STATES = 128  # of a channel, which one warp holds
 
 
 class _Recurrence(Kernel):
@@ -52,6 +54,24 @@ class DeltaRule(_Recurrence):
             return refused("")
         reason = self.refusal(op, types) or ("the delta rule has a decay a channel" if parts.decay == "key" else "")
         return refused(reason) if reason else Served({})
+
+    def joined(self, features: Sequence[Features]) -> Features:
+        return {}
+
+
+class SelectiveScan(Kernel):
+    """Channels side by side, positions one after another."""
+
+    op: ClassVar[str] = "selective_scan"
+    helper: ClassVar[str] = "selective_scan"
+    does: ClassVar[str] = "one pass along time, the states in registers"
+
+    def serves(self, op: Primitive, types: Sequence[Any]) -> Served:
+        u, a = types[0], types[2]
+        size = a.size(Scan.states(u, a))
+        if isinstance(size, int) and size > STATES:
+            return refused(f"a channel has more than {STATES} states")
+        return Served({})
 
     def joined(self, features: Sequence[Features]) -> Features:
         return {}

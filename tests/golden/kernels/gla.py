@@ -1285,7 +1285,12 @@ def recurrence_tiles(k: Tensor, v: Tensor, decay: int, backward: bool) -> dict[s
             num_warps=4,
         )
     most = 32 if k.dtype == torch.bfloat16 or channels <= 64 else 16
-    return dict(CHANNELS=channels, VALUES=min(values, most), num_warps=4 if channels <= 128 else 8, num_stages=2)
+    return dict(
+        CHANNELS=channels,
+        VALUES=min(values, most),
+        num_warps=4 if channels <= 128 else 8,
+        num_stages=1 if k.dtype == torch.float16 else 2,
+    )
 
 
 def recurrence_prepared(q: Tensor, k: Tensor, g: Tensor | None, call: dict[str, Any]) -> tuple[Any, ...]:
@@ -1404,7 +1409,7 @@ def triton_linear_recurrence(
     bounded: bool = False,
 ) -> Tensor:
     """`linear_recurrence` by kernels, which choose their own chunks and take any decay."""
-    wide = k.shape[-1] > (128 if alike(q, k, v)[0].dtype == torch.float32 else 256)
+    wide = k.shape[-1] > (64 if alike(q, k, v)[0].dtype == torch.float32 else 256)
     if not runs(q, k, v, log_decay) or wide or not k.numel():
         return linear_recurrence(q, k, v, log_decay, scale, chunk, bounded)
     kind, length = v.dtype, k.shape[-2]
