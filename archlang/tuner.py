@@ -11,7 +11,7 @@ from archlang.emit import load
 from archlang.emit.torch import class_name, emit
 from archlang.ir import Graph
 from archlang.primitive import Primitive
-from archlang.primitives.packed import PackedConv
+from archlang.primitives.recurrence import LinearRecurrence
 from archlang.sizes import substitute, symbols
 from archlang.tuning import Case, Record, candidates, case, device
 from archlang.tuning.cases import every, free
@@ -110,12 +110,17 @@ def _call(op: Primitive, inputs: tuple[tuple[str, Any], ...]) -> Call:
     module = load(emit(graph), class_name(graph))().eval()
     random = torch.Generator().manual_seed(0)
     module.load_state_dict({key: _numbers(value.shape, random) for key, value in module.state_dict().items()})
-    tensors = [_numbers([int(str(axis.size)) for axis in type_], random) for _, type_ in inputs]
-    if isinstance(op, PackedConv):  # what comes before it is one too, or costs the same copy for all
-        tensors[0] = tensors[0].contiguous(
-            memory_format=torch.channels_last if tensors[0].ndim == 4 else torch.preserve_format
-        )
+    tensors = [_laid(op, argument, type_, random) for argument, type_ in inputs]
     return lambda: module(*tensors)
+
+
+def _laid(op: Primitive, argument: str, type_: Any, random: Any) -> Any:
+    """An input as it lies where a network is tuned: the channels of a place side by side."""
+    names, sizes = type_.names, {axis.name: int(str(axis.size)) for axis in type_}
+    if isinstance(op, LinearRecurrence) or argument not in ("q", "k", "v", "x"):
+        return _numbers(sizes.values(), random)
+    order = [name for role in ("batch", "space", "time", "free", "channel") for name in type_.of_role(role)]
+    return _numbers([sizes[name] for name in order], random).permute([order.index(name) for name in names])
 
 
 def _numbers(shape: Iterable[int], random: Any) -> Any:

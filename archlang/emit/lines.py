@@ -63,8 +63,9 @@ def _fluent(chain: str, indent: int) -> list[str]:
     if len(chain) + indent <= LIMIT:
         return [chain]
     cuts = _dots(chain)
-    if chain[: chain.index(".")].isidentifier():
-        cuts = [chain.index("."), *cuts]
+    first = chain[: chain.index(".")]
+    if first.isidentifier() and len(first) > 4:  # a shorter name keeps its first call
+        cuts = [len(first), *cuts]
     return [
         part for start, end in zip([0, *cuts], [*cuts, None], strict=True) for part in fit(chain[start:end], indent)
     ]
