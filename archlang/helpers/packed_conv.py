@@ -63,19 +63,9 @@ def _packed_conv(
     return made
 
 
-def _shape(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-    activation: str,
-    other: Tensor | None,
-) -> Tensor:
+def _shape(x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
     """A tensor like the result, channels last."""
-    kernel = weight.shape[2:]
+    kernel, (stride, padding, dilation, *_) = weight.shape[2:], how
     space = [
         (size + 2 * pad - gap * (side - 1) - 1) // step + 1
         for size, pad, gap, side, step in zip(x.shape[2:], padding, dilation, kernel, stride, strict=True)
