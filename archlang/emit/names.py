@@ -21,7 +21,7 @@ _MODULE = frozenset(
     to_empty train training type xpu zero_grad""".split()
 )
 _FOLDED = frozenset({"fold", "derive", "derive_from", "sources"})  # methods of modules that only evaluate
-_OWN = frozenset({"compile_blocks"})  # methods of modules that have blocks which repeat
+_OWN = frozenset({"compile_blocks", "graph"})  # methods of modules that have blocks which repeat, or kernels
 _IRREGULAR = {"axes": "axis", "indices": "index", "matrices": "matrix", "series": "series"}
 
 

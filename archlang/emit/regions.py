@@ -64,3 +64,12 @@ def method(names: Sequence[str]) -> list[str]:
         *(f"        {line}" for line in fit(f"if isinstance(module, {kinds}):", 12)),
         "            module.compile(**options)",
     ]
+
+
+def captured(draft: Draft) -> list[str]:
+    """`graph` of a model that has kernels."""
+    return [
+        f"def graph(self, *inputs: torch.Tensor) -> {draft.need_helper('Captured')}:",
+        '    """The evaluation of inputs of these shapes as one CUDA graph, which takes others of them."""',
+        "    return Captured(self, inputs)",
+    ]

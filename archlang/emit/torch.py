@@ -85,7 +85,9 @@ def emit(
     order = {id(draft): i for i, draft in enumerate(emitted.of[g.digest][1] for g in graph.children_first())}
     classes = sorted(emitted.classes, key=lambda made: min(order.get(id(draft), 0) for draft in made.drafts))
     blocks = regions.method(regions.repeated(list(graph.children_first()), emitted.of))
-    main = emitted.of[graph.digest][0]
+    main, draft = emitted.of[graph.digest]
+    if kernels and kernels.found:
+        blocks += [""] * bool(blocks) + regions.captured(draft)
     body = [_view(c, "" if c.draft.doc == doc else c.draft.doc, blocks if c is main else ()) for c in classes]
     code = [text for v in body for text in (*v.init, *v.derive, *v.forward, *v.signature, *v.blocks)]
     read = kernels.helper if kernels else helpers.helper

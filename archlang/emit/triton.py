@@ -33,6 +33,11 @@ class Kernels:
         self.chains = _chains(graph)
         self._features = {helper: by_helper[helper].joined(features) for helper, features in found.items()}
 
+    @property
+    def found(self) -> bool:
+        """Whether there are any."""
+        return bool(self._features or self.chains)
+
     def name(self, helper: str, op: Primitive, types: Sequence[Any]) -> str:
         """What an operation calls instead of a helper: the kernel that takes it, else the helper."""
         if isinstance(op, Chain):

@@ -201,6 +201,12 @@ def test_what_stays_apart() -> None:
     assert "chain" not in archlang.loads(text).net().explain(target="triton")
 
 
+def test_graphs_are_of_cuda() -> None:
+    fused: Any = archlang.loads(RMS).net().module(target="triton")
+    with pytest.raises(RuntimeError, match="captured from inputs on a CUDA device"):
+        fused.graph(*inputs(2, 1, 2, 8))
+
+
 def launch(kind: torch.dtype, c: int) -> None:
     """One of the configurations that `test_aot` compiles."""
     fused = archlang.loads(NORM).net(c=c).module(target="triton").to(kind)

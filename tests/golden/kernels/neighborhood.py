@@ -12,6 +12,38 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+class Captured:
+    """A module that evaluates inputs of fixed shapes as one CUDA graph: a single launch, and nothing in Python between
+    its operations. What a call returns is overwritten by the next one; weights may change in place.
+    """
+
+    def __init__(self, module: nn.Module, inputs: Sequence[Tensor]) -> None:
+        if not inputs or not all(x.is_cuda for x in inputs):
+            raise RuntimeError("a CUDA graph is captured from inputs on a CUDA device")
+        self.inputs, self.graph, aside = (
+            [x.detach().clone() for x in inputs],
+            torch.cuda.CUDAGraph(),
+            torch.cuda.Stream(),
+        )
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.no_grad(), torch.cuda.stream(aside):
+            for _ in range(3):  # what is compiled at the first call is no part of the graph
+                module(*self.inputs)
+        torch.cuda.current_stream().wait_stream(aside)
+        with torch.no_grad(), torch.cuda.graph(self.graph):
+            self.outputs = module(*self.inputs)
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        for held, given in zip(self.inputs, inputs, strict=True):
+            if held.shape != given.shape or held.dtype != given.dtype:
+                raise ValueError(
+                    f"the graph takes {held.dtype} of {list(held.shape)}, not {given.dtype} of {list(given.shape)}"
+                )
+            held.copy_(given)
+        self.graph.replay()
+        return self.outputs
+
+
 class AxisTiles:
     """An axis in tiles of `tile` queries that are `step` apart, each beside `width` keys: those from `lead` steps
     before its first query on, or without a lead from the first that one sees. `span` holds the first and the
@@ -1001,3 +1033,7 @@ class Net(nn.Module):
             raise ValueError(f"w >= 6 must hold, and w = {w}")
         near2 = [NearAxis(tile=4, width=7, nearest=3, lead=2, step=2), NearAxis(tile=4, width=6, nearest=3, step=2)]
         return triton_near_attention(q, q, q, near2, table=near)
+
+    def graph(self, *inputs: torch.Tensor) -> Captured:
+        """The evaluation of inputs of these shapes as one CUDA graph, which takes others of them."""
+        return Captured(self, inputs)
