@@ -47,7 +47,12 @@ def forms(module: Any, reverse: bool = False) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize(
     ("t", "c", "n"),
-    [(1, 1, 1), (17, 40, 16), (63, 16, 4), (64, 5, 3), pytest.param(100, 8, 100, marks=pytest.mark.slow)],
+    [
+        (1, 1, 1),
+        (17, 40, 16),
+        (64, 5, 3),
+        *(pytest.param(*size, marks=pytest.mark.slow) for size in [(63, 16, 4), (100, 8, 100)]),
+    ],
 )
 def test_scans(module: Any, t: int, c: int, n: int) -> None:
     check(*forms(module), inputs(t, c, n))
