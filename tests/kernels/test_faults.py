@@ -219,7 +219,10 @@ CHAINS = {
     "weights forget tiles": ("sum_weight += ", "sum_weight = "),
     "the norm's scale does not move": ("-0.5 * chain_sum(", "0.0 * chain_sum("),
     "a residual loses its own slope": (" = grad_y + ", " = "),
-    "rows lie one after another": ("(row % inner).to(tl.int64) * steps[1]", "row.to(tl.int64) * steps[1]"),
+    "samples lie as close as rows": (
+        "(row // inner).to(tl.int64) * steps[0]",
+        "(row // inner).to(tl.int64) * steps[1]",
+    ),
 }
 
 
