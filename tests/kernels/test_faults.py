@@ -52,8 +52,8 @@ NEAR = {
     "the tail is one position too short": ("end = (size[0] - 1 - rest[0])", "end = (size[0] - 2 - rest[0])"),
     "the table has no gradient": ("slopes += weights *", "slopes += 0.0 * weights *"),
     "a border cuts the window": ("window = tl.minimum(tl.maximum(x[0] - half, 0),", "window = tl.minimum(x[0] - half,"),
-    "a key is offset by one": ("key[0] - query[0] + span[0] // 2", "key[0] - query[0] + 1"),
-    "classes are mixed up": ("place = x_0 * step[0] + rest[0]", "place = x_0 * step[0]"),
+    "offsets count the other way": ("key[0] - query[0] + span[0] // 2", "query[0] - key[0] + span[0] // 2"),
+    "keys are half as far apart": ("step_0 * step[0] * stride", "step_0 * stride"),
 }
 
 

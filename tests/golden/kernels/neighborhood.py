@@ -840,14 +840,16 @@ def near_call(
         size=size,
         step=step,
         count=count,
-        TILE=near_sides([-(-whole // gap) for whole, gap in zip(size, step, strict=True)], 64 if half else 16),
+        TILE=near_sides(
+            [-(-whole // gap) for whole, gap in zip(size, step, strict=True)], 64 if half else 16 if line else 32
+        ),
         SOME=some,
         C=c,
         CHANNELS=tile(c),
         D=d,
         VALUES=tile(d),
         **math_of(q),
-        num_warps=(4 if line else 8) if half else 2,
+        num_warps=(4 if half else 2) * (1 if line else 2),
         num_stages=1,
     )
 
