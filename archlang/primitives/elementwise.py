@@ -240,5 +240,4 @@ class Where(Primitive):
             side.to(names) if isinstance(side, Named) else torch.tensor(side)
             for side in (a or self.left, b or self.right)
         )
-        yes = condition.to(names)
-        return Named(yes * left + ~yes * right, names)
+        return Named(torch.where(condition.to(names), left, right), names)

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import archlang
 from archlang.emit.torch import emit
 from archlang.facts import Facts
 from archlang.ir import Graph
@@ -15,6 +16,7 @@ from archlang.primitives import CONSTRUCTS
 from archlang.shapes import TensorType, axis
 from archlang.sizes import symbol
 from archlang.testing.laws import check_law
+from archlang.testing.networks import check_network
 from archlang.testing.strategies import tensor, tensor_types
 
 ARITHMETIC = ["add", "sub", "mul", "div", "mod", "floordiv", "maximum", "minimum"]
@@ -169,6 +171,11 @@ def test_clamp(x: TensorType, bounds: tuple[float | None, float | None]) -> None
 def test_where(x: TensorType, numbers: tuple[float | None, float | None]) -> None:
     sides = [x if number is None else None for number in numbers]
     check_law(op("where", left=numbers[0], right=numbers[1]), tensor("bool", n=3, state=3), *sides)
+
+
+def test_infinity_where_it_is_not_taken() -> None:
+    text = "model net { input x: [b, c = 6]\n output y = maximum(where(x > 0, x, -inf), 0) }"
+    check_network(archlang.loads(text).net(), {"b": 3})
 
 
 @pytest.mark.parametrize("dtype", ["float", "float32", "float64", "int", "bool", "complex"])
