@@ -131,9 +131,8 @@ class Program:
                     plain = plain or network
                     collector.add(*network.elaborated.warnings)
                     collector.add(*expectations(network, self.architecture))
-                    for name in network.maps:
-                        with collector.catch():
-                            network.map(name)
+                    if network is plain or network.elaborated.graph is not plain.elaborated.graph:
+                        _check_maps(network, collector)
                 if variant is not None:
                     collector.found[known:] = [_in_variant(found, variant) for found in collector.found[known:]]
         return sorted(collector.found, key=_place)
@@ -160,6 +159,12 @@ class Program:
                 help=suggest(name, self.models) or f"it has {known}",
             )
         return self.models[name]
+
+
+def _check_maps(network: Architecture, collector: Collector) -> None:
+    for name in network.maps:
+        with collector.catch():
+            network.map(name)
 
 
 def _place(found: Diagnostic) -> tuple[str, int]:
