@@ -25,3 +25,17 @@ def test_gpt_oss():
     network = load("gpt_oss.arch", vocab=60, dim=32, depth=2, heads=4, kv_heads=2, head_dim=8, hidden=24, experts=4,
                    top=2, window=5)  # fmt: skip
     agree(network, transformers.GptOssForCausalLM(config), network.map("transformers"), tokens(60))
+
+
+def test_deepseek_v3():
+    """One dense layer, then experts of which each token meets three within two of four groups."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.DeepseekV3Config(
+        vocab_size=60, hidden_size=32, num_hidden_layers=3, intermediate_size=48, moe_intermediate_size=12,
+        num_attention_heads=4, num_key_value_heads=4, n_shared_experts=1, n_routed_experts=8, kv_lora_rank=16,
+        q_lora_rank=12, qk_rope_head_dim=4, v_head_dim=6, qk_nope_head_dim=8, n_group=4, topk_group=2,
+        num_experts_per_tok=3, first_k_dense_replace=1, experts_implementation="eager", attn_implementation="eager",
+    )  # fmt: skip
+    network = load("deepseek_v3.arch", vocab=60, dim=32, depth=3, dense=1, heads=4, q_rank=12, kv_rank=16, plain=8,
+                   turned=4, value=6, hidden=48, expert=12, experts=8, top=3, groups=4, kept=2)  # fmt: skip
+    agree(network, transformers.DeepseekV3ForCausalLM(config), network.map("transformers"), tokens(60))

@@ -13,4 +13,13 @@ TOYS = [
          "window": 3},
         TIME,
     ),
+    Toy(
+        "deepseek_v3",
+        "deepseek_v3",
+        "deepseek_v3",
+        None,
+        {"vocab": 20, "dim": 8, "depth": 2, "dense": 1, "heads": 2, "q_rank": 6, "kv_rank": 4, "plain": 4, "turned": 2,
+         "value": 3, "hidden": 12, "expert": 6, "experts": 8, "top": 3, "groups": 4, "kept": 2},
+        TIME,
+    ),
 ]  # fmt: skip
