@@ -6,16 +6,14 @@ from collections.abc import Sequence
 
 from archlang.ir import Node, Value
 from archlang.passes.options import Options
-from archlang.passes.places import as_number
 from archlang.primitives.linear import Linear
 from archlang.primitives.packed import PackedConv
 from archlang.primitives.sliding import windows
 from archlang.rewrite import Match, No, Result, Rule, rule
-from archlang.tuning import Record, candidates, case, choose, joins_tanh, loads
+from archlang.tuning import Record, candidates, case, choose, loads
 
 PACKED = "packed_linear packed_conv"
 EPILOGUES = "relu relu6 gelu gelu_tanh silu swish sigmoid tanh hard_swish hard_sigmoid"
-MANY = 2**15  # numbers of one sample: an activation of fewer is no matter
 TUNED = "linear conv depthwise linear_recurrence attend"
 
 
@@ -23,9 +21,7 @@ def rules(options: Options) -> Sequence[Rule]:
     """None without a record."""
     if not options.tuned:
         return ()
-    record, inference = loads(options.tuned), options.purpose == "inference"
-    slow = (slow_activation,) if inference and joins_tanh(record.device) else ()
-    return implementation(record, inference), activation, *slow, residual
+    return implementation(loads(options.tuned), options.purpose == "inference"), activation, residual
 
 
 def implementation(record: Record, inference: bool) -> Rule:
@@ -52,16 +48,6 @@ def activation(m: Match) -> Result:
         return None
     name = "silu" if m.act.op.name == "swish" else m.act.op.name
     return m.add(op.model_copy(update={"activation": name}), m.layer, m.layer.label, **operands(m, m.layer))
-
-
-@rule("gelu_tanh(layer(x, ...))", "reassociating", layer="linear conv depthwise")
-def slow_activation(m: Match) -> Result:
-    """gelu_tanh(layer(x)) in one call, whose tanh is faster than torch's."""
-    packed = candidates(m.layer.op, m.types(m.layer), inference=True).get("packed")
-    if packed is None or as_number(m.result(m.layer).type.numel) < MANY:
-        return None
-    op = packed.model_copy(update={"activation": "gelu_tanh"})
-    return m.add(op, m.layer, m.layer.label, **operands(m, m.layer))
 
 
 @rule("y + layer(x, ...)", "reassociating", layer=PACKED)

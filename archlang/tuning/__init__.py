@@ -3,7 +3,7 @@
 from archlang.tuning.candidates import candidates
 from archlang.tuning.cases import Case, case
 from archlang.tuning.device import device
-from archlang.tuning.model import expected, joins_tanh
+from archlang.tuning.model import expected
 from archlang.tuning.record import Record, choose, loads, read
 
-__all__ = ["Case", "Record", "candidates", "case", "choose", "device", "expected", "joins_tanh", "loads", "read"]
+__all__ = ["Case", "Record", "candidates", "case", "choose", "device", "expected", "loads", "read"]

@@ -29,8 +29,3 @@ def _gains(case: Case, slow: bool) -> bool:
         return slow
     macs = sizes["positions"] * sizes["c"] * sizes["units"] * sizes["kernel"] // sizes["stride"]
     return macs >= MUCH_OF_CONVOLUTION
-
-
-def joins_tanh(device: str) -> bool:
-    """Whether an activation by tanh is so slow in torch that any layer before it takes it along: 2 to 4 ns a number."""
-    return device.startswith("AuthenticAMD")
