@@ -349,6 +349,23 @@ def test_none_and_numbers_become_tensors():
     assert output("  total = 0\n  for z in [x, x] { total = total + z }\n  y = total") == "[b, n, c = 4]"
 
 
+@pytest.mark.parametrize(
+    ("call", "meant"),
+    [
+        ("minimum(0.2, x)", lambda x: x.clamp(max=0.2)),
+        ("maximum(x, 0.2)", lambda x: x.clamp(min=0.2)),
+        ("sub(2, x)", lambda x: 2 - x),
+        ("sub(x, 2)", lambda x: x - 2),
+        ("pow(2, x)", lambda x: 2**x),
+        ("div(x, 4)", lambda x: x / 4),
+        ("where(x > 0, 1.0, x)", lambda x: torch.where(x > 0, 1.0, x)),
+    ],
+)
+def test_operators_as_functions_take_numbers_on_either_side(call: str, meant: Any):
+    x = torch.randn(2, 3, 4)
+    torch.testing.assert_close(architecture(f"  y = {call}").module()(x), meant(x))
+
+
 def test_loops_carry_lists_of_tensors():
     lines = """  skips = []
   repeat 3 as down[i] {

@@ -66,6 +66,8 @@ class Arguments:
 
     def _input(self, ports: list[str], given: Given, values: list[Given]) -> bool:
         """Take the next port, if the argument is for one."""
+        while ports and NUMBERS.get(ports[0].strip("*?")) in self.hypers:  # a number came first
+            ports.pop(0)
         name = ports[0].strip("*?") if ports else ""
         if not is_tensor(given.value):
             tensors = any(is_tensor(other.value) for other in values)
