@@ -86,6 +86,7 @@ class _Costs:
 
     def __init__(self) -> None:
         self._known: dict[str, Cost] = {}
+        self._nodes: dict[str, list[tuple[Node, Cost]]] = {}
 
     def graph(self, graph: Graph) -> Cost:
         if graph.digest not in self._known:
@@ -93,9 +94,13 @@ class _Costs:
         return self._known[graph.digest]
 
     def nodes(self, graph: Graph) -> Iterator[tuple[Node, Cost]]:
-        """Each node with its cost; the parameters of a label with its first node, those of a lent layer with the first
-        call that borrows it.
-        """
+        """Each node with its cost; of equal graphs those of the first."""
+        if graph.digest not in self._nodes:
+            self._nodes[graph.digest] = list(self._each(graph))
+        return iter(self._nodes[graph.digest])
+
+    def _each(self, graph: Graph) -> Iterator[tuple[Node, Cost]]:
+        """The parameters of a label with its first node, those of a lent layer with the first call that borrows it."""
         made = {label: self.params(owner, maker) for label, owner, maker in graph.makers()}
         means: dict[str, Size] = {}  # of sizes that data makes
         for node in graph:

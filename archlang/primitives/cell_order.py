@@ -193,7 +193,7 @@ class CellOrder(Primitive):
         order = (*batch, *new, *(name for name in x.names if name not in (*batch, *old)))
         if self.is_view:
             return Memory(view=True, order=order)
-        return Memory({}, constant=8 * len(self.index), order=order)
+        return Memory({}, constant=8 * product(axis.size for axis in self.map.space), order=order)
 
     def mixes(self, x: TensorType) -> frozenset[str]:
         return frozenset(axis.name for axis in self.old)

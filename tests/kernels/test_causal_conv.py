@@ -104,10 +104,10 @@ def test_what_it_takes() -> None:
     }
     """
     said = archlang.loads(text).net().explain(target="triton")
-    assert "causal_depthwise, 2 places" in said
-    assert "the kernel is for 6 positions at most, and there are 9" in said
-    assert said.count("kernel causal_conv: channels last, nothing padded or copied") == 2
-    assert "causal" not in archlang.loads(text).net().explain()
+    assert "causal_depthwise, 1 place" in said
+    assert "copies are saved for 6 positions at most, and there are 9" in said
+    assert said.count("kernel causal_conv: channels last, nothing padded or copied") == 1
+    assert "kernel" not in archlang.loads(text).net().explain()
 
 
 def launch(kind: torch.dtype, c: int, taps: int) -> None:
