@@ -201,7 +201,10 @@ def compare(net: str, batch: int, options: argparse.Namespace) -> dict[str, list
             runner.visit(6 if batch == 1 else 3)
     for runner in runners.values():
         runner.stop()
-    return {way: row(net, batch, way, runner, runners["timm"]) for way, runner in runners.items()}
+    made = {way: row(net, batch, way, runner, runners["timm"]) for way, runner in runners.items()}
+    for cells in made.values():  # the table follows when all is measured
+        print(*cells, sep="  ", file=sys.stderr, flush=True)
+    return made
 
 
 def row(net: str, batch: int, way: str, runner: Runner, timm: Runner) -> list[str]:

@@ -42,6 +42,7 @@ class _Given:
         self.q, self.k, self.v = q.bytes, k.bytes, v.bytes
         self.broadcast = any(axis.name not in x for axis in parts.batch for x in (q, k, v))
         self.channels = q.size("c"), k.size("c") + v.size("c")
+        self.uneven = q.size("c") != v.size("c")  # heads that no fused kernel takes on a CPU
         self.one = q.without(*q.names).bytes
         self.out = divide(q.bytes, q.size("c")) * v.size("c")
         self.rows, self.keys = (product(axis.size for axis in axes) for axes in (parts.queries, parts.keys))
@@ -77,6 +78,8 @@ class _Given:
         if self.broadcast:  # which the fused kernel does not
             whole = self.spread()
             return Memory({}, False, whole + self.written(pairs), each + whole - self.copies, pairs * 2)
+        if self.uneven:  # written out by torch, with scaled queries and keys
+            return Memory({}, False, self.copies + self.written(pairs), self.q + self.k + pairs * 2, pairs * 2)
         if self.bias is not None or self.op.drop:
             short = self.mask is None and not restricted and is_short(self.op.core, self.parts.keys, biased=True)
             work = self.copies + pairs * 2 if short else each
