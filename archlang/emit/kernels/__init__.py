@@ -1,13 +1,10 @@
 """Kernels: each stands in for one helper, where its predicate lets it, and is written in `codegen/triton/`."""
 
-from archlang.emit.kernels.causal_conv import CausalConv
-from archlang.emit.kernels.combine import Combine
-from archlang.emit.kernels.grouped import GroupedLinear
 from archlang.emit.kernels.kernel import Features, Kernel, Served
+from archlang.emit.kernels.made import CausalConv, Combine, GroupedLinear, WideDepthwise
 from archlang.emit.kernels.near import NearAttention
 from archlang.emit.kernels.rational import GroupRational
 from archlang.emit.kernels.recurrences import DeltaRule, LinearRecurrence, SelectiveScan
-from archlang.emit.kernels.wide_depthwise import WideDepthwise
 from archlang.emit.kernels.windows import WindowAttention
 
 KERNELS: tuple[Kernel, ...] = (

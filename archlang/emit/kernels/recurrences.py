@@ -55,9 +55,6 @@ class DeltaRule(_Recurrence):
         reason = self.refusal(op, types) or ("the delta rule has a decay a channel" if parts.decay == "key" else "")
         return refused(reason) if reason else Served({})
 
-    def joined(self, features: Sequence[Features]) -> Features:
-        return {}
-
 
 class SelectiveScan(Kernel):
     """Channels side by side, positions one after another."""
@@ -72,6 +69,3 @@ class SelectiveScan(Kernel):
         if isinstance(size, int) and size > STATES:
             return refused(f"a channel has more than {STATES} states")
         return Served({})
-
-    def joined(self, features: Sequence[Features]) -> Features:
-        return {}

@@ -1,0 +1,37 @@
+"""Kernels of operations that passes make for them: every application is taken."""
+
+from typing import ClassVar
+
+from archlang.emit.kernels.kernel import Kernel
+
+
+class CausalConv(Kernel):
+    """Channels last, as linear layers leave them; nothing padded, nothing turned around."""
+
+    op: ClassVar[str] = "causal_conv"
+    helper: ClassVar[str] = "causal_conv"
+    does: ClassVar[str] = "channels last, nothing padded or copied, with bias and activation"
+
+
+class WideDepthwise(Kernel):
+    """Channels last, nothing padded; slopes of weights summed without atomics."""
+
+    op: ClassVar[str] = "wide_depthwise"
+    helper: ClassVar[str] = "wide_depthwise"
+    does: ClassVar[str] = "channels last, a place is read once for several rows"
+
+
+class GroupedLinear(Kernel):
+    """One product for the layers of all experts, whose tiles find their expert by counting."""
+
+    op: ClassVar[str] = "grouped_linear"
+    helper: ClassVar[str] = "grouped_linear"
+    does: ClassVar[str] = "the layers of all experts in one product, weights where they lie"
+
+
+class Combine(Kernel):
+    """A gather with weights, where PyTorch scatters, multiplies and adds."""
+
+    op: ClassVar[str] = "combine"
+    helper: ClassVar[str] = "combine"
+    does: ClassVar[str] = "rows of experts weighted and summed where they lie"
