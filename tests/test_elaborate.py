@@ -350,6 +350,22 @@ def test_none_and_numbers_become_tensors():
 
 
 @pytest.mark.parametrize(
+    "lines",
+    [
+        "  y = x -> user(table)",
+        "  repeat 2 as layers { x = x -> user(table) }\n  y = x",
+        "  repeat 2 as layers {\n    x = x -> linear(4) as k\n    x = x -> user(table)\n  }\n  y = x",
+        "  repeat 2 as outer { repeat 2 as inner { x = x -> user(table) } }\n  y = x",
+    ],
+)
+def test_what_a_block_borrows_comes_before_it(lines: str):
+    user = "block user(table)(x: [b, n, c]) -> [b, n, c] {\n  y = x -> linear(4) as fc\n  return y + (y -> table)\n}"
+    network = architecture(f"  table = linear(4)\n{lines}", user)
+    paths = [path for path, _, _ in network.graph.weights()]
+    assert paths == list(network.module().state_dict()) == list(network.module(purpose="inference").state_dict())
+
+
+@pytest.mark.parametrize(
     ("call", "meant"),
     [
         ("minimum(0.2, x)", lambda x: x.clamp(max=0.2)),

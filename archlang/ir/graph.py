@@ -261,18 +261,20 @@ class Graph:
 
     def makers(self) -> Iterator[tuple[str, "Graph", Node]]:
         """Every label of the graph with the node that says what it holds (of this graph, or of one that borrows the
-        layer) once, in order.
+        layer) once, in order; what a call borrows comes before what it has.
         """
         own = {node.label for _, node in self.deep() if not isinstance(node.op, WeightOf)}
         seen: set[str] = set()
         for holder, node in self.deep():
-            found = [(node.label, (holder, node))] if node.label and not isinstance(node.op, WeightOf) else []
+            found: list[tuple[str, tuple[Graph, Node]]] = []
             if isinstance(node.op, Call):
                 found += [
                     (label, lent)
                     for port, label in node.op.layers
                     if label not in own and (lent := node.op.graph.lent(port))
                 ]
+            if node.label and not isinstance(node.op, WeightOf):
+                found.append((node.label, (holder, node)))
             for label, (graph, maker) in found:
                 if not label.startswith("@") and label not in seen:
                     seen.add(label)
