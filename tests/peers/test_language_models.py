@@ -27,6 +27,20 @@ def test_gpt_oss():
     agree(network, transformers.GptOssForCausalLM(config), network.map("transformers"), tokens(60))
 
 
+def test_t5():
+    """A source that is longer than the distance from which buckets are wider than one offset."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.T5Config(
+        vocab_size=60, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=3, dropout_rate=0.0,
+        attn_implementation="eager",
+    )  # fmt: skip
+    network = load("t5.arch", vocab=60, dim=16, depth=2, heads=3, key=8, hidden=24)
+    peer = transformers.T5ForConditionalGeneration(config)
+    asked = peer.forward
+    peer.forward = lambda source, target: asked(input_ids=source, decoder_input_ids=target, use_cache=False)
+    agree(network, peer, network.map("transformers"), tokens(60, 40), tokens(60, 21))
+
+
 def test_deepseek_v3():
     """One dense layer, then experts of which each token meets three within two of four groups."""
     transformers = pytest.importorskip("transformers")

@@ -14,6 +14,10 @@ TOYS = [
         TIME,
     ),
     Toy(
+        "t5", "t5", "t5", None, {"vocab": 20, "dim": 8, "depth": 2, "heads": 2, "key": 4, "hidden": 12},
+        tuple({**sizes, "n": n} for sizes, n in zip(TIME, (9, 4, 6), strict=True)),
+    ),
+    Toy(
         "deepseek_v3",
         "deepseek_v3",
         "deepseek_v3",
