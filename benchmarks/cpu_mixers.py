@@ -10,7 +10,6 @@ peak memory per position at 65,536 positions over those at 8,192: 1.0 is linear.
 import argparse
 import os
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -30,6 +29,7 @@ sys.path.insert(0, str(ROOT))
 import archlang  # noqa: E402
 from archlang.helpers.delta_rule import delta_rule  # noqa: E402
 from archlang.helpers.linear_recurrence import linear_recurrence  # noqa: E402
+from archlang.testing.memory import peak  # noqa: E402
 
 Run = Callable[[], Tensor]
 # Without these, glibc gives large blocks back at every free, and page faults are measured along with the mixer.
@@ -187,17 +187,17 @@ def growth(name: str) -> list[object]:
     """Time and peak memory a position at the longer length over the shorter, each in a process of its own."""
     spent = []
     for length in LONG:
-        command = [sys.executable, __file__, "--serve", name, str(length)]
+        command = [sys.executable, __file__, "--threads", f"{torch.get_num_threads()}", "--serve", name, str(length)]
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | ALLOCATOR)
         spent.append([float(x) / length for x in done.stdout.split()])
     return [name, *(f"{long / short:.2f}" for short, long in zip(*spent, strict=True))]
 
 
 def serve(name: str, length: int) -> None:
-    """Seconds and bytes of one call."""
-    case, before = MIXERS[name](length), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    took = seconds(case.ours, case.leaves, False)
-    print(took, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+    """Seconds, and the most bytes that torch allocates, of one call after one that is not counted."""
+    case = MIXERS[name](length)
+    seconds(case.ours, case.leaves, False)
+    print(seconds(case.ours, case.leaves, False), peak(lambda: seconds(case.ours, case.leaves, False)))
 
 
 def main() -> None:
