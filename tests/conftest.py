@@ -18,6 +18,9 @@ os.environ["TRITON_INTERPRET"] = (
     "1"  # there may be no GPU: kernels run step by step, and Triton asks when it is imported
 )
 
+# oneDNN lays channels in blocks of 8 here and of 16 where vectors are wider: every machine holds the same bytes so.
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # one worker a core: more threads only fight
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

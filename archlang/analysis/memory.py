@@ -41,12 +41,19 @@ def shown(size: Size) -> str:
     """Bytes as people read them: `35 MiB`, `12 MiB + 80 KiB * t`."""
     if not isinstance(size, Poly):
         return amount_of(float(size))
-    if (largest := extreme(size)) is not None:
-        return f"the larger of {' and '.join(map(shown, largest))}"
+    if len(sizes := _largest(size)) > 1:
+        *others, last = map(shown, sizes)
+        return f"the {'larger' if len(others) == 1 else 'largest'} of {', '.join(others)} and {last}"
     terms = sorted(size.terms, key=lambda term: (term[1] < 0, bool(term[0])))
     texts = [f"{amount_of(abs(float(c)))}{f' * {Poly(((m, 1),))}' if m else ''}" for m, c in terms]
     signs = ["" if i == 0 else " - " if c < 0 else " + " for i, (_, c) in enumerate(terms)]
     return "".join(sign + text for sign, text in zip(signs, texts, strict=True))
+
+
+def _largest(size: Size) -> list[Size]:
+    """The sizes of which it is the largest; that of a largest one are among them."""
+    found = extreme(size) if isinstance(size, Poly) else None
+    return [size] if found is None else [one for each in found for one in _largest(each)]
 
 
 def amount_of(size: float) -> str:

@@ -6,6 +6,7 @@ from typing import TypeAlias
 from archlang.primitive import Emission, Term
 from archlang.primitives.attention_code import (
     EXTRA,
+    Layout,
     Work,
     apart,
     arrange,
@@ -36,12 +37,17 @@ def is_short(kernel: str | None, keys: Iterable[Axis], biased: bool = False) -> 
     return not is_long(keys, biased) if kernel is None else kernel == "written"
 
 
+def rows_of(parts: Layout, everything: bool) -> list[Axis]:
+    """The axes that count queries; those of the queries alone too, where each sees every key."""
+    return [*parts.queries, *(axis for axis in parts.extra if everything and axis.role != "free")]
+
+
 def dense(code: Emission, work: Work) -> Term:
     """`F.scaled_dot_product_attention`, or what has its signature, over [batch, heads, query, c]."""
     parts = work.parts
     names = {name for term in (work.bias, work.mask) if term is not None for name in term.order}
     everything = not names and not any(work.domain.restricts(parts.keys, axis) for axis in parts.keys)
-    rows = [*parts.queries, *(axis for axis in parts.extra if everything and axis.role != "free")]
+    rows = rows_of(parts, everything)
     batch = [axis for axis in parts.batch if axis not in rows]
     shared = [axis for axis in parts.heads if axis not in parts.extra]
     grouped = len(shared) < len(parts.heads) and not any(axis.name in names for axis in parts.heads) and not work.scored

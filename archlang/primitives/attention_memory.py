@@ -5,7 +5,7 @@ from typing import Any
 
 from archlang.memory import Memory
 from archlang.primitives.attention_code import Layout, extra_axes, form, layout
-from archlang.primitives.attention_dense import is_long, is_short
+from archlang.primitives.attention_dense import is_long, is_short, rows_of
 from archlang.primitives.domain import cells_of, extents, is_whole
 from archlang.primitives.near import is_local, tiling
 from archlang.primitives.score import Softmax
@@ -40,8 +40,11 @@ class _Given:
         self.op, self.parts, self.scored = op, parts, scored
         q, k, v, self.bias, self.mask, self.extra = types
         self.q, self.k, self.v = q.bytes, k.bytes, v.bytes
-        self.broadcast = any(axis.name not in x for axis in parts.batch for x in (q, k, v))
-        self.channels = q.size("c"), k.size("c") + v.size("c")
+        restricted = any(op.domain(parts).restricts(parts.keys, axis) for axis in parts.keys)
+        rows = rows_of(parts, not (self.bias or self.mask or restricted))
+        self.flat = len(rows) > 1  # into one axis of queries, which copies them
+        self.broadcast = any(axis.name not in x for axis in parts.batch if axis not in rows for x in (q, k, v))
+        self.channels = k.size("c"), v.size("c")  # of keys and values
         self.uneven = q.size("c") != v.size("c")  # heads that no fused kernel takes on a CPU
         self.one = q.without(*q.names).bytes
         self.out = divide(q.bytes, q.size("c")) * v.size("c")
@@ -75,21 +78,23 @@ class _Given:
         each = self.lead * self.rows * EXACT + copied + (0 if plain else divide(pairs, self.lead))
         if self.scored:
             return Memory({}, False, self.copies + self.written(pairs), pairs * 3 + self.q, pairs * 4 + self.copies)
-        if self.broadcast:  # which the fused kernel does not
-            whole = self.spread()
-            return Memory({}, False, whole + self.written(pairs), each + whole - self.copies, pairs * 2)
+        if self.broadcast:  # which the fused kernel does not: written out by torch, with scaled queries and keys
+            queries, seen = self.spread(self.rows, self.channels[0]), self.spread(self.keys, self.channels[0])
+            whole = queries + seen + self.spread(self.keys, self.channels[1])
+            work = self.q + self.k + queries + seen + pairs
+            return Memory({}, False, whole + self.written(pairs), work, pairs * 2)
         if self.uneven:  # written out by torch, with scaled queries and keys
-            return Memory({}, False, self.copies + self.written(pairs), self.q + self.k + pairs * 2, pairs * 2)
+            work = self.q * (2 if self.flat else 1) + self.k + pairs * 2
+            return Memory({}, False, self.copies + self.written(pairs), work, pairs * 2)
         if self.bias is not None or self.op.drop:
             short = self.mask is None and not restricted and is_short(self.op.core, self.parts.keys, biased=True)
             work = self.copies + pairs * 2 if short else each
             return Memory({}, False, self.copies + self.written(pairs), work, pairs * 2 + self.copies)
         return Memory(dict.fromkeys(("q", "k", "v"), ""), True, each, back=self.q, order=self.order)
 
-    def spread(self) -> Size:
-        """q, k and v, each with all axes."""
-        ends = zip((self.rows, self.keys), self.channels, strict=True)
-        return total(product((self.lead, self.one, places, channels)) for places, channels in ends)
+    def spread(self, places: Size, channels: Size) -> Size:
+        """q, k or v with all axes."""
+        return product((self.lead, self.one, places, channels))
 
     def is_causal(self) -> bool:
         parts, keys = self.op.domain(self.parts).parts(), self.parts.keys

@@ -100,8 +100,9 @@ class T5Buckets(AlongOne):
         return self.by_head(code, f"{table}({code.size(size)})")
 
     def memory(self, q: TensorType, k: TensorType) -> Memory:
-        """The bucket of every pair."""
-        return Memory(kept=product(self.extents(q, k)) ** 2 * 8)
+        """The bucket of every pair, and on the way to it offsets, distances, ranges and a fraction."""
+        pairs = product(self.extents(q, k)) ** 2
+        return Memory(kept=pairs * 8, work=pairs * (36 if self._is_causal(q, k) else 44))
 
     def reference(self, types: Types, q: Named, k: Named, *, weight: Any) -> Named:
         import torch
