@@ -19,7 +19,7 @@ def table(head: Row, rows: Sequence[Row]) -> str:
 
 
 def machine(*packages: str) -> str:
-    """`2 cores of AMD EPYC, Linux, Python 3.11.7, torch 2.13.0, 2026-01-31`."""
+    """`2 cores of AMD EPYC (avx2), Linux, Python 3.11.7, torch 2.13.0, 2026-01-31`."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     versions = [f"{package} {version(package)}" for package in packages]
     system = f"{platform.system()}, Python {platform.python_version()}"
@@ -29,7 +29,10 @@ def machine(*packages: str) -> str:
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    return names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()
+    name = names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()
+    flags = info.read_text().split() if names else []
+    widest = next((flag for flag in ("avx512f", "avx2") if flag in flags), None)  # of one name, either may be
+    return f"{name} ({widest})" if widest else name
 
 
 def publish(text: str, file: Path | None) -> None:
