@@ -90,4 +90,4 @@ class Chain(Primitive):
         return frozenset().union(*(node.op.mixes(*self.graph.input_types(node)) for node in self.graph))
 
     def __str__(self) -> str:
-        return f"chain of {', '.join(self.made_of)}"
+        return f"chain of {', '.join(self.made_of)} {self.graph.digest[:8]}"

@@ -187,6 +187,19 @@ def test_numbers_are_arguments_of_one_kernel() -> None:
     assert archlang.loads(text).net().source("triton").count("_forward(") == 1
 
 
+def test_blocks_of_other_numbers_are_others() -> None:
+    text = """
+    block scaled(scale: float)(x: [b, c]) -> [b, c] = tanh((x -> linear(c) as fc) * scale)
+    model net {
+      input x: [b, c = 8]
+      y = x -> scaled(0.5) as first
+      output z = y -> scaled(2.5) as second
+    }
+    """
+    kernel, plain, weights = forms(text)
+    check(kernel, plain, [*inputs(1, 3, 8), *weights])
+
+
 def test_what_stays_apart() -> None:
     text = """
     model net {
