@@ -16,6 +16,7 @@ import archlang
 from archlang.emit.torch import emit
 from archlang.ir import listing
 from archlang.sizes import substitute
+from archlang.syntax import Expect
 from archlang.testing.networks import check_network, random_inputs
 from tests.toys import Toy, all_toys, foundation
 
@@ -57,6 +58,13 @@ def test_checks(file: Path):
     assert archlang.check(file) == []
     program = archlang.load(file)
     assert {(file.stem, model) for model in program.models} <= {(toy.file, toy.model) for toy in TOYS}
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.arch")), ids=lambda file: file.stem)
+def test_states_what_is_known(file: Path):
+    """A figure of the paper or of the published code, or that it is causal, which `test_checks` holds it to."""
+    models = archlang.load(file).models.values()
+    assert any(isinstance(statement, Expect) for model in models for statement in model.body)
 
 
 @pytest.mark.parametrize(

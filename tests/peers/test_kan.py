@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from archlang.checkpoint import Key, WeightMap
 from archlang.source import BUILTIN
-from tests.peers.parity import agree, load, picture
+from tests.peers.parity import agree, in_order, load, picture
 
 
 class Rational(nn.Module):
@@ -123,6 +123,72 @@ def test_kan_of_gaussians() -> None:
     agree(network, peer, network.map("fast_kan"), digits())
 
 
+# ---- weights that are made, tile by tile
+class Generator(nn.Module):
+    """a_i = W_i z + B_i and K_i = W_out a_i + B_out, one after another for the channels i that a tile reads."""
+
+    def __init__(self, side: int, code: int) -> None:
+        super().__init__()
+        self.first, self.second, self.side = nn.Linear(code, side * code), nn.Linear(code, side * 9), side
+
+    def tile(self, z: Tensor) -> Tensor:
+        rows, biases = self.first.weight.chunk(self.side), self.first.bias.chunk(self.side)
+        a = [w @ z + b for w, b in zip(rows, biases, strict=True)]
+        return torch.stack([(self.second.weight @ x + self.second.bias).view(self.side, 3, 3) for x in a], 1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.cat([torch.cat([self.tile(z) for z in row], 1) for row in z])
+
+
+class TiledConv(nn.Module):
+    def __init__(self, before: int, dim: int, side: int, code: int) -> None:
+        super().__init__()
+        self.z, self.bias = nn.Parameter(torch.zeros(dim // side, before // side, code)), nn.Parameter(torch.zeros(dim))
+
+
+class PreActivated(nn.Module):
+    def __init__(self, before: int, dim: int, stride: int, side: int, code: int) -> None:
+        super().__init__()
+        self.norm1, self.conv1 = nn.BatchNorm2d(before), TiledConv(before, dim, side, code)
+        self.norm2, self.conv2 = nn.BatchNorm2d(dim), TiledConv(dim, dim, side, code)
+        self.stride = stride
+
+    def forward(self, x: Tensor, generator: Generator) -> Tensor:
+        y = F.relu(self.norm1(x))
+        y = F.conv2d(y, generator(self.conv1.z), self.conv1.bias, self.stride, padding=1)
+        y = F.conv2d(F.relu(self.norm2(y)), generator(self.conv2.z), self.conv2.bias, padding=1)
+        kept = x[:, :, :: self.stride, :: self.stride]
+        return torch.cat([y[:, : x.shape[1]] + kept, y[:, x.shape[1] :]], 1)
+
+
+class HyperResnet(nn.Module):
+    def __init__(self, stem: int, width: int, depth: int, side: int, code: int) -> None:
+        super().__init__()
+        self.stem, self.generator = nn.Conv2d(3, stem, 3, padding=1), Generator(side, code)
+        before, units = stem, []
+        for group in range(3):
+            for i in range(depth):
+                dim = stem * width * 2**group
+                units.append(PreActivated(before, dim, 2 if group and not i else 1, side, code))
+                before = dim
+        self.units = nn.ModuleList(units)
+        self.norm, self.head = nn.BatchNorm2d(before), nn.Linear(before, 5)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.stem(image)
+        for unit in self.units:
+            x = unit(x, self.generator)
+        return self.head(F.relu(self.norm(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_hyper_resnet(width: int) -> None:
+    toy = {"depth": 2, "stem": 4, "side": 4, "code": 3, "resolution": 8, "classes": 5}
+    network = load("hypernetwork.arch", "hyper_resnet", f"wrn_40_{width}", **toy)
+    peer = HyperResnet(4, width, 2, 4, 3).double()
+    agree(network, peer, in_order(network, peer), picture(8, 4).double())
+
+
 # ---- weights that are made, sample by sample
 class Hypernetwork(nn.Module):
     def __init__(self, dim: int, experts: int, code: int, units: int, rank: int = 8) -> None:
@@ -160,7 +226,8 @@ class Hypernetwork(nn.Module):
 
 def test_hypernetwork() -> None:
     settings = {"tasks": 5, "code": 4, "dim": 8, "experts": 3, "units": 6, "resolution": 16, "classes": 5}
-    network, peer = load("hypernetwork.arch", variant="small", **settings), Hypernetwork(8, 3, 4, 6).double()
+    network = load("hypernetwork.arch", "hypernetwork", "small", **settings)
+    peer = Hypernetwork(8, 3, 4, 6).double()
     blocks = re.compile(r"^(cond_conv|dynamic_depthwise|generated_linear)\.")
     weights = {path: (Key(blocks.sub("", path)), BUILTIN) for path in network.module().state_dict()}
     agree(network, peer, WeightMap("without blocks", weights, ()), picture(16).double(), torch.tensor([3, 0]))

@@ -22,6 +22,13 @@ TOYS = [
     Toy("ninformer", "ninformer", "ninformer", "cifar10", {"dim": 8, "hidden": 12, "depth": 2, "drop": 0, **SMALL}),
     Toy("hypernetwork", "hypernetwork", "hypernetwork", "small", HYPER),
     Toy(
+        "hyper_resnet",
+        "hypernetwork",
+        "hyper_resnet",
+        "wrn_40_2",
+        {"depth": 2, "stem": 4, "side": 4, "code": 3, "resolution": 8, "classes": 5},
+    ),
+    Toy(
         "tokenformer",
         "tokenformer",
         "tokenformer",

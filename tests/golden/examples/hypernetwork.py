@@ -1,5 +1,5 @@
-"""Hypernetworks: a kernel for each sample, mixed from experts by what is on the image (Yang et al., CondConv,
-NeurIPS 2019), and a matrix for each sample, made from a task (Ha et al., HyperNetworks, ICLR 2017).
+"""Weights that are made: by a small network for all layers of a large one (Ha et al., HyperNetworks, ICLR 2017),
+and for each sample by what is on its image (Yang et al., CondConv, NeurIPS 2019) or by its task.
 """
 
 import torch
