@@ -164,6 +164,16 @@ CASES = [
         few={"dim": 20},
     ),
     Case(
+        "scan",
+        "IndRNN",
+        "(dim: int) {\n  input x: [b, t, c = dim]\n  param weight: [c = dim] = 0.5\n"
+        "  output y = scan t carry h: [b, c = dim] = 0 {\n    h = relu(x + weight * h)\n    yield h\n  }\n}",
+        {"b": 16, "t": 2048},
+        {"b": 2, "t": 70},
+        settings={"dim": 2048},
+        few={"dim": 48},
+    ),
+    Case(
         "chain",
         "residual, rms_norm and gate",
         "(dim: int) {\n  input x: [b, t, c = dim]\n  input h: [b, t, c = dim]\n  input gate: [b, t, c = dim]\n"

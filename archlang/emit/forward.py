@@ -16,7 +16,7 @@ from archlang.emit.switches import width
 from archlang.emit.triton import Kernels, entries
 from archlang.emit.writer import Writer
 from archlang.facts import Condition
-from archlang.ir import Call, Foreign, Graph, Input, Kept, Node, Parameter, Scan, Value, WeightOf
+from archlang.ir import Call, Foreign, FusedScan, Graph, Input, Kept, Node, Parameter, Scan, Value, WeightOf
 from archlang.primitive import Term
 from archlang.primitives.exits import FirstExit
 from archlang.primitives.shape import Select
@@ -137,7 +137,7 @@ class Forward:
         elif node.id in self.loops:
             if (loop := self.loops[node.id]).calls[0] is node:
                 loops.write(self, loop)
-        elif isinstance(node.op, Scan) and alive:
+        elif isinstance(node.op, Scan) and not isinstance(node.op, FusedScan) and alive:
             from archlang.emit.scans import Loop  # a kind of this class
 
             Loop(self, node, node.op).write()

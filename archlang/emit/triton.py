@@ -7,16 +7,17 @@ from typing import Any
 from archlang import helpers
 from archlang.emit import names
 from archlang.emit.chains import features
+from archlang.emit.chains import template as template_of
 from archlang.emit.kernels import KERNELS, Features, Kernel, Served
 from archlang.emit.lines import fit, logical
 from archlang.emit.templates import template
 from archlang.helpers import Helper
-from archlang.ir import Chain, Graph
+from archlang.ir import Chain, FusedScan, Graph
 from archlang.passes.options import has_kernels
 from archlang.primitive import Primitive
 
 PREFIX = "triton_"
-COMMON = ("kernels", "map_rows", "chunks", "chains")  # what kernels stand on
+COMMON = ("kernels", "map_rows", "chunks", "chains", "sequential")  # what kernels stand on
 
 
 class Kernels:
@@ -40,7 +41,7 @@ class Kernels:
 
     def name(self, helper: str, op: Primitive, types: Sequence[Any]) -> str:
         """What an operation calls instead of a helper: the kernel that takes it, else the helper."""
-        if isinstance(op, Chain):
+        if isinstance(op, Chain | FusedScan):
             return next(name for name, chain in self.chains.items() if chain.skeleton == op.skeleton)
         taken = [kernel.helper for kernel, served in serving(op, types) if served.features is not None]
         if names.snake(helper) not in taken:
@@ -52,21 +53,22 @@ class Kernels:
         if file in COMMON:
             return helpers.parsed(text(file))
         if file in self.chains:
-            return helpers.parsed(text("chain", **features(self.chains[file], file)))
+            op = self.chains[file]
+            return helpers.parsed(text(template_of(op), **features(op, file)))
         kernel = file.removeprefix(PREFIX)
         return helpers.helper(file) if kernel == file else helpers.parsed(text(kernel, **self._features[kernel]))
 
 
-def _chains(graph: Graph) -> dict[str, Chain]:
-    """The chains of a graph, of those with one skeleton the first, by the names of their kernels."""
-    found: dict[Any, Chain] = {}
+def _chains(graph: Graph) -> dict[str, Chain | FusedScan]:
+    """The chains and scans of a graph, of those with one skeleton the first, by the names of their kernels."""
+    found: dict[Any, Chain | FusedScan] = {}
     for part in graph.children_first():
         for _, node in part.deep():
-            if isinstance(node.op, Chain):
+            if isinstance(node.op, Chain | FusedScan):
                 found.setdefault(node.op.skeleton, node.op)
-    named: dict[str, Chain] = {}
+    named: dict[str, Chain | FusedScan] = {}
     for chain in found.values():
-        named[names.numbered(f"fused_{chain.title}", lambda name: name not in named)] = chain
+        named[names.numbered(chain.title, lambda name: name not in named)] = chain
     return named
 
 
@@ -91,6 +93,8 @@ def said(op: Primitive, types: Sequence[Any]) -> str:
     """Which kernel takes an operation, or why none does; empty where there is none for it."""
     if isinstance(op, Chain):
         return f"kernel {op.title}: in one pass over memory"
+    if isinstance(op, FusedScan):
+        return f"kernel {op.title}: in one pass along `{op.axis.name}`, the carries in registers"
     found = list(serving(op, types))
     taken = [f"kernel {kernel.helper}: {kernel.does}" for kernel, served in found if served.features is not None]
     return "; ".join(taken or [f"no kernel: {served.reason}" for _, served in found if served.reason])

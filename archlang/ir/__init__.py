@@ -6,7 +6,8 @@ holds one of them. `Graph.net` is the same as a `networkx.MultiDiGraph`, for alg
 time of a cold build to import, so it is imported when one is asked for.
 """
 
-from archlang.ir.chain import Chain
+from archlang.ir.chain import Chain, fractions
+from archlang.ir.fused_scan import FusedScan
 from archlang.ir.graph import Graph, Node, Value, called, infer, listing, numbers
 from archlang.ir.operations import Arrange, Call, ChannelsLast, Foreign, Input, Kept, Parameter, Scan, WeightOf
 from archlang.ir.rebuild import Rebuild, kept, live, prune
@@ -17,6 +18,7 @@ __all__ = [
     "Chain",
     "ChannelsLast",
     "Foreign",
+    "FusedScan",
     "Graph",
     "Input",
     "Kept",
@@ -27,6 +29,7 @@ __all__ = [
     "Value",
     "WeightOf",
     "called",
+    "fractions",
     "infer",
     "kept",
     "listing",

@@ -1,6 +1,6 @@
 """Operations on single elements, and norms over one axis, as one: what kernels take in one pass over memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 from archlang.facts import Facts
@@ -11,6 +11,31 @@ from archlang.primitives.broadcast import placed
 from archlang.shapes import TensorType
 
 Lies = Literal["tile", "row", "column"]  # has the axis and others, not the axis, the axis alone
+
+
+def fractions(graph: Any) -> Iterator[tuple[int, str, float]]:
+    """The fractions that operations hold, by node and field: they may differ where the text of a kernel is one."""
+    for node in graph:
+        for field, value in node.op if not isinstance(node.op, Input) else ():
+            if isinstance(value, float) and node.op.name != "pow":
+                yield node.id, field, value
+
+
+def bones(graph: Any) -> tuple[Any, ...]:
+    """What a graph is but for sizes and fractions."""
+    held = {(id, field) for id, field, _ in fractions(graph)}
+    steps = []
+    for node in graph:
+        if not isinstance(node.op, Input):
+            fields = tuple((f, str(v)) for f, v in node.op if (node.id, f) not in held)
+            reads = tuple((port, value.node) for port, value in graph.operands(node))
+            steps.append((node.op.name, fields, reads))
+    return tuple(steps), tuple(value.node for _, value in graph.outputs)
+
+
+def joined(operations: Sequence[str]) -> str:
+    """The names of operations, short enough for one."""
+    return "_".join(operations if len(operations) <= 4 else (*operations[:2], *operations[-2:]))
 
 
 class Chain(Primitive):
@@ -39,30 +64,14 @@ class Chain(Primitive):
         return len(x.axes) == len(self.graph.outputs[0][1].type.axes)
 
     @property
-    def numbers(self) -> Iterator[tuple[int, str, float]]:
-        """The fractions that operations of the body hold, by node and field: they may differ where the text is one."""
-        for node in self.graph:
-            for field, value in node.op if not isinstance(node.op, Input) else ():
-                if isinstance(value, float) and node.op.name != "pow":
-                    yield node.id, field, value
-
-    @property
     def skeleton(self) -> tuple[Any, ...]:
         """Chains with equal skeletons are one kernel: sizes and fractions may differ."""
-        held = {(id, field) for id, field, _ in self.numbers}
-        steps = []
-        for node in self.graph:
-            if not isinstance(node.op, Input):
-                fields = tuple((f, str(v)) for f, v in node.op if (node.id, f) not in held)
-                reads = tuple((port, value.node) for port, value in self.graph.operands(node))
-                steps.append((node.op.name, fields, reads))
-        given = tuple((self.lies(x.type), self.is_full(x.type)) for x in self.graph.inputs.values())
-        return given, tuple(steps), tuple(value.node for _, value in self.graph.outputs)
+        return tuple((self.lies(x.type), self.is_full(x.type)) for x in self.graph.inputs.values()), bones(self.graph)
 
     @property
     def title(self) -> str:
-        """Its operations, short enough for a name: `add_rms_norm`."""
-        return "_".join(self.made_of if len(self.made_of) <= 4 else (*self.made_of[:2], *self.made_of[-2:]))
+        """Its operations: `fused_add_rms_norm`."""
+        return f"fused_{joined(self.made_of)}"
 
     def emit(self, code: Emission, xs: tuple[Term, ...]) -> Term | tuple[Term, ...]:
         types: tuple[TensorType, ...] = code.inputs[0]
@@ -71,7 +80,7 @@ class Chain(Primitive):
         given = [
             x if self.lies(type_) == "column" else placed(code, x, order) for x, type_ in zip(xs, types, strict=True)
         ]
-        numbers = [code.const(value) for _, _, value in self.numbers]
+        numbers = [code.const(value) for _, _, value in fractions(self.graph)]
         text = f"{code.helper('chain')}({', '.join([*(x.code for x in given), *numbers])})"
         if len(self.graph.outputs) == 1:
             return Term(text, order)

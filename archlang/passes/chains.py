@@ -113,7 +113,7 @@ def _regions(graph: Graph) -> list[Region]:
     found: dict[int, Region] = {}
     fixed = _determined(graph)
     for node in graph:
-        if node.id in fixed or not _fits(graph, node):
+        if node.id in fixed or not fits(graph, node):
             continue
         region = Region(graph, [node])
         for _, value in graph.operands(node):
@@ -143,7 +143,7 @@ def _determined(graph: Graph) -> set[int]:
     return found
 
 
-def _fits(graph: Graph, node: Node) -> bool:
+def fits(graph: Graph, node: Node) -> bool:
     """Whether a kernel can hold an operation."""
     op: Any = node.op
     if op.name not in SINGLE | NORMS or node.types[0].dtype != "float" or not node.types[0].axes:

@@ -54,6 +54,13 @@ def grouped_experts(graph: Graph, record: Record) -> Graph:
     return experts.grouped_experts(graph, record)
 
 
+def fused_scans(graph: Graph, record: Record) -> Graph:
+    """A scan whose body is pointwise, one position after another in one kernel."""
+    from archlang.passes import scans
+
+    return scans.fused_scans(graph, record)
+
+
 def pointwise_chains(graph: Graph, record: Record) -> Graph:
     """f(g(x)), for each element or row at once."""
     from archlang.passes import chains
@@ -117,7 +124,7 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("windows", changes=(window_order,), kernels=False),
     Pass("attention", RulesOf("attention"), purposes=("inference",), kernels=False),
     Pass("layout", RulesOf("causal"), (layout.channels_last,)),
-    Pass("kernels", RulesOf("kernels"), (grouped_experts, pointwise_chains), kernels=True),
+    Pass("kernels", RulesOf("kernels"), (grouped_experts, fused_scans, pointwise_chains), kernels=True),
     Pass("constants", changes=(constants.constants_once,)),
     Pass("choose", by_options=_chosen),
 )

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
-from archlang.ir import Arrange, Call, Graph, Node, Rebuild, Scan, Value
+from archlang.ir import Arrange, Call, FusedScan, Graph, Node, Rebuild, Scan, Value
 from archlang.rewrite.pattern import Captures
 from archlang.rewrite.record import Record
 from archlang.rewrite.rule import Match, No, Rule
@@ -34,14 +34,19 @@ def everywhere(graph: Graph, change: Callable[[Graph], Graph]) -> Graph:
 
 def _with_parts(graph: Graph, visit: Callable[[Graph], Graph]) -> Graph:
     """The graph with what it calls replaced."""
-    holders = [node for node in graph if isinstance(node.op, Call | Scan)]
-    made = {node.id: visit(node.op.graph) for node in holders if isinstance(node.op, Call | Scan)}
-    if all(made[node.id] is node.op.graph for node in holders if isinstance(node.op, Call | Scan)):
+    held = {node.id: inner for node in graph if (inner := _held(node)) is not None}
+    made = {id: visit(inner) for id, inner in held.items()}
+    if all(made[id] is inner for id, inner in held.items()):
         return graph
     rebuild = Rebuild(graph)
     for node in graph:
         rebuild.copy(node, node.op.model_copy(update={"graph": made[node.id]}) if node.id in made else None)
     return rebuild.finish()
+
+
+def _held(node: Node) -> Graph | None:
+    """The graph that a node calls, or runs along an axis; what is one kernel stays as it is."""
+    return node.op.graph if isinstance(node.op, Call | Scan) and not isinstance(node.op, FusedScan) else None
 
 
 def rewrite(

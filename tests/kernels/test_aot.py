@@ -18,6 +18,7 @@ QUICK = [
     ("delta_rule", "bfloat16", 128, 128, "head"),
     ("chains", "bfloat16", 768),
     ("selective_scan", "bfloat16", 1536, 16),
+    ("scan", "bfloat16", 256, "cell"),
 ]
 MORE = [
     *(("grouped_linear", kind, c, units) for kind, c, units in [("bfloat16", 1024, 2048), ("float32", 96, 384)]),
@@ -42,6 +43,7 @@ MORE = [
     ("delta_rule", "float32", 64, 64, "head"),
     *(("selective_scan", "float32", channels, n) for channels, n in [(100, 128), (768, 16)]),
     ("delta_rule", "float16", 128, 128, "none"),
+    *(("scan", kind, c, form) for kind, c, form in [("float32", 100, "cell"), ("float16", 64, "sum")]),
     *(("chains", kind, c) for kind, c in [("float32", 768), ("bfloat16", 64), ("bfloat16", 4096), ("float32", 4096)]),
 ]
 

@@ -16,6 +16,7 @@ from tests.kernels import test_group_rational as rational
 from tests.kernels import test_grouped_linear as grouped
 from tests.kernels import test_linear_recurrence as recurrence
 from tests.kernels import test_near_attention as near
+from tests.kernels import test_scan as sequential
 from tests.kernels import test_selective_scan as scan
 from tests.kernels import test_wide_depthwise as wide
 from tests.kernels.test_window_attention import LINE, forms, inputs
@@ -260,3 +261,30 @@ def test_faults_of_selective_scans_are_found(fault: str, monkeypatch: pytest.Mon
     monkeypatch.setattr(module, "SCAN_EVERY", 4)
     with pytest.raises(AssertionError, match=r"result \d"):
         check(*scan.forms(module), scan.inputs(9, 5, 3, documents=True))
+
+
+SEQUENCES = {
+    "an element is read from another column": ("lane // width, lane % width", "lane // width, lane % (width - 1)"),
+    "a carry is not moved on": ("h, s = next_h, next_s", "h, s = next_h, s"),
+    "carries move one after another": ("tl.maximum(s, h - number2)", "tl.maximum(s, next_h - number2)"),
+    "a slope is not carried back": ("slope_h, slope_s = next_h, next_s", "slope_h, slope_s = next_h, 0.0 * next_s"),
+    "parts start from carries of others": ("sequential_slot((count - 1 - part) * 2", "sequential_slot(part * 2"),
+    "what is the same at all positions has the slope of one": ("sum_u += ", "sum_u = "),
+    "carries are kept too late": ("step % EVERY == 0", "step % EVERY == 1"),
+    "a carry starts from nothing": (
+        "h = sequential_whole(h_start_in, lane, here)",
+        "h = 0.0 * sequential_whole(h_start_in, lane, here)",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", SEQUENCES)
+def test_faults_of_scans_are_found(fault: str) -> None:
+    right, wrong = SEQUENCES[fault]
+    network = archlang.loads(sequential.CELL).net()
+    plain, text = network.module(seed=0), network.source("triton")
+    assert right in text
+    fused = load(text.replace(right, wrong), network.class_name)()
+    kernel, form, weights = chains.calls(network, fused, plain)
+    with pytest.raises(AssertionError, match=r"result \d"):
+        check(kernel, form, [*chains.inputs(2, 2, 40, 4), *chains.inputs(1, 2, 4), *weights])

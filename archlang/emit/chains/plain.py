@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from archlang.emit import names
-from archlang.ir import Chain, Input, Node
+from archlang.ir import Graph, Input, Node
 from archlang.primitive import Term, Types
 
 NORMS = {
@@ -19,8 +19,8 @@ LONG = 70  # of an expression that stands in place
 class Plain:
     """As much of `Emission` as operations on single elements ask for."""
 
-    def __init__(self, chain: Chain, given: Mapping[int, str], numbers: Mapping[tuple[int, str], str]) -> None:
-        self._graph, self._numbers = chain.graph, numbers
+    def __init__(self, graph: Graph, given: Mapping[int, str], numbers: Mapping[tuple[int, str], str]) -> None:
+        self._graph, self._numbers = graph, numbers
         self._terms = {node: Term(name, ("c",)) for node, name in given.items()}
         self._taken = {*given.values(), *numbers.values()}
         self.lines: list[str] = []

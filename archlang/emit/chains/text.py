@@ -1,6 +1,6 @@
 """What the template of a kernel must hold for a chain."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,9 +8,10 @@ from archlang.emit import names
 from archlang.emit.chains.forms import lowered
 from archlang.emit.chains.plain import Plain, called
 from archlang.emit.chains.slopes import backward
-from archlang.emit.chains.tape import Tape
+from archlang.emit.chains.tape import Kind, Tape
 from archlang.emit.chains.written import Written
-from archlang.ir import Chain, Input
+from archlang.ir import Chain, Graph, Input, fractions
+from archlang.shapes import TensorType
 
 TAKEN = frozenset(  # names in the template, and of what stands around it
     "tl torch F row rows inner width tiles at each part parts here column step grad width call count Tensor Any"
@@ -35,14 +36,14 @@ class Words:
 def features(chain: Chain, name: str) -> dict[str, Any]:
     """The names, statements and results of the kernels of a chain."""
     words = _words(chain)
-    held = {(id, field): word for (id, field, _), word in zip(chain.numbers, words.numbers, strict=True)}
+    held = {(id, field): word for (id, field, _), word in zip(fractions(chain.graph), words.numbers, strict=True)}
     given = {value.node: word for value, word in zip(chain.graph.inputs.values(), words.inputs, strict=True)}
-    tape, steps = _taped(chain, given, held)
+    tape, steps = taped(chain.graph, given, held, chain.lies)
     ends = [steps[value.node] for _, value in chain.graph.outputs]
     forward = Written(tape, ends, words.taken())
     slopes = _sloped(tape, ends, words)
     back = Written(tape, slopes, words.taken(*(f"grad_{word}" for word in words.outputs)))
-    plain = Plain(chain, given, held)
+    plain = Plain(chain.graph, given, held)
     return {
         "name": name,
         "flat": not chain.axis,
@@ -50,8 +51,8 @@ def features(chain: Chain, name: str) -> dict[str, Any]:
         "inputs": _inputs(chain, words, back.reads),
         "numbers": words.numbers,
         "outputs": words.outputs,
-        "forward": (forward.lines, list(map(_tight, forward.results))),
-        "backward": (back.lines, list(map(_tight, back.results))),
+        "forward": (forward.lines, list(map(tight, forward.results))),
+        "backward": (back.lines, list(map(tight, back.results))),
         "plain": (plain.lines, plain.results),
         "functional": "F." in "".join([*plain.lines, *plain.results]),
         "whole": any(tape.kinds[step] == "row" for step in tape.needed([*ends, *slopes])),
@@ -59,14 +60,18 @@ def features(chain: Chain, name: str) -> dict[str, Any]:
 
 
 def _words(chain: Chain) -> Words:
-    inputs = _unique(chain.graph.inputs, TAKEN)
-    fields = (field if field in FIELDS else "number" for _, field, _ in chain.numbers)
-    numbers = _unique(fields, {*TAKEN, *inputs})
+    inputs = unique(chain.graph.inputs, TAKEN)
+    numbers = unique(held_fields(chain.graph), {*TAKEN, *inputs})
     made = (called(chain.graph.node(value.node)) for _, value in chain.graph.outputs)
-    return Words(inputs, numbers, _unique(made, {*TAKEN, *inputs, *numbers}))
+    return Words(inputs, numbers, unique(made, {*TAKEN, *inputs, *numbers}))
 
 
-def _unique(wanted: Iterable[str], taken: Iterable[str]) -> list[str]:
+def held_fields(graph: Graph) -> list[str]:
+    """What the fractions of a graph are called."""
+    return [field if field in FIELDS else "number" for _, field, _ in fractions(graph)]
+
+
+def unique(wanted: Iterable[str], taken: Iterable[str]) -> list[str]:
     """The names, numbered where one is taken."""
     found, used = list[str](), set(taken)
     for word in wanted:
@@ -84,24 +89,27 @@ def _inputs(chain: Chain, words: Words, reads: Sequence[str]) -> list[dict[str, 
     ]
 
 
-def _tight(text: str) -> str:
+def tight(text: str) -> str:
     """An expression that a method can be called on."""
     return text if text.isidentifier() else f"({text})"
 
 
-def _taped(
-    chain: Chain, given: Mapping[int, str], held: Mapping[tuple[int, str], str]
+def taped(
+    graph: Graph,
+    given: Mapping[int, str],
+    held: Mapping[tuple[int, str], str],
+    lies: Callable[[TensorType], Kind],
 ) -> tuple[Tape, Mapping[int, int]]:
-    """The chain on a tape, and the step of each node."""
+    """A graph on a tape, and the step of each node."""
     tape, steps = Tape(), dict[int, int]()
-    for value in chain.graph.inputs.values():
-        steps[value.node] = tape.read(given[value.node], chain.lies(value.type))
-    for node in chain.graph:
+    for value in graph.inputs.values():
+        steps[value.node] = tape.read(given[value.node], lies(value.type))
+    for node in graph:
         if isinstance(node.op, Input):
             continue
         fields = {f: v for f, v in node.op if isinstance(v, int | float) and not isinstance(v, bool)}
         numbers = {f: tape.number(held.get((node.id, f), float(v))) for f, v in fields.items()}
-        operands = {port: steps[value.node] for port, value in chain.graph.operands(node)}
+        operands = {port: steps[value.node] for port, value in graph.operands(node)}
         steps[node.id] = lowered(tape, node.op, numbers, operands)
         tape.hint(steps[node.id], called(node))
     return tape, steps
