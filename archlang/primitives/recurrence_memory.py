@@ -29,7 +29,7 @@ WORK: dict[tuple[bool, str], tuple[int, int, Rational]] = {
     (True, "head"): (5, 5, 4),
     (True, "key"): (6, 7, Fraction(18, 5)),
 }
-SEGMENT = 512  # positions at work at once
+SEGMENT = 256  # positions at work at once
 
 
 def chunked_memory(op: Any, parts: Form, k: TensorType, v: TensorType, decay: TensorType | None) -> Memory:

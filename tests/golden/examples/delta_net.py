@@ -13,7 +13,7 @@ def in_chunks(
     step: Callable[..., tuple[Tensor, Tensor]],
     inputs: Sequence[Tensor | None],
     chunk: int,
-    segment: int = 512,
+    segment: int = 256,
 ) -> Tensor:
     """q, k: [.., t, c], v: [.., t, d] and what else there is, in chunks of t: `inside` makes of several chunks side by
     side what `step` takes of each, one after another, to lead a state [.., c, d] on and give the output. No more than a
