@@ -251,6 +251,9 @@ class Emission(Protocol):
     def buffer(self, hint: str, code: str) -> str:
         """A constant tensor made once in `__init__` (a non-persistent buffer) and how `forward` reaches it."""
 
+    def standing_in(self, op: "Primitive", *inputs: Any) -> "Emission":
+        """The writer for another operation, with these types of inputs, in the place of the node at hand."""
+
     def helper(self, name: str) -> str:
         """Paste a function or class of archlang/helpers into the module; returns its name."""
 
@@ -355,6 +358,10 @@ class Primitive(Construct):
         takes it as its last input beside those of this.
         """
         return None
+
+    def alone(self, *inputs: Any) -> "Primitive | None":
+        """Where all of it follows from sizes and weights: an operation without inputs that makes it."""
+        return self if self.constant else None
 
     def memory(self, *inputs: Any) -> Memory:
         """What is held in memory beside the inputs and outputs, and what of it for the backward pass. The axes of the

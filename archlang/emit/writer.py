@@ -1,6 +1,7 @@
 """What an operation may ask of the writer of a module: `archlang.primitive.Emission` for one node of one draft."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from archlang.emit import marks, names
@@ -9,7 +10,7 @@ from archlang.emit.hints import becoming
 from archlang.emit.scope import sequence
 from archlang.emit.switches import width
 from archlang.ir import Graph, Node
-from archlang.primitive import Term
+from archlang.primitive import Primitive, Term
 from archlang.shapes import Axis, TensorType
 from archlang.sizes import Poly, Size
 
@@ -53,6 +54,9 @@ class Writer:
         self._body, self._draft, self._node = body, body.draft, node
         self._label = node.label
         self._hint = (node.label or node.op.name).split(".")[0].lstrip("@")
+
+    def standing_in(self, op: Primitive, *inputs: Any) -> "Writer":
+        return Writer(self._body, replace(self._node, op=op), inputs)
 
     # ---- numbers
     def const(self, value: Any) -> str:

@@ -3,6 +3,7 @@
 from math import log
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -13,21 +14,21 @@ class T5Bias(nn.Module):
     Seen both ways, the later keys have buckets of their own, behind those of the earlier ones.
     """
 
-    def __init__(self, buckets: int, heads: int, distance: int = 128, causal: bool = False) -> None:
+    def __init__(self, buckets: int, heads: int, distance: int = 128) -> None:
         super().__init__()
-        self.buckets, self.distance, self.causal = buckets, distance, causal
+        self.buckets, self.distance = buckets, distance
         self.weight = nn.Parameter(torch.randn(buckets, heads))
 
-    def forward(self, size: int) -> Tensor:
+    def forward(self, size: int, causal: bool = False) -> Tensor:
         device = self.weight.device
         place = torch.arange(size, device=device)
         ahead = place - place[:, None]
-        buckets = self.buckets if self.causal else self.buckets // 2
-        apart = (-ahead).clamp(min=0) if self.causal else ahead.abs()
+        buckets = self.buckets if causal else self.buckets // 2
+        apart = (-ahead).clamp(min=0) if causal else ahead.abs()
         single = buckets // 2
         growth = (apart.clamp(min=1) / single).log() / log(self.distance / single)
         far = (single + (growth * (buckets - single)).long()).clamp(max=buckets - 1)
         bucket = torch.where(apart < single, apart, far)
-        if not self.causal:
+        if not causal:
             bucket = bucket + buckets * (ahead > 0)
-        return self.weight[bucket].permute(2, 0, 1)
+        return F.embedding(bucket, self.weight).permute(2, 0, 1)

@@ -4,8 +4,10 @@ made from q and k, a "rotate" is applied to both.
 Here are the tables: a learned bias for every offset or distance.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
+
+from pydantic import InstanceOf
 
 from archlang.facts import Facts
 from archlang.memory import Memory
@@ -72,6 +74,10 @@ class Bias(Position):
     def domain(self, parts: Layout) -> Domain:
         return self.over or default_domain(parts.queries)
 
+    def alone(self, q: TensorType, k: TensorType) -> "FixedBias":
+        parts = layout(self.on, q, k)
+        return FixedBias(bias=self, q=TensorType((*self.heads(q), *parts.queries)), k=TensorType(parts.keys))
+
     def by_head(self, code: Emission, bias: str) -> Term:
         """A bias [heads, query, key] with the axes that heads are of."""
         return code.split(Term(bias, ("heads", "query", "key")), "heads", self.heads(code.inputs[0]))
@@ -81,6 +87,50 @@ class Bias(Position):
         heads = self.heads(types.inputs[0])
         spread = bias.unflatten(-1, [whole(axis.size) for axis in heads]) if heads else bias[..., 0]
         return Named(spread, ("query", "key", *(axis.name for axis in heads)))
+
+
+class FixedBias(Primitive):
+    """A bias from the heads and places of q and k, without q and k."""
+
+    name: ClassVar[str] = "bias"
+    inputs: ClassVar[tuple[str, ...]] = ()
+    constant: ClassVar[bool] = True
+    saves: ClassVar[tuple[str, ...]] = ()
+
+    bias: InstanceOf[Bias]
+    q: InstanceOf[TensorType]
+    k: InstanceOf[TensorType]
+
+    def __str__(self) -> str:
+        return f"{self.bias} of {self.q} and {self.k}"
+
+    def infer(self, facts: Facts) -> TensorType:
+        made = self.bias.infer(facts, self.q, self.k)
+        assert isinstance(made, TensorType)
+        return made
+
+    def params(self) -> Mapping[str, Param]:
+        return self.bias.params(self.q, self.k)
+
+    def macs(self) -> Size:
+        return self.bias.macs(self.q, self.k)
+
+    def memory(self) -> Memory:
+        return self.bias.memory(self.q, self.k)
+
+    def emit(self, code: Emission) -> Term:
+        q, k = (Term("_", type_.names) for type_ in (self.q, self.k))
+        made = self.bias.emit(code.standing_in(self.bias, self.q, self.k), q, k)
+        assert isinstance(made, Term)
+        return made
+
+    def reference(self, types: Types, **weights: Any) -> Named:
+        import torch
+
+        q, k = (Named(torch.zeros([whole(axis.size) for axis in t]), t.names) for t in (self.q, self.k))
+        made = self.bias.reference(Types((self.q, self.k), types.outputs), q, k, **weights)
+        assert isinstance(made, Named)
+        return made
 
 
 class Table(Bias):

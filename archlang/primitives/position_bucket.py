@@ -93,11 +93,10 @@ class T5Buckets(AlongOne):
     def emit(self, code: Emission, q: Term, k: Term) -> Term:
         (size,), heads = self.extents(*code.inputs), self.head_count(code.inputs[0])
         named = {} if self.distance == 128 else {"distance": code.const(self.distance)}
-        if self._is_causal(*code.inputs):
-            named["causal"] = "True"
+        causal = ", causal=True" if self._is_causal(*code.inputs) else ""
         table = code.module("T5Bias", code.const(self.buckets), code.size(heads), **named)
         code.initialise("weight", self.init)
-        return self.by_head(code, f"{table}({code.size(size)})")
+        return self.by_head(code, f"{table}({code.size(size)}{causal})")
 
     def memory(self, q: TensorType, k: TensorType) -> Memory:
         """The bucket of every pair, and on the way to it offsets, distances, ranges and a fraction."""

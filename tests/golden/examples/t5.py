@@ -17,24 +17,24 @@ class T5Bias(nn.Module):
     Seen both ways, the later keys have buckets of their own, behind those of the earlier ones.
     """
 
-    def __init__(self, buckets: int, heads: int, distance: int = 128, causal: bool = False) -> None:
+    def __init__(self, buckets: int, heads: int, distance: int = 128) -> None:
         super().__init__()
-        self.buckets, self.distance, self.causal = buckets, distance, causal
+        self.buckets, self.distance = buckets, distance
         self.weight = nn.Parameter(torch.randn(buckets, heads))
 
-    def forward(self, size: int) -> Tensor:
+    def forward(self, size: int, causal: bool = False) -> Tensor:
         device = self.weight.device
         place = torch.arange(size, device=device)
         ahead = place - place[:, None]
-        buckets = self.buckets if self.causal else self.buckets // 2
-        apart = (-ahead).clamp(min=0) if self.causal else ahead.abs()
+        buckets = self.buckets if causal else self.buckets // 2
+        apart = (-ahead).clamp(min=0) if causal else ahead.abs()
         single = buckets // 2
         growth = (apart.clamp(min=1) / single).log() / log(self.distance / single)
         far = (single + (growth * (buckets - single)).long()).clamp(max=buckets - 1)
         bucket = torch.where(apart < single, apart, far)
-        if not self.causal:
+        if not causal:
             bucket = bucket + buckets * (ahead > 0)
-        return self.weight[bucket].permute(2, 0, 1)
+        return F.embedding(bucket, self.weight).permute(2, 0, 1)
 
 
 class BareAttention(nn.Module):
@@ -97,7 +97,7 @@ class BareAttention2(nn.Module):
         q = self.q(x).unflatten(-1, (2, 4))
         k = self.k(x).unflatten(-1, (2, 4))
         v = self.v(x).unflatten(-1, (2, 4))
-        o = before(t)
+        o = before(t, causal=True)
         mask = torch.ones(t, t, dtype=torch.bool, device=q.device).tril()
         o = F.scaled_dot_product_attention(
             q.transpose(1, 2),
@@ -150,7 +150,7 @@ class T5(nn.Module):
         self.near = T5Bias(32, 2)
         self.encoder = nn.ModuleList(Encoder() for _ in range(2))
         self.encoder_norm = nn.RMSNorm(8, eps=1e-6)
-        self.before = T5Bias(32, 2, causal=True)
+        self.before = T5Bias(32, 2)
         self.decoder = nn.ModuleList(Decoder() for _ in range(2))
         self.decoder_norm = nn.RMSNorm(8, eps=1e-6)
 
