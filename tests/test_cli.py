@@ -254,3 +254,14 @@ def test_torch_is_loaded_only_to_run(archlang: Archlang) -> None:
             [sys.executable, "-c", code, *command, "net.arch"], capture_output=True, text=True, check=True
         )
         assert done.stdout.splitlines()[-1] == "False", command
+
+
+def test_a_network_without_attention_imports_none_of_it(archlang: Archlang) -> None:
+    """Nor kernels, where none are written."""
+    Path("plain.arch").write_text("model net {\n  input x: [b, c = 4]\n  output y = x -> linear(3) as fc\n}\n")
+    run = "from archlang.cli import app; app(sys.argv[1:], standalone_mode=False)"
+    names = "[n for n in sys.modules if 'attention' in n or 'emit.kernels.' in n or n.endswith('.cells')]"
+    code = f"import sys; {run}; print({names})"
+    command = [sys.executable, "-c", code, "build", "--no-cache", "plain.arch"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "['archlang.emit.kernels.kernel']"

@@ -8,7 +8,7 @@ from archlang import helpers
 from archlang.emit import names
 from archlang.emit.chains import features
 from archlang.emit.chains import template as template_of
-from archlang.emit.kernels import KERNELS, Features, Kernel, Served
+from archlang.emit.kernels import HELPERS, Features, Kernel, Served, kernels
 from archlang.emit.lines import fit, logical
 from archlang.emit.templates import template
 from archlang.helpers import Helper
@@ -30,9 +30,8 @@ class Kernels:
                 for kernel, served in serving(node.op, holder.input_types(node)):
                     if served.features is not None:
                         found.setdefault(kernel.helper, []).append(served.features)
-        by_helper = {kernel.helper: kernel for kernel in KERNELS}
         self.chains = _chains(graph)
-        self._features = {helper: by_helper[helper].joined(features) for helper, features in found.items()}
+        self._features = {helper: kernels()[helper].joined(features) for helper, features in found.items()}
 
     @property
     def found(self) -> bool:
@@ -84,7 +83,7 @@ def said_for(target: str) -> Callable[[Primitive, Sequence[Any]], str] | None:
 
 def serving(op: Primitive, types: Sequence[Any]) -> Iterator[tuple[Kernel, Served]]:
     """The kernels for an operation, each with what it says of this application."""
-    for kernel in KERNELS:
+    for kernel in kernels().values():
         if kernel.op == op.name:
             yield kernel, kernel.serves(op, types)
 
@@ -109,4 +108,4 @@ def text(kernel: str, **features: Any) -> str:
 @cache
 def entries() -> frozenset[str]:
     """The names that kernels take at the top of a file."""
-    return frozenset([*COMMON, *(f"{PREFIX}{kernel.helper}" for kernel in KERNELS)])
+    return frozenset([*COMMON, *(f"{PREFIX}{helper}" for helper in HELPERS)])

@@ -35,6 +35,8 @@ class RulesOf(Sequence[Rule]):
 
 def window_order(graph: Graph, record: Record) -> Graph:
     """Attention in cells finds their places side by side: one permutation before, and one behind."""
+    if not any(node.op.name == "attend" for part in graph.children_first() for node in part):
+        return graph
     from archlang.passes import cells  # knows attention, which not every network has
 
     return cells.window_order(graph, record)

@@ -1,23 +1,29 @@
 """Kernels: each stands in for one helper, where its predicate lets it, and is written in `codegen/triton/`."""
 
+from functools import cache
+from importlib import import_module
+
 from archlang.emit.kernels.kernel import Features, Kernel, Served
-from archlang.emit.kernels.made import CausalConv, Combine, GroupedLinear, WideDepthwise
-from archlang.emit.kernels.near import NearAttention
-from archlang.emit.kernels.rational import GroupRational
-from archlang.emit.kernels.recurrences import DeltaRule, LinearRecurrence, SelectiveScan
-from archlang.emit.kernels.windows import WindowAttention
 
-KERNELS: tuple[Kernel, ...] = (
-    WindowAttention(),
-    NearAttention(),
-    GroupRational(),
-    CausalConv(),
-    WideDepthwise(),
-    LinearRecurrence(),
-    Combine(),
-    GroupedLinear(),
-    DeltaRule(),
-    SelectiveScan(),
-)
+FAMILIES = {  # the helpers that kernels stand in for, by file
+    "windows": "window_attention",
+    "near": "near_attention",
+    "rational": "group_rational",
+    "made": "causal_conv wide_depthwise combine grouped_linear",
+    "recurrences": "linear_recurrence delta_rule selective_scan",
+}
+HELPERS = tuple(helper for names in FAMILIES.values() for helper in names.split())
 
-__all__ = ["KERNELS", "Features", "Kernel", "Served"]
+
+@cache
+def kernels() -> dict[str, Kernel]:
+    """All kernels by helper, `WindowAttention` for `window_attention`. They know operations, which not every network
+    has, and are imported where kernels are written.
+    """
+    files = {
+        helper: import_module(f"{__name__}.{file}") for file, names in FAMILIES.items() for helper in names.split()
+    }
+    return {helper: getattr(file, helper.title().replace("_", ""))() for helper, file in files.items()}
+
+
+__all__ = ["HELPERS", "Features", "Kernel", "Served", "kernels"]
