@@ -60,3 +60,12 @@ def test_estimates_what_torch_allocates(name: str):
         ("training", estimate.training, training_peak(module, given)),
     ):
         assert abs(meant / found - 1) < LOOSE.get(name, BOUND), f"{what}: {int(meant)} estimated, {found} measured"
+
+
+def test_expectations_are_of_the_estimate():
+    text = "model net { input x: [b, c = 8]\n output y = x -> linear(8) as fc -> gelu\n expect %s }"
+    memory = archlang.loads(text % "params == 72").net().memory.at({"b": 3})
+    for name, held in (("inference", memory.inference), ("training", memory.training)):
+        assert archlang.loads(text % f"{name}_bytes == {held} at b = 3").check() == []
+        (wrong,) = archlang.loads(text % f"{name}_bytes < {held} at b = 3").check()
+        assert wrong.labels[0].text == f"{name}_bytes = {held:,}"

@@ -30,6 +30,8 @@ class Network(Protocol):
     @property
     def cost(self) -> Any: ...
     @property
+    def memory(self) -> Any: ...
+    @property
     def inputs(self) -> Any: ...
 
 
@@ -40,6 +42,8 @@ FACTS: dict[str, Callable[[Network], Size]] = {
     "flops": lambda network: network.cost.macs * 2,
     "activation_bytes": lambda network: network.cost.activation_bytes,
     "state_bytes": lambda network: network.cost.state_bytes,
+    "inference_bytes": lambda network: network.memory.inference,
+    "training_bytes": lambda network: network.memory.training,
 }
 RELATIONS: dict[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq,
