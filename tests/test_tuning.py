@@ -16,7 +16,7 @@ from archlang import cli, tuner
 from archlang.diagnostics import ArchError
 from archlang.passes import Options
 from archlang.testing.networks import check_network
-from archlang.tuning import Case, Record, choose, device, expected, loads
+from archlang.tuning import Case, Record, choose, device, expected, loads, model
 from archlang.tuning.cases import parse
 
 AMD = "AuthenticAMD 25-1 avx512f x2"
@@ -36,6 +36,12 @@ model net {
   output out = parts -> linear([c = 8], on = [part, c]) as last -> silu
 }
 """
+
+
+@pytest.fixture(autouse=True)
+def however_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model takes oneDNN's products for networks as small as these."""
+    monkeypatch.setattr(model, "LITTLE", 0)
 
 
 def network(text: str = NET) -> Any:
@@ -206,9 +212,15 @@ def test_the_nearest_case_counts() -> None:
     record = Record({AMD: {near: {"plain": 2.0, "packed": 1.0}, OTHER: {"plain": 1.0, "packed": 2.0}}})
     assert choose(Case("linear", (("rows", 4), ("on", 64), ("units", 64))), ["plain", "packed"], record) == "packed"
     assert choose(OTHER, ["plain", "packed"], record) == "plain"
-    far = Case("conv2d", (("positions", 64),))
+    far = Case("linear", (("rows", 512), ("on", 4096), ("units", 64)))
     assert choose(far, ["plain", "packed"], record) == expected(far, AMD, ["plain", "packed"])
     assert choose(near, ["plain"], record) == "plain"
+
+
+def test_a_call_costs_more_than_a_small_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    small, large = (Case("linear", (("rows", 64), ("on", n), ("units", n))) for n in (32, 512))
+    assert [expected(case, AMD, ["plain", "packed"]) for case in (small, large)] == ["plain", "packed"]
 
 
 @pytest.mark.parametrize(

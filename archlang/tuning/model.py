@@ -8,6 +8,7 @@ from archlang.tuning.cases import Case
 FEW_ROWS = 8  # a product with fewer reads its weights once, and is as fast in any layout
 # Multiply-adds from which oneDNN's product outweighs the longer way to it, where MKL's is as fast (AMD without AVX-512)
 MUCH, MUCH_OF_CONVOLUTION = 2**27, 2**26
+LITTLE = 2**22  # where MKL's is slower (AMD with AVX-512)
 
 
 def expected(case: Case, device: str, names: Sequence[str]) -> str:
@@ -24,8 +25,8 @@ def _gains(case: Case, slow: bool) -> bool:
     """Whether a product on weights that are laid out once pays."""
     sizes = dict(case.sizes)
     if case.op == "linear":
-        return sizes["rows"] >= FEW_ROWS and (slow or prod(sizes.values()) >= MUCH)
-    if slow or sizes["groups"] != 1:
+        return sizes["rows"] >= FEW_ROWS and prod(sizes.values()) >= (LITTLE if slow else MUCH)
+    if sizes["groups"] != 1:
         return slow
     macs = sizes["positions"] * sizes["c"] * sizes["units"] * sizes["kernel"] // sizes["stride"]
-    return macs >= MUCH_OF_CONVOLUTION
+    return macs >= (LITTLE if slow else MUCH_OF_CONVOLUTION)
