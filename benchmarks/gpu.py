@@ -146,6 +146,16 @@ CASES = [
         few={"dim": 48},
     ),
     Case(
+        "basis_linear",
+        "cubic splines",
+        "(dim: int) {\n  input x: [b, n, c = dim]\n"
+        "  output y = x -> bspline as basis -> linear([c = dim], on = [c, term], bias = false) as curves\n}",
+        {"b": 64, "n": 196},
+        {"b": 2, "n": 17},
+        settings={"dim": 384},
+        few={"dim": 20},
+    ),
+    Case(
         "causal_conv",
         "4 taps and silu",
         "(dim: int) {\n  input x: [b, t, c = dim]\n  output y = x -> depthwise(4) as conv -> silu\n}",

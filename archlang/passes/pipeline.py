@@ -56,6 +56,13 @@ def grouped_experts(graph: Graph, record: Record) -> Graph:
     return experts.grouped_experts(graph, record)
 
 
+def fused_curves(graph: Graph, record: Record) -> Graph:
+    """linear(basis(x)) = basis_linear(x)"""
+    from archlang.passes import curves
+
+    return curves.fused_curves(graph, record)
+
+
 def fused_scans(graph: Graph, record: Record) -> Graph:
     """A scan whose body is pointwise, one position after another in one kernel."""
     from archlang.passes import scans
@@ -126,7 +133,7 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("windows", changes=(window_order,), kernels=False),
     Pass("attention", RulesOf("attention"), purposes=("inference",), kernels=False),
     Pass("layout", RulesOf("causal"), (layout.channels_last,)),
-    Pass("kernels", RulesOf("kernels"), (grouped_experts, fused_scans, pointwise_chains), kernels=True),
+    Pass("kernels", RulesOf("kernels"), (grouped_experts, fused_curves, fused_scans, pointwise_chains), kernels=True),
     Pass("constants", changes=(constants.constants_once,)),
     Pass("choose", by_options=_chosen),
 )

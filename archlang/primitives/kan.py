@@ -3,6 +3,7 @@
 A linear map over channels and basis makes a Kolmogorov-Arnold layer of one (`kan` in the standard library).
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -50,6 +51,14 @@ class Basis(Primitive):
                 raise OpError("A319", f"`{field}` must be at least {least}, and is {value}", field)
         return replace(x, axes=(*x.axes, axis(TERM, self.count, "free")))
 
+    def function(self, code: Emission, knots: Term | None = None) -> tuple[str, Sequence[str]]:
+        """The function of PyTorch that makes all of x [.., c], and what it is given beside x."""
+        raise NotImplementedError
+
+    def emit(self, code: Emission, x: Term) -> Term:
+        function, given = self.function(code)
+        return Term(f"{function}({', '.join([x.code, *given])})", (*x.order, TERM))
+
     def stack(self, parts: list[Any], x: Named) -> Named:
         """The values of the functions side by side."""
         import torch
@@ -85,9 +94,8 @@ class Grid(Basis):
         """How wide a bump is."""
         raise NotImplementedError
 
-    def emit(self, code: Emission, x: Term) -> Term:
-        numbers = ", ".join(map(code.const, (self.centers, self.low, self.high, self.spread)))
-        return Term(f"{code.helper(self.name)}({x.code}, {numbers})", (*x.order, TERM))
+    def function(self, code: Emission, knots: Term | None = None) -> tuple[str, Sequence[str]]:
+        return code.helper(self.name), [*map(code.const, (self.centers, self.low, self.high, self.spread))]
 
     def reference(self, types: Types, x: Named) -> Named:
         places = [self.low + k * (self.high - self.low) / (self.centers - 1) for k in range(self.centers)]
@@ -163,8 +171,8 @@ class Chebyshev(Basis):
     def count(self) -> Any:
         return self.degree + 1
 
-    def emit(self, code: Emission, x: Term) -> Term:
-        return Term(f"{code.helper('chebyshev')}({x.code}, {code.const(self.degree)})", (*x.order, TERM))
+    def function(self, code: Emission, knots: Term | None = None) -> tuple[str, Sequence[str]]:
+        return code.helper("chebyshev"), [code.const(self.degree)]
 
     def memory(self, x: TensorType) -> Memory:
         """2 x each time, and the polynomials so far."""
@@ -196,8 +204,8 @@ class Fourier(Basis):
     def count(self) -> Any:
         return 2 * self.waves
 
-    def emit(self, code: Emission, x: Term) -> Term:
-        return Term(f"{code.helper('fourier')}({x.code}, {code.const(self.waves)})", (*x.order, TERM))
+    def function(self, code: Emission, knots: Term | None = None) -> tuple[str, Sequence[str]]:
+        return code.helper("fourier"), [code.const(self.waves)]
 
     def memory(self, x: TensorType) -> Memory:
         """The angles."""
@@ -242,6 +250,10 @@ class BSpline(Basis):
     def params(self, x: TensorType) -> dict[str, Param]:
         knots = self.grid + 2 * self.order + 1
         return {"grid": Param((x.size("c"), knots), ("c", "knots"), buffer=True, ascending=True)}
+
+    def function(self, code: Emission, knots: Term | None = None) -> tuple[str, Sequence[str]]:
+        assert knots is not None
+        return code.helper("cox_de_boor"), [knots.code, code.const(self.order)]
 
     def emit(self, code: Emission, x: Term) -> Term:
         fields = {"grid": 5, "order": 3, "low": -1.0, "high": 1.0}

@@ -8,6 +8,7 @@ import pytest
 import archlang
 from archlang.emit import load
 from tests.kernels import check
+from tests.kernels import test_basis_linear as curves
 from tests.kernels import test_causal_conv as conv
 from tests.kernels import test_chains as chains
 from tests.kernels import test_combine as experts
@@ -288,3 +289,28 @@ def test_faults_of_scans_are_found(fault: str) -> None:
     kernel, form, weights = chains.calls(network, fused, plain)
     with pytest.raises(AssertionError, match=r"result \d"):
         check(kernel, form, [*chains.inputs(2, 2, 40, 4), *chains.inputs(1, 2, 4), *weights])
+
+
+CURVES = {
+    "what is beyond the channels is read": ("(column < C)[None, :]", "(column <= C)[None, :]"),
+    "one function alone counts": (
+        "for k in range(0, COUNT):\n            value",
+        "for k in range(0, COUNT - 1):\n            value",
+    ),
+    "slopes are of the function itself": ("_, slope = basis_at(", "slope, _ = basis_at("),
+    "a function has the weight of the next channel": (
+        "tl.cast(k, tl.int64) * C + column)[:, None]",
+        "tl.cast(k, tl.int64) * C + column // 2)[:, None]",
+    ),
+    "knots are those of one channel": ("place = knots + column * (COUNT + 4) + k", "place = knots + column * 0 + k"),
+    "a spline ends early": ("(x < knot_4)", "(x < knot_3)"),
+    "rows of one tile count": ("total += product(tl.trans(value)", "total = product(tl.trans(value)"),
+}
+
+
+@pytest.mark.parametrize("fault", CURVES)
+def test_faults_of_curves_are_found(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = broken(curves.ONE.replace("BASIS", "bspline"), *CURVES[fault])
+    monkeypatch.setattr(module, "BASIS_PROGRAMS", 12)
+    with pytest.raises(AssertionError, match=r"result \d"):
+        check(*curves.forms(module, "cubic"), curves.inputs(50, 4, 5, "cubic"))

@@ -1,8 +1,10 @@
 """Kernels of operations that passes make for them: every application is taken."""
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
-from archlang.emit.kernels.kernel import Kernel
+from archlang.emit.kernels.kernel import Features, Kernel, Served
+from archlang.primitive import Primitive
 
 
 class CausalConv(Kernel):
@@ -35,3 +37,19 @@ class Combine(Kernel):
     op: ClassVar[str] = "combine"
     helper: ClassVar[str] = "combine"
     does: ClassVar[str] = "rows of experts weighted and summed where they lie"
+
+
+class BasisLinear(Kernel):
+    """A product whose one side is worked out in registers, tile by tile."""
+
+    op: ClassVar[str] = "basis_linear"
+    helper: ClassVar[str] = "basis_linear"
+    does: ClassVar[str] = "the functions of a basis worked out where the product reads them"
+
+    def serves(self, op: Primitive, types: Sequence[Any]) -> Served:
+        basis: Any = op.basis  # type: ignore[attr-defined]
+        return Served({"kind": basis.name, "order": basis.order if basis.name == "bspline" else None})
+
+    def joined(self, features: Sequence[Features]) -> Features:
+        orders = {each["order"] for each in features} - {None}
+        return {"kinds": sorted({each["kind"] for each in features}), "orders": sorted(orders)}

@@ -8,8 +8,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def cox_de_boor(x: Tensor, grid: Tensor, order: int) -> Tensor:
+    """[.., dim] -> [.., dim, knots - order - 1]: the B-splines of a degree on the knots `grid` [dim, knots], from those
+    of lower degrees.
+    """
+    x = x[..., None]
+    y = ((x >= grid[:, :-1]) & (x < grid[:, 1:])).to(x.dtype)
+    for d in range(1, order + 1):
+        rise = (x - grid[:, : -d - 1]) / (grid[:, d:-1] - grid[:, : -d - 1])
+        fall = (grid[:, d + 1 :] - x) / (grid[:, d + 1 :] - grid[:, 1:-d])
+        y = rise * y[..., :-1] + fall * y[..., 1:]
+    return y
+
+
 class BSpline(nn.Module):
-    """[.., dim] -> [.., dim, grid + order]: the B-splines of each channel, by the recursion of Cox and de Boor"""
+    """[.., dim] -> [.., dim, grid + order]: the B-splines of each channel"""
 
     grid: Tensor
 
@@ -20,13 +33,7 @@ class BSpline(nn.Module):
         self.register_buffer("grid", knots.expand(dim, -1).contiguous())
 
     def forward(self, x: Tensor) -> Tensor:
-        x, grid = x[..., None], self.grid
-        y = ((x >= grid[:, :-1]) & (x < grid[:, 1:])).to(x.dtype)
-        for d in range(1, self.order + 1):
-            rise = (x - grid[:, : -d - 1]) / (grid[:, d:-1] - grid[:, : -d - 1])
-            fall = (grid[:, d + 1 :] - x) / (grid[:, d + 1 :] - grid[:, 1:-d])
-            y = rise * y[..., :-1] + fall * y[..., 1:]
-        return y
+        return cox_de_boor(x, self.grid, self.order)
 
     @torch.no_grad()
     def move_grid(self, x: Tensor, weight: Tensor, uniform: float = 0.02, margin: float = 0.01) -> Tensor:
