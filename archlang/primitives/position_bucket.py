@@ -8,8 +8,9 @@ from archlang.named import Named
 from archlang.primitive import Emission, OpError, Param, Term, Types, Whole, axes_of, register
 from archlang.primitives.attention_code import layout, whole
 from archlang.primitives.init import Start
+from archlang.primitives.near import reaches
 from archlang.primitives.position import Bias
-from archlang.shapes import TensorType
+from archlang.shapes import Axis, TensorType
 from archlang.sizes import product
 
 
@@ -30,23 +31,45 @@ class Alibi(AlongOne):
     """bias[head, i, j] = -slope[head] |i - j|, slope[head] = 2^(-8 (head + 1) / heads), along one axis.
 
     For a number of heads that is no power of two, the slopes of the power below and then every other one of the power
-    above (Press et al., ICLR 2022).
+    above (Press et al., ICLR 2022). Over a domain that moves with the query, whose size is known, it is bias[heads, j -
+    i] in steps of the domain, the offset 0 in the middle.
     """
 
     name: ClassVar[str] = "alibi"
     saves: ClassVar[tuple[str, ...]] = ()
 
+    def table(self, q: TensorType, k: TensorType) -> tuple[int, int] | None:
+        """How many offsets a domain that moves with the query allows, and the size of a step."""
+        parts = layout(self.on, q, k)
+        ((reach, step),) = reaches(self.domain(parts), parts.keys) or ((None, None),)
+        return (2 * reach - 1, step) if isinstance(reach, int) and isinstance(step, int) else None
+
+    def infer(self, facts: Facts, q: TensorType, k: TensorType) -> TensorType:
+        made = super().infer(facts, q, k)
+        if (table := self.table(q, k)) is None:
+            return made
+        (offset,) = layout(self.on, q, k).offsets
+        return TensorType((*self.heads(q), Axis(offset, table[0], "free")))
+
     def emit(self, code: Emission, q: Term, k: Term) -> Term:
-        (size,) = self.extents(*code.inputs)
-        sizes = f"{code.size(self.head_count(code.inputs[0]))}, {code.size(size)}"
-        return self.by_head(code, f"{code.helper('alibi')}({sizes}, dtype={code.working()}, device={code.device()})")
+        (size,), heads = self.extents(*code.inputs), code.size(self.head_count(code.inputs[0]))
+        near = f"dtype={code.working()}, device={code.device()}"
+        if (table := self.table(*code.inputs)) is None:
+            return self.by_head(code, f"{code.helper('alibi')}({heads}, {code.size(size)}, {near})")
+        text = f"{code.helper('alibi_by_offset')}({heads}, {', '.join(map(code.size, table))}, {near})"
+        laid = Term(text, ("heads", *layout(self.on, *code.inputs).offsets))
+        return code.split(laid, "heads", self.heads(code.inputs[0]))
 
     def reference(self, types: Types, q: Named, k: Named) -> Named:
         import torch
 
         (size,), count = self.extents(*types.inputs), whole(self.head_count(types.inputs[0]))
-        i = torch.arange(whole(size), dtype=q.tensor.dtype)
         slopes = torch.tensor(_slopes(count), dtype=q.tensor.dtype)
+        if (table := self.table(*types.inputs)) is not None:
+            bias = -slopes[:, None] * (torch.arange(table[0]) - table[0] // 2).abs() * table[1]
+            heads = [whole(axis.size) for axis in self.heads(types.inputs[0])]
+            return Named(bias.unflatten(0, heads) if heads else bias[0], types.outputs[0].names)
+        i = torch.arange(whole(size), dtype=q.tensor.dtype)
         return self.named(types, -slopes * (i[:, None] - i).abs()[..., None])
 
 

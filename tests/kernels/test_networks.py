@@ -132,6 +132,8 @@ def test_explain_says_what_is_taken() -> None:
     text = "model net {\n  input q: [b, t, c = 8]\n  output y = attend(q, q, q, over = OVER)\n}"
     said = archlang.loads(text.replace("OVER", "sliding(3)")).net().explain(target="triton")
     assert "kernel near_attention: tiles of queries walk the keys that they see, without copies" in said
+    said = archlang.loads(text.replace("OVER", "sliding(3), position = alibi")).net().explain(target="triton")
+    assert "kernel near_attention" in said
     said = archlang.loads(text.replace("OVER", "causal")).net().explain(target="triton")
     assert "no kernel: softmax over all keys has a fused kernel in torch" in said
     said = network(TOYS["gla"]).explain(target="triton")

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+import archlang
 from archlang.primitive import AxisMap, OpError, Primitive
 from archlang.primitives.domain import Causal, Full, Grid, Windows
-from archlang.primitives.near import Chunks, Neighborhood
+from archlang.primitives.near import Chunks, Neighborhood, Sliding
 from archlang.primitives.position import Distance, Relative
 from archlang.primitives.position_bucket import Alibi, T5Buckets
 from archlang.primitives.position_embedding import Sinusoid
@@ -119,6 +120,20 @@ def test_alibi(heads: int):
     q = tensor(b=2, t=symbol("t"), heads=heads, c=2)
     check_law(Alibi(), q, q, sizes={"t": 5})
     check_law(Alibi(over=Causal()), tensor(n=4, heads=heads, c=2), tensor(n=4, c=2))
+    check_law(Alibi(over=Sliding(n=3)), q, q, sizes={"t": 5})
+    check_law(Alibi(over=Neighborhood(size=3, dilation=2)), tensor(n=9, heads=heads, group=2, c=2), tensor(n=9, c=2))
+
+
+@pytest.mark.parametrize("over", ["sliding(4)", "chunks(3) & causal", "neighborhood(5, dilation = 2)"])
+def test_alibi_near_is_that_of_pairs(over: str):
+    """bias[head, j - i] in a domain that moves with the query is -slope[head] |i - j|."""
+    text = "model net {\n  input q: [b, n = 11, heads = 2, c = 4]\n%s  output y = attend(q, q, q, %s, over = OVER)\n}"
+    near = archlang.loads((text % ("", "position = alibi")).replace("OVER", over)).net().module()
+    given = "  input bias: [heads = 2, n, n_key = 11]\n"
+    pairs = archlang.loads((text % (given, "bias = bias")).replace("OVER", over)).net().module()
+    q, place = torch.randn(2, 11, 2, 4, generator=torch.Generator().manual_seed(0)), torch.arange(11.0)
+    bias = -torch.tensor([2.0**-4, 2.0**-8])[:, None, None] * (place[:, None] - place).abs()
+    torch.testing.assert_close(near(q), pairs(q, bias))
 
 
 @pytest.mark.parametrize(
