@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from archlang.helpers.scan_steps import ScanSteps
+
 
 def linear_scan(decay: Tensor | float, x: Tensor, state: Tensor | None = None) -> Tensor:
     """h[t] = decay[t] * h[t - 1] + x[t] along the first axis, from h = `state`, which is 0 by default; h is in single
@@ -16,10 +18,9 @@ def linear_scan(decay: Tensor | float, x: Tensor, state: Tensor | None = None) -
     x = x.to(torch.promote_types(dtype, torch.float32))
     decay = decay.to(x.dtype) if isinstance(decay, Tensor) else torch.full_like(x[:1], decay).expand_as(x)
     if not torch.compiler.is_compiling():
-        states = [x[0] if state is None else torch.addcmul(x[0], decay[0], state.to(x.dtype))]
-        for factor, value in zip(decay.unbind()[1:], x.unbind()[1:], strict=True):
-            states.append(torch.addcmul(value, factor, states[-1]))
-        return torch.stack(states).to(dtype)
+        state = None if state is None else state.to(x.dtype).expand_as(x[0])
+        states: Tensor = ScanSteps.apply(decay, x.clone(), state, 0)  # type: ignore[no-untyped-call]
+        return states.to(dtype)
     if state is not None:
         x = torch.cat([torch.addcmul(x[:1], decay[:1], state.to(x.dtype)), x[1:]])
     reach = 2**20 if torch.compiler.is_exporting() else length

@@ -1,9 +1,13 @@
 """The selective state space model of Mamba."""
 
+import math
+from collections.abc import Iterable, Sequence
+
 import torch
 from torch import Tensor
 
 from archlang.helpers.linear_scan import linear_scan
+from archlang.helpers.scan_steps import ScanSteps
 
 
 def selective_scan(
@@ -19,22 +23,29 @@ def selective_scan(
     """y[t] = c[t] h[t] + skip u[t] for h[t] = exp(dt[t] a) h[t - 1] + dt[t] b[t] u[t], in float32 at least.
 
     u, dt: [.., t, channels]; a: [n, channels]; b, c: [.., t, n]; where `starts`, bool [.., t, 1], h is 0 before.
-    The states of 16 positions are in memory at a time, n before the channels; those of all where a compiler decides.
+    No more than 2 ** 18 states are at work at once, n before the channels; those of all positions under a compiler.
     """
-    kind = torch.promote_types(u.dtype, torch.float32)
+    kind, whole = torch.promote_types(u.dtype, torch.float32), torch.compiler.is_compiling()
     given = [x.to(kind) for x in (u, dt, b, c)] + ([] if starts is None else [starts])
     if reverse:
         given = [x.flip(-2) for x in given]
-    parts = [given] if torch.compiler.is_compiling() else zip(*(torch.split(x, 16, -2) for x in given), strict=True)
-    a, state, outputs = a.to(kind), None, []
+    parts: Iterable[Sequence[Tensor]] = [given]
+    if not whole:
+        some = max(1, 2**18 // max(1, math.prod(u.shape[:-2]) * a.numel()))
+        parts = zip(*(x.split(some, -2) for x in given), strict=True)
+    a = (math.log2(math.e) * a.to(kind)).contiguous()
+    state, outputs = None, []
     for now, step, write, read, *start in parts:
-        decay = torch.exp(step[..., None, :] * a)
+        decay = (step[..., None, :] * a).exp2_()
         if start:
             decay = decay.masked_fill(start[0][..., None], 0.0)
         x = (step * now)[..., None, :] * write[..., None]
-        states = linear_scan(decay.movedim(-3, 0), x.movedim(-3, 0), state)
-        state = states[-1]
-        outputs.append((read[..., None, :] @ states.movedim(0, -3)).squeeze(-2))
+        if whole:
+            states = linear_scan(decay.movedim(-3, 0), x.movedim(-3, 0)).movedim(0, -3)
+        else:
+            states = ScanSteps.apply(decay, x, state, -3)  # type: ignore[no-untyped-call]
+        state = states.select(-3, -1).clone()  # the rest of the states can go
+        outputs.append((read[..., None, :] @ states).squeeze(-2))
     y = torch.cat(outputs, -2)
     y = (y.flip(-2) if reverse else y).to(u.dtype)
-    return y if skip is None else y + skip * u
+    return y if skip is None else torch.addcmul(y, skip, u)

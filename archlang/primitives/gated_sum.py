@@ -94,11 +94,10 @@ class GatedSum(Primitive):
         return code.permute(made, before) if set(before) == set(x.order) else made
 
     def memory(self, x: TensorType, decay: TensorType | None = None, start: TensorType | None = None) -> Memory:
-        """The sum at every position, and the decays, which in reverse are copies."""
-        turned = x.bytes if self.reverse else 0
-        made = x.bytes if decay is None or (self.reverse and decay.numel == x.numel) else 0
-        last = x.without(self.axis(x)).bytes
-        return Memory({"x": "", "decay": "", "start": ""}, kept=x.bytes - last * 2 + turned + made)
+        """The sum at every position if the decays have a gradient, and the decays, which in reverse are copies."""
+        turned = x.bytes if self.reverse and decay is not None else 0
+        made = 0 if decay is None else x.bytes if self.reverse and decay.numel == x.numel else 0
+        return Memory({"decay": "", "start": ""}, not self.reverse and decay is not None, turned + made)
 
     def _first(self, code: Emission, term: Term, axis: str) -> Term:
         """The axis first, in the direction that the sum runs."""

@@ -11,7 +11,7 @@ from archlang.primitive import Emission, OpError, Term, Types, need_named, regis
 from archlang.primitives.broadcast import placed, spread
 from archlang.primitives.sequential import Sequential
 from archlang.shapes import TensorType, is_float
-from archlang.sizes import Size, minimum
+from archlang.sizes import Size, maximum, minimum
 
 
 @register
@@ -77,12 +77,13 @@ class SelectiveScan(Sequential):
 
     # ---- meaning
     def memory(self, u: TensorType, dt: TensorType, a: TensorType, *others: TensorType | None) -> Memory:
-        """The states and decays of all positions for the backward pass; else those of 16 positions at a time."""
+        """The states and decays of all positions for the backward pass; else 2 ** 18 of them at a time."""
         exact = u if u.dtype in ("float32", "float64") else u.cast("float32")
         count, axis = a.size(self.states(u, a)), self.axis(u)
         states = exact.bytes * count
-        some = exact.resized(**{axis: minimum(u.size(axis), 16)}).bytes * count
-        return Memory({"u": "", "dt": ""}, False, states * 4 + exact.bytes * 2, some * 5 + u.bytes, some * 2)
+        one = exact.without(axis).bytes * count
+        some = minimum(states, maximum(one, 2**18 * replace(exact, axes=()).bytes))
+        return Memory({"u": "", "dt": ""}, False, states * 2 + exact.bytes * 2, some * 2 + one + u.bytes, some * 4)
 
     def reference(self, types: Types, u: Named, *others: Any) -> Named:
         import torch
@@ -127,7 +128,7 @@ class SelectiveScan(Sequential):
 
     def algorithm(self, *inputs: Any) -> str:
         return (
-            "step after step, the states of 16 positions at a time; in blocks of 16 side by side under a compiler: "
+            "step after step, 2 ** 18 states at a time; by doubling under a compiler: "
             "a decay for each channel and state leaves no matrix product to win"
         )
 

@@ -66,6 +66,26 @@ def test_as_compiled(decay: float | str) -> None:
         torch.testing.assert_close(compiled(given, x, state), linear_scan(given, x, state))
 
 
+def test_slopes_and_slopes_of_slopes() -> None:
+    """Of decays, values and what was before, in both directions; the values stay as they were."""
+    random = torch.Generator().manual_seed(0)
+    decay, x, state = (torch.randn(*shape, generator=random, dtype=torch.float64) for shape in ((5, 3), (5, 3), (3,)))
+    before = x.clone()
+    linear_scan(decay, x, state)
+    assert torch.equal(x, before)
+    for given in ((decay, x, state), (decay, x), (decay, x, state[:1])):
+        leaves = [leaf.clone().requires_grad_() for leaf in given]
+        assert torch.autograd.gradcheck(linear_scan, leaves)
+        assert torch.autograd.gradgradcheck(linear_scan, leaves)
+
+
+def test_a_constant_decay_keeps_nothing() -> None:
+    kept: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(kept.append, lambda saved: saved):
+        linear_scan(0.9, torch.randn(64, 8, requires_grad=True))
+    assert sum(saved.untyped_storage().nbytes() for saved in kept) <= 8 * 8
+
+
 @pytest.mark.parametrize(
     ("op", "inputs", "said"),
     [

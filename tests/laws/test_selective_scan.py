@@ -69,6 +69,29 @@ def test_strong_decay_over_64k_positions() -> None:
     assert (halves - meant).abs().max() <= 2e-2 * meant.abs().max()
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_gradients_across_parts(shared: bool) -> None:
+    """Of so many states that two positions are at work at once; dt may be the same for the batch."""
+    random = torch.Generator().manual_seed(0)
+    u, b, c = (torch.randn(2, 5, n, generator=random, dtype=torch.float64) for n in (256, 256, 256))
+    dt = torch.rand(5, 256, generator=random, dtype=torch.float64) * (0.1 if shared else torch.ones(2, 1, 1))
+    a = -torch.rand(256, 256, generator=random, dtype=torch.float64)
+    leaves = [leaf.requires_grad_() for leaf in (u, dt, a, b, c)]
+
+    def steps(u: Any, dt: Any, a: Any, b: Any, c: Any) -> torch.Tensor:
+        h, rows = 0.0, []
+        for t in range(5):
+            step = dt[..., t, None, :]
+            h = torch.exp(step * a) * h + step * u[:, t, None] * b[:, t, :, None]
+            rows.append((c[:, t, :, None] * h).sum(1))
+        return torch.stack(rows, 1)
+
+    weight = torch.randn(2, 5, 256, generator=random, dtype=torch.float64)
+    made, meant = (torch.autograd.grad(f(*leaves), leaves, weight) for f in (selective_scan, steps))
+    for one, other in zip(made, meant, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_as_compiled() -> None:
     """In blocks side by side, at any length."""
     for length in (1, 16, 37, 300):

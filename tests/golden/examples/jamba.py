@@ -3,7 +3,8 @@ one layer of
 many, and by a setting in sliding windows as in Samba (Ren et al., arXiv:2406.07522).
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from math import prod
 from typing import Any
@@ -143,6 +144,35 @@ def seen_in_tiles(near: Sequence[AxisTiles], radius: int | None = None) -> Tenso
     return mask[:, None, None]
 
 
+class ScanSteps(torch.autograd.Function):
+    """h[t] = decay[t] * h[t - 1] + x[t] along an axis, from h = `state` or 0, in the place of x.
+
+    With dy for the gradient of h, that of x is dx[t] = decay[t + 1] * dx[t + 1] + dy[t]: the scan from the end.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, decay: Tensor, x: Tensor, state: Tensor | None, axis: int) -> Tensor:
+        before = state
+        for factor, here in zip(decay.unbind(axis), x.unbind(axis), strict=True):
+            before = here if before is None else here.addcmul_(factor, before)
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(decay, x if ctx.needs_input_grad[0] else None, state)
+        ctx.axis = axis
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (decay, states, state), axis = ctx.saved_tensors, ctx.axis
+        after = decay.roll(-1, axis)
+        dx: Tensor = ScanSteps.apply(after.flip(axis), grad.flip(axis), None, axis).flip(axis)  # type: ignore[no-untyped-call]
+        dstate = None if state is None else dx.select(axis, 0) * decay.select(axis, 0)
+        if states is None:
+            return None, dx, dstate, None
+        first = torch.zeros_like(states.select(axis, 0)) if state is None else state
+        before = torch.cat([first.unsqueeze(axis), states.narrow(axis, 0, states.shape[axis] - 1)], axis)
+        return dx * before, dx, dstate, None
+
+
 def linear_scan(decay: Tensor | float, x: Tensor, state: Tensor | None = None) -> Tensor:
     """h[t] = decay[t] * h[t - 1] + x[t] along the first axis, from h = `state`, which is 0 by default; h is in single
     precision at least.
@@ -154,10 +184,9 @@ def linear_scan(decay: Tensor | float, x: Tensor, state: Tensor | None = None) -
     x = x.to(torch.promote_types(dtype, torch.float32))
     decay = decay.to(x.dtype) if isinstance(decay, Tensor) else torch.full_like(x[:1], decay).expand_as(x)
     if not torch.compiler.is_compiling():
-        states = [x[0] if state is None else torch.addcmul(x[0], decay[0], state.to(x.dtype))]
-        for factor, value in zip(decay.unbind()[1:], x.unbind()[1:], strict=True):
-            states.append(torch.addcmul(value, factor, states[-1]))
-        return torch.stack(states).to(dtype)
+        state = None if state is None else state.to(x.dtype).expand_as(x[0])
+        states: Tensor = ScanSteps.apply(decay, x.clone(), state, 0)  # type: ignore[no-untyped-call]
+        return states.to(dtype)
     if state is not None:
         x = torch.cat([torch.addcmul(x[:1], decay[:1], state.to(x.dtype)), x[1:]])
     reach = 2**20 if torch.compiler.is_exporting() else length
@@ -181,25 +210,32 @@ def selective_scan(
     """y[t] = c[t] h[t] + skip u[t] for h[t] = exp(dt[t] a) h[t - 1] + dt[t] b[t] u[t], in float32 at least.
 
     u, dt: [.., t, channels]; a: [n, channels]; b, c: [.., t, n]; where `starts`, bool [.., t, 1], h is 0 before.
-    The states of 16 positions are in memory at a time, n before the channels; those of all where a compiler decides.
+    No more than 2 ** 18 states are at work at once, n before the channels; those of all positions under a compiler.
     """
-    kind = torch.promote_types(u.dtype, torch.float32)
+    kind, whole = torch.promote_types(u.dtype, torch.float32), torch.compiler.is_compiling()
     given = [x.to(kind) for x in (u, dt, b, c)] + ([] if starts is None else [starts])
     if reverse:
         given = [x.flip(-2) for x in given]
-    parts = [given] if torch.compiler.is_compiling() else zip(*(torch.split(x, 16, -2) for x in given), strict=True)
-    a, state, outputs = a.to(kind), None, []
+    parts: Iterable[Sequence[Tensor]] = [given]
+    if not whole:
+        some = max(1, 2**18 // max(1, math.prod(u.shape[:-2]) * a.numel()))
+        parts = zip(*(x.split(some, -2) for x in given), strict=True)
+    a = (math.log2(math.e) * a.to(kind)).contiguous()
+    state, outputs = None, []
     for now, step, write, read, *start in parts:
-        decay = torch.exp(step[..., None, :] * a)
+        decay = (step[..., None, :] * a).exp2_()
         if start:
             decay = decay.masked_fill(start[0][..., None], 0.0)
         x = (step * now)[..., None, :] * write[..., None]
-        states = linear_scan(decay.movedim(-3, 0), x.movedim(-3, 0), state)
-        state = states[-1]
-        outputs.append((read[..., None, :] @ states.movedim(0, -3)).squeeze(-2))
+        if whole:
+            states = linear_scan(decay.movedim(-3, 0), x.movedim(-3, 0)).movedim(0, -3)
+        else:
+            states = ScanSteps.apply(decay, x, state, -3)  # type: ignore[no-untyped-call]
+        state = states.select(-3, -1).clone()  # the rest of the states can go
+        outputs.append((read[..., None, :] @ states).squeeze(-2))
     y = torch.cat(outputs, -2)
     y = (y.flip(-2) if reverse else y).to(u.dtype)
-    return y if skip is None else y + skip * u
+    return y if skip is None else torch.addcmul(y, skip, u)
 
 
 class Mamba(nn.Module):
