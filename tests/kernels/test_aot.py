@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -52,13 +54,23 @@ MORE = [
 ]
 
 
-@pytest.mark.parametrize("configuration", [*QUICK, *(pytest.param(c, marks=pytest.mark.slow) for c in MORE)], ids=str)
-def test_kernels_fit(configuration: tuple[object, ...]) -> None:
+@pytest.fixture(scope="module")
+def compiler() -> Iterator[subprocess.Popen[str]]:
+    """One process that compiles all configurations: to import Triton takes longer than most of them."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, "-m", "tests.kernels.aot", *map(str, configuration)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    command = [sys.executable, "-m", "tests.kernels.aot"]
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as process:
+        yield process
+        process.stdin.close()
+
+
+@pytest.mark.parametrize("configuration", [*QUICK, *(pytest.param(c, marks=pytest.mark.slow) for c in MORE)], ids=str)
+def test_kernels_fit(configuration: tuple[object, ...], compiler: Any) -> None:
+    compiler.stdin.write(f"{json.dumps(configuration)}\n")
+    compiler.stdin.flush()
+    found = json.loads(compiler.stdout.readline())
+    assert isinstance(found, list), found
     assert {kernel["capability"] for kernel in found} == set(SHARED)
     for kernel in found:
         assert kernel["spilled"] == 0, kernel
