@@ -64,7 +64,8 @@ def pipe(m: Mistake) -> ArchError | None:
     if m.token.kind == "_ARROW" and "_ARROW" not in m.expected:
         if not m.has_value:
             return error("A026", "`->` has no value on its left", m.span, help="a pipe is `value -> layer -> layer`")
-        if "_GIVES" in m.expected and m.head.kind in VALUES and all(t.kind != "EQUAL" for t in m.statement):
+        arm = "_GIVES" in m.expected and m.inside == "LBRACE" and m.head.kind in VALUES
+        if arm and all(t.kind != "EQUAL" for t in m.statement):
             return error("A030", "`->` cannot stand here", m.span, help="an arm of `match` is `pattern => value`")
         return beside(m, BESIDE, "operator", "a pipe")
     if m.token.kind in OPERATORS | {"IF"} and m.has_value and "_ARROW" in m.expected:

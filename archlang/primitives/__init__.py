@@ -46,6 +46,7 @@ FAMILIES = {
     "recurrent": "lstm gru",
     "complex": "complex real imag",
     "long_conv": "long_conv",
+    "fft": "fft ifft rfft irfft",
     "spectral": "stft istft",
     "solve": "solve krylov",
     "lti": "lti_scan",
