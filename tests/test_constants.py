@@ -62,11 +62,13 @@ model net() {
 LLAMA = {"vocab": 20, "dim": 16, "depth": 3, "heads": 4, "kv_heads": 2, "hidden": 24}
 VIT = {"dim": 16, "depth": 2, "heads": 2, "resolution": 48, "classes": 3}
 SWIN = {"dim": 8, "depths": [2, 2], "heads": [2, 2], "window": 4, "resolution": 32, "classes": 3}
+DINAT = {"dim": 8, "depths": [2, 2], "farthest": [2, 1], "head_dim": 4, "kernel": 3, "resolution": 32, "classes": 3}
 NETWORKS: dict[str, tuple[str, dict[str, Any], Callable[[], torch.Tensor]]] = {
     "llama": ("llama", LLAMA, lambda: torch.randint(20, (2, 7))),
     "shared": (SHARED, {}, lambda: torch.randint(20, (2, 7))),
     "rope_vit": ("rope_vit", VIT, lambda: torch.randn(2, 3, 48, 48)),
     "swin": ("swin", SWIN, lambda: torch.randn(2, 3, 32, 32)),
+    "dinat": ("dinat", DINAT, lambda: torch.randn(2, 3, 32, 32)),
     "maxvit": (
         "maxvit",
         {"dims": [32, 32], "depths": [1, 1], "stem": 8, "resolution": 64, "head_dim": 16},
@@ -163,6 +165,14 @@ def test_biases_are_made_once_in_a_pass(disable: list[str], times: int, monkeypa
     assert (len(found), len(rows)) == (times, times)
 
 
+def test_tiles_of_a_known_map_are_made_before_any_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = made("dinat")
+    found = calls(module, monkeypatch, "neighbor_span")
+    module(given("dinat"))
+    assert not found
+    assert not any("attend" in path for path in module.state_dict())
+
+
 # ---- whatever is done to a module
 def used(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Its result in training, with a backward pass."""
@@ -246,7 +256,7 @@ def test_function_transforms(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["llama", "shared", *(pytest.param(n, marks=pytest.mark.slow) for n in ("rope_vit", "swin"))]
+    "name", ["llama", "shared", *(pytest.param(n, marks=pytest.mark.slow) for n in ("rope_vit", "swin", "dinat"))]
 )
 def test_export_and_compile(name: str) -> None:
     module, x = made(name), given(name)

@@ -9,10 +9,10 @@ from torch import Tensor
 from archlang.helpers.fused_attention import fused_attention
 from archlang.helpers.keys_in_tiles import keys_in_tiles
 from archlang.helpers.local_attention import local_attention
+from archlang.helpers.map_tiles import MapTiles
 from archlang.helpers.near_axis import NearAxis
 from archlang.helpers.offset_bias import offset_bias
 from archlang.helpers.scored_attention import scored_attention
-from archlang.helpers.seen_in_tiles import seen_in_tiles
 
 
 def near_attention(
@@ -34,11 +34,12 @@ def near_attention(
     k, v = (x if x.shape[-2] == 1 else x.repeat_interleave(q.shape[-2] // x.shape[-2], -2) for x in (k, v))
     shape = torch.broadcast_shapes(*(x.shape[:-1] for x in (q, k, v)))
     q, k, v = (x.expand(*shape, x.shape[-1]) for x in (q, k, v))
-    tiles = [axis.tiles(size, q.device) for axis, size in zip(near, q.shape[1:-2], strict=True)]
-    seen = seen_in_tiles(tiles, radius)
+    axes = [axis.tiles(size, q.device) for axis, size in zip(near, q.shape[1:-2], strict=True)]
+    tiles = MapTiles(axes, radius, () if table is None else table.shape[1:])
+    seen = tiles.seen
     if mask is not None:
-        seen = seen & keys_in_tiles(mask, tiles)
-    if table is not None:
-        seen = torch.where(seen, offset_bias(table[None], tiles), float("-inf"))
+        seen = seen & keys_in_tiles(mask, axes)
+    if table is not None and tiles.offsets is not None:
+        seen = torch.where(seen, offset_bias(table[None], tiles.offsets), float("-inf"))
     core = fused_attention if cap is None and sink is None else partial(scored_attention, cap=cap, sink=sink)
     return local_attention(q, k, v, tiles, seen, scale, core=core)

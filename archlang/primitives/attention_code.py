@@ -265,6 +265,7 @@ class Work:
         return code.size(product(axis.size for axis in extra_axes(self.parts, code.inputs[EXTRA])))
 
 
+BIAS = 3  # the place of `bias` among the inputs of `attend`
 EXTRA = 9  # the place of `k_extra` among the inputs of `attend`; that of `v_extra` is next
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from archlang.memory import Memory
-from archlang.primitives.attention_code import Layout, extra_axes, form, layout
+from archlang.primitives.attention_code import Layout, extra_axes, form, is_concrete, layout
 from archlang.primitives.attention_dense import is_long, is_short, rows_of
 from archlang.primitives.domain import cells_of, extents, is_whole
 from archlang.primitives.near import is_local, tiling
@@ -125,13 +125,26 @@ class _Given:
         strips = divide((self.k + self.v) * width * cuts[0].tile, tile * cuts[0].width * self.keys)
         beside = strips * (rows + cuts[0].width - cuts[0].tile)
         pairs, seen = self.pairs(rows, width), rows * width
-        kept = queries + beside + (rows + divide(seen, tile) + self.keys) * 8
+        index, mask = (rows + divide(seen, tile) + self.keys) * 8, seen
+        constant: Size = 0
+        if self.is_fixed():
+            constant = index + mask + (seen * 8 if self.bias is not None else 0)
+            index = mask = 0
+        kept = queries + beside + index
         each = self.lead * rows * EXACT + seen * self.one + out
         if self.scored:
-            return Memory({}, False, kept + seen + self.written(pairs), kept + pairs * 2 + out, pairs * 4 + beside)
-        if self.bias is not None or self.op.drop:
-            return Memory({}, False, kept + seen + self.written(pairs), kept + each + pairs, pairs * 2 + beside)
-        return Memory({}, False, kept + each, kept + each + seen, queries + beside + out)
+            kept, work, back = kept + mask + self.written(pairs), kept + pairs * 2 + out, pairs * 4 + beside
+        elif self.bias is not None or self.op.drop:
+            bias = seen * self.one * product(axis.size for axis in self.parts.heads)
+            kept, work, back = kept + mask + self.written(pairs), kept + each + bias + pairs, pairs * 2 + beside
+        else:
+            kept, work, back = kept + each, kept + each + seen, queries + beside + out
+        return Memory({}, False, kept, work, back, constant=constant)
+
+    def is_fixed(self) -> bool:
+        """Whether the module holds the tiles."""
+        offsets = self.bias is None or form(self.bias.names, self.parts) == "offset"
+        return is_concrete(self.parts.keys) and self.mask is None and offsets
 
 
 def _is_long(sizes: Sequence[Size]) -> bool:

@@ -4,7 +4,18 @@ from collections.abc import Sequence
 
 from archlang.primitive import Emission, Term
 from archlang.primitives.attention_cells import on_map
-from archlang.primitives.attention_code import Work, apart, arrange, cell, form, key_axes, over_pairs, tuple_of
+from archlang.primitives.attention_code import (
+    BIAS,
+    Work,
+    apart,
+    arrange,
+    cell,
+    form,
+    is_concrete,
+    key_axes,
+    over_pairs,
+    tuple_of,
+)
 from archlang.primitives.near import Span, bounds, spans, tiling
 from archlang.shapes import Axis
 
@@ -12,15 +23,35 @@ from archlang.shapes import Axis
 def near(code: Emission, work: Work) -> Term:
     """A helper takes q, k, v as [batch, *map, heads, c]."""
     parts = work.parts
-    tiles = code.bind(Term(f"[{', '.join(_tiles(code, work, axis) for axis in parts.keys)}]", ()), "near", part=True)
+    tiles, axes = _tiles(code, work)
     flags = dict(work.options)
     if (core := work.core(code, "fused_attention")) != "fused_attention":
         flags["core"] = core
-    given = [*on_map(code, work), tiles.code, _mask(code, work, tiles.code)]
+    given = [*on_map(code, work), tiles, _mask(code, work, tiles, axes)]
     named = [*given, *(f"{name}={text}" for name, text in flags.items())]
     space = {axis.name: [axis] for axis in parts.keys}
     out = Term(f"{code.helper('local_attention')}({', '.join(named)})", ("*batch", *space, "*heads", "c"))
     return apart(code, out, {"*heads": parts.heads, "*batch": parts.batch})
+
+
+def _tiles(code: Emission, work: Work) -> tuple[str, str]:
+    """The map in tiles, and its axes where a mask or bias needs them: held by the module where sizes are known and
+    nothing else is needed, else made in `forward`.
+    """
+    keys, disc = work.parts.keys, work.domain.disc() if len(work.parts.keys) > 1 else None
+    offsets = work.bias is not None and form(work.bias.order, work.parts) == "offset"
+    pairs = work.mask is not None or (work.bias is not None and not offsets)
+    fixed = is_concrete(keys) and not pairs
+    device = "" if fixed else f", device={code.device()}"
+    axes = f"[{', '.join(_axis(code, work, axis, device) for axis in keys)}]"
+    named = {"radius": code.size(disc)} if disc is not None else {}
+    if offsets:
+        named["table"] = tuple_of(code, [code.inputs[BIAS][name].size for name in work.parts.offsets])
+    if fixed:
+        return code.module("FixedTiles", axes, **named), ""
+    axes = code.bind(Term(axes, ()), "near", part=True).code if pairs else axes
+    given = ", ".join([axes, *(f"{name}={text}" for name, text in named.items())])
+    return code.bind(Term(f"{code.helper('MapTiles')}({given})", ()), "tiles", part=True).code, axes
 
 
 def in_one_call(code: Emission, work: Work) -> Term:
@@ -53,11 +84,11 @@ def _bounded(code: Emission, work: Work, axis: Axis) -> str:
     return f"{code.helper('NearAxis')}({', '.join(f'{name}={code.size(value)}' for name, value in flags.items())})"
 
 
-def _tiles(code: Emission, work: Work, axis: Axis) -> str:
+def _axis(code: Emission, work: Work, axis: Axis, device: str) -> str:
     """One axis in tiles."""
     axes = work.parts.keys
     found = spans(work.domain, axes, axis) or [Span("band_span", (axis.size - 1, axis.size - 1), axis.size)]
-    texts = [_span(code, span, axis) for span in found]
+    texts = [_span(code, span, axis, device) for span in found]
     text = texts[0] if len(texts) == 1 else f"{code.helper('span_overlap')}({', '.join(texts)})"
     cut = tiling(work.domain, axes, axis)
     named = [f"tile={code.size(cut.tile)}", f"width={code.size(cut.width)}"]
@@ -68,34 +99,33 @@ def _tiles(code: Emission, work: Work, axis: Axis) -> str:
     return f"{code.helper('AxisTiles')}({', '.join([text, *named])})"
 
 
-def _span(code: Emission, span: Span, axis: Axis) -> str:
+def _span(code: Emission, span: Span, axis: Axis, device: str) -> str:
     given = [str(item) if isinstance(item, bool) else code.size(item) for item in (axis.size, *span.arguments)]
-    return f"{code.helper(span.helper)}({', '.join(given)}, device={code.device()})"
+    return f"{code.helper(span.helper)}({', '.join(given)}{device})"
 
 
-def _mask(code: Emission, work: Work, tiles: str) -> str:
+def _mask(code: Emission, work: Work, tiles: str, axes: str) -> str:
     """What is seen, as a bool, or the bias, -inf where nothing is."""
-    disc = work.domain.disc() if len(work.parts.keys) > 1 else None
-    masks = [f"{code.helper('seen_in_tiles')}({tiles}{f', {code.size(disc)}' if disc is not None else ''})"]
+    masks = [f"{tiles}.seen"]
     if work.mask is not None:
-        masks.append(_keys(code, work, work.mask, tiles) or _by_pair(code, work, work.mask, tiles))
+        masks.append(_keys(code, work, work.mask, axes) or _by_pair(code, work, work.mask, axes))
     seen = " & ".join(masks)
     if work.bias is None:
         return seen
     offsets = form(work.bias.order, work.parts) == "offset"
-    bias = _by_offset(code, work, work.bias, tiles) if offsets else _by_pair(code, work, work.bias, tiles)
+    bias = _by_offset(code, work, work.bias, tiles) if offsets else _by_pair(code, work, work.bias, axes)
     return f'torch.where({seen}, {bias}, float("-inf"))'
 
 
-def _keys(code: Emission, work: Work, mask: Term, tiles: str) -> str:
+def _keys(code: Emission, work: Work, mask: Term, axes: str) -> str:
     """A mask of keys in tiles; empty for another."""
     if form(mask.order, work.parts) != "key":
         return ""
     groups = {"*batch": work.parts.batch, **{axis.name: [axis] for axis in work.parts.keys}}
-    return f"{code.helper('keys_in_tiles')}({arrange(code, mask, groups).code}, {tiles})"
+    return f"{code.helper('keys_in_tiles')}({arrange(code, mask, groups).code}, {axes})"
 
 
-def _by_pair(code: Emission, work: Work, term: Term, tiles: str) -> str:
+def _by_pair(code: Emission, work: Work, term: Term, axes: str) -> str:
     """A bias or mask over pairs in tiles."""
     parts, term = work.parts, over_pairs(term, work.parts)
     outer: dict[str, Sequence[Axis]] = {"*batch": parts.batch, "*heads": parts.heads}
@@ -106,11 +136,11 @@ def _by_pair(code: Emission, work: Work, term: Term, tiles: str) -> str:
     else:
         alone = {axis.name: [axis] for axis in (*parts.queries, *key_axes(parts.keys))}
         laid = arrange(code, term, {**outer, **alone}).code
-    return f"{code.helper('pairs_in_tiles')}({laid}, {tiles})"
+    return f"{code.helper('pairs_in_tiles')}({laid}, {axes})"
 
 
 def _by_offset(code: Emission, work: Work, table: Term, tiles: str) -> str:
     """A table of biases by offset in tiles."""
     offsets = {name: [Axis(name, 1, "free")] for name in work.parts.offsets}
     laid = arrange(code, table, {"*batch": work.parts.batch, "*heads": work.parts.heads, **offsets})
-    return f"{code.helper('offset_bias')}({laid.code}, {tiles})"
+    return f"{code.helper('offset_bias')}({laid.code}, {tiles}.offsets)"

@@ -49,24 +49,6 @@ def drop_path(x: torch.Tensor, rate: float, training: bool, batch: tuple[int, ..
     return x * (kept.to(x.dtype) / (1 - rate))
 
 
-def fused_attention(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, drop: float = 0.0, scale: float | None = None
-) -> Tensor:
-    """Attention of q, k, v: [cells, batch, heads, places, c], cells and batch in either order; each of them may lack
-    cells, batch and heads, with size 1, and a mask leading axes too.
-    """
-    lead, start = torch.broadcast_shapes(*(x.shape[:3] for x in (q, k, v))), 1
-    if mask is not None:
-        mask = mask[(None,) * (5 - mask.ndim)]
-        start = 1 if mask.shape[1] == mask.shape[2] == 1 else 0
-        given = mask.shape[start : start + 2]
-        whole = given if given == (1, 1) else lead[start : start + 2]
-        mask = mask.expand(*mask.shape[:start], *whole, *mask.shape[start + 2 :]).flatten(start, start + 1)
-    q, k, v = (x.expand(*lead, *x.shape[3:]).flatten(start, start + 1) for x in (q, k, v))
-    x = F.scaled_dot_product_attention(q, k, v, mask, drop, scale=scale)
-    return x.view(*lead, *x.shape[2:])
-
-
 def on_map(places: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
     """[tile, place] of a map of `sizes` from the [tile, place] along each of its axes: of positions and places the last
     axis is the fastest, of tiles the first.
@@ -91,11 +73,98 @@ def key_strips(near: Sequence[AxisTiles], space: Sequence[int]) -> Tensor:
     return place[:, None] * prod(space[1:]) + others[strip // along.step]
 
 
+def over_tiles(parts: Sequence[Tensor], join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """[tiles, query, key] of each axis joined to that of all axes, in the order of `on_map`."""
+
+    def both(a: Tensor, b: Tensor) -> Tensor:
+        joined = join(a[:, :, None, :, None], b[:, None, None, :, None, :])
+        return joined.flatten(0, 1).flatten(1, 2).flatten(2)
+
+    return reduce(both, parts)
+
+
+def offsets_in_tiles(near: Sequence[AxisTiles], table: Sequence[int]) -> Tensor:
+    """[tile, query, key]: the row of the offset in a flattened table of so many along each axis, counted in steps from
+    its middle.
+    """
+    places = []
+    for tiles, size in zip(near, table, strict=True):
+        offset = (tiles.keys[:, None] - tiles.queries[..., None]) // tiles.step + size // 2
+        places.append(offset.clamp(0, size - 1))
+    sizes = iter(table[1:])
+    return over_tiles(places, lambda a, b: a * next(sizes) + b)
+
+
+def seen_in_tiles(near: Sequence[AxisTiles], radius: int | None = None) -> Tensor:
+    """Which keys the queries of a tile see, all closer than `radius`: bool [tiles, 1, 1, query, key]."""
+    mask = over_tiles([tiles.seen for tiles in near], lambda a, b: a & b)
+    if radius is not None:
+        offsets = [tiles.queries[..., None] - tiles.keys[:, None] for tiles in near]
+        mask = mask & (over_tiles([offset.square() for offset in offsets], lambda a, b: a + b) < radius**2)
+    return mask[:, None, None]
+
+
+class MapTiles:
+    """Where the places of a map stand in tiles, by its axes: what attention to what is near needs of its sizes.
+
+    queries: [tile, query]; strips of keys: [row, other], of which a tile takes `width`, `move` after those before it;
+    home: the place of every position in all tiles; seen: bool [tile, 1, 1, query, key], all closer than `radius`;
+    offsets [tile, query, key]: rows of a `table` of so many offsets along each axis.
+    """
+
+    def __init__(self, near: Sequence[AxisTiles], radius: int | None = None, table: Sequence[int] = ()) -> None:
+        space, first = [tiles.size for tiles in near], near[0]
+        self.queries, self.strips = on_map([tiles.queries for tiles in near], space), key_strips(near, space)
+        self.width, self.move = first.width * self.strips.shape[1], first.tile * self.strips.shape[1]
+        (tile, place), count = first.home, first.queries.shape[0]
+        for tiles in near[1:]:
+            tile = (tile[:, None] + tiles.home[0] * count).flatten()
+            place, count = (place[:, None] * tiles.tile + tiles.home[1]).flatten(), count * tiles.queries.shape[0]
+        self.home = tile * self.queries.shape[1] + place
+        self.seen = seen_in_tiles(near, radius)
+        self.offsets = offsets_in_tiles(near, table) if table else None
+
+
+class FixedTiles(nn.Module):
+    """`MapTiles`, made once and held: they move with the module, and are no part of its state_dict."""
+
+    queries: Tensor
+    strips: Tensor
+    home: Tensor
+    seen: Tensor
+    offsets: Tensor | None
+
+    def __init__(self, near: Sequence[AxisTiles], radius: int | None = None, table: Sequence[int] = ()) -> None:
+        super().__init__()
+        made = MapTiles(near, radius, table)
+        self.width, self.move = made.width, made.move
+        for name in ("queries", "strips", "home", "seen", "offsets"):
+            self.register_buffer(name, getattr(made, name), persistent=False)
+
+
+def fused_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, drop: float = 0.0, scale: float | None = None
+) -> Tensor:
+    """Attention of q, k, v: [cells, batch, heads, places, c], cells and batch in either order; each of them may lack
+    cells, batch and heads, with size 1, and a mask leading axes too.
+    """
+    lead, start = torch.broadcast_shapes(*(x.shape[:3] for x in (q, k, v))), 1
+    if mask is not None:
+        mask = mask[(None,) * (5 - mask.ndim)]
+        start = 1 if mask.shape[1] == mask.shape[2] == 1 else 0
+        given = mask.shape[start : start + 2]
+        whole = given if given == (1, 1) else lead[start : start + 2]
+        mask = mask.expand(*mask.shape[:start], *whole, *mask.shape[start + 2 :]).flatten(start, start + 1)
+    q, k, v = (x.expand(*lead, *x.shape[3:]).flatten(start, start + 1) for x in (q, k, v))
+    x = F.scaled_dot_product_attention(q, k, v, mask, drop, scale=scale)
+    return x.view(*lead, *x.shape[2:])
+
+
 def local_attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    near: Sequence[AxisTiles],
+    tiles: MapTiles | FixedTiles,
     mask: Tensor,
     scale: float | None = None,
     drop: float = 0.0,
@@ -104,22 +173,16 @@ def local_attention(
     """Attention of q, k, v: [batch, *map, heads, c] in tiles of the map: queries beside the keys near them. `mask` says
     what is seen or is a bias, [tiles, batch, heads, query, key]. Keys are copied in strips; those of a tile are a view.
     """
-    space, first = q.shape[1:-2], near[0]
-    queries, rows = on_map([tiles.queries for tiles in near], space), key_strips(near, space)
-    width, move = first.width * rows.shape[1], first.tile * rows.shape[1]
+    space = q.shape[1:-2]
 
     def taken(x: Tensor, index: Tensor) -> Tensor:
         """[batch, *map, heads, c] -> [places, batch, heads, c]"""
-        return x.flatten(1, len(near)).transpose(0, 1).index_select(0, index.flatten())
+        return x.flatten(1, len(space)).transpose(0, 1).index_select(0, index.flatten())
 
-    k, v = (taken(x, rows).unfold(0, width, move).mT for x in (k, v))
-    x = core(taken(q, queries).unflatten(0, queries.shape).permute(0, 2, 3, 1, 4), k, v, mask, drop, scale=scale)
-    (tile, place), count = first.home, first.queries.shape[0]
-    for tiles in near[1:]:
-        tile = (tile[:, None] + tiles.home[0] * count).flatten()
-        place, count = (place[:, None] * tiles.tile + tiles.home[1]).flatten(), count * tiles.queries.shape[0]
-    x = x.permute(0, 3, 1, 2, 4)
-    out: Tensor = x.flatten(0, 1).index_select(0, tile * x.shape[1] + place).transpose(0, 1).unflatten(1, space)
+    k, v = (taken(x, tiles.strips).unfold(0, tiles.width, tiles.move).mT for x in (k, v))
+    q = taken(q, tiles.queries).unflatten(0, tiles.queries.shape).permute(0, 2, 3, 1, 4)
+    x = core(q, k, v, mask, drop, scale=scale).permute(0, 3, 1, 2, 4)
+    out: Tensor = x.flatten(0, 1).index_select(0, tiles.home).transpose(0, 1).unflatten(1, space)
     return out
 
 
@@ -136,25 +199,11 @@ def neighbor_span(
     return first, first + span
 
 
-def over_tiles(parts: Sequence[Tensor], join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """[tiles, query, key] of each axis joined to that of all axes, in the order of `on_map`."""
-
-    def both(a: Tensor, b: Tensor) -> Tensor:
-        joined = join(a[:, :, None, :, None], b[:, None, None, :, None, :])
-        return joined.flatten(0, 1).flatten(1, 2).flatten(2)
-
-    return reduce(both, parts)
-
-
-def offset_bias(table: Tensor, near: Sequence[AxisTiles]) -> Tensor:
-    """bias[tile, batch, head, i, j] = table[batch, head, *(j - i)], counted in steps from the middle of the table."""
-    places = []
-    for tiles, size in zip(near, table.shape[2:], strict=True):
-        offset = (tiles.keys[:, None] - tiles.queries[..., None]) // tiles.step + size // 2
-        places.append(offset.clamp(0, size - 1))
-    sizes = iter(table.shape[3:])
-    index = over_tiles(places, lambda a, b: a * next(sizes) + b)
-    return table.flatten(2)[:, :, index].permute(2, 0, 1, 3, 4)
+def offset_bias(table: Tensor, offsets: Tensor) -> Tensor:
+    """bias[tile, batch, head, i, j] = table[batch, head, *offset], by the row of each offset [tile, i, j]."""
+    rows = table.flatten(2).movedim(2, 0).contiguous()  # side by side, or to select them is slow
+    bias: Tensor = rows.index_select(0, offsets.flatten()).unflatten(0, offsets.shape)
+    return bias.permute(0, 3, 4, 1, 2)
 
 
 class OffsetTable(nn.Module):
@@ -165,41 +214,32 @@ class OffsetTable(nn.Module):
         self.weight = nn.Parameter(nn.init.trunc_normal_(torch.empty(heads, *sizes), std=0.02))
 
 
-def seen_in_tiles(near: Sequence[AxisTiles], radius: int | None = None) -> Tensor:
-    """Which keys the queries of a tile see, all closer than `radius`: bool [tiles, 1, 1, query, key]."""
-    mask = over_tiles([tiles.seen for tiles in near], lambda a, b: a & b)
-    if radius is not None:
-        offsets = [tiles.queries[..., None] - tiles.keys[:, None] for tiles in near]
-        mask = mask & (over_tiles([offset.square() for offset in offsets], lambda a, b: a + b) < radius**2)
-    return mask[:, None, None]
-
-
 class SelfAttention(nn.Module):
     """Tokens attend to one another (Vaswani et al., NeurIPS 2017); one map makes q, k and v."""
 
-    def __init__(self, dim: int, height: int, heads: int, attend: int, attend2: int) -> None:
+    def __init__(self, dim: int, height: int, heads: int, attend2: int, attend3: int) -> None:
         super().__init__()
-        self.height = height
         self.heads = heads
-        self.attend = attend
-        self.attend2 = attend2
         self.qkv = nn.Linear(dim, 3 * dim)
         self.relative = OffsetTable(heads, (5, 5))
+        self.attend = FixedTiles(
+            [
+                AxisTiles(neighbor_span(height, 3), tile=4, width=attend2, lead=attend3),
+                AxisTiles(neighbor_span(height, 3), tile=4, width=attend2),
+            ],
+            table=(5, 5),
+        )
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, 4))
         q, k, v = qkv.unbind(3)
-        near = [
-            AxisTiles(neighbor_span(self.height, 3, device=q.device), tile=4, width=self.attend, lead=self.attend2),
-            AxisTiles(neighbor_span(self.height, 3, device=q.device), tile=4, width=self.attend),
-        ]
         o = local_attention(
             q,
             k,
             v,
-            near,
-            torch.where(seen_in_tiles(near), offset_bias(self.relative.weight[None], near), float("-inf")),
+            self.attend,
+            torch.where(self.attend.seen, offset_bias(self.relative.weight[None], self.attend.offsets), float("-inf")),
         )
         return self.proj(o.flatten(3))
 
@@ -219,12 +259,12 @@ class DinatLayer(nn.Module):
     channel.
     """
 
-    def __init__(self, dim: int, height: int, drop_path: float, attend: int, attend2: int) -> None:
+    def __init__(self, dim: int, height: int, drop_path: float, attend2: int, attend3: int) -> None:
         super().__init__()
         self.drop_path = drop_path
         self.gamma = nn.Parameter(torch.ones(2, dim) * 1e-5)
         self.norm1 = nn.LayerNorm(dim)
-        self.attn = SelfAttention(dim, height=height, heads=dim // 4, attend=attend, attend2=attend2)
+        self.attn = SelfAttention(dim, height=height, heads=dim // 4, attend2=attend2, attend3=attend3)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim)
 
@@ -237,9 +277,9 @@ class DinatLayer(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, dim: int, height: int, drop_path: float, attend: int, attend2: int) -> None:
+    def __init__(self, dim: int, height: int, drop_path: float, attend2: int, attend3: int) -> None:
         super().__init__()
-        self.layer = DinatLayer(dim, height=height, drop_path=drop_path, attend=attend, attend2=attend2)
+        self.layer = DinatLayer(dim, height=height, drop_path=drop_path, attend2=attend2, attend3=attend3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.layer(x)
@@ -252,21 +292,24 @@ class SelfAttention2(nn.Module):
         super().__init__()
         self.qkv = nn.Linear(8, 24)
         self.relative = OffsetTable(2, (5, 5))
+        self.attend = FixedTiles(
+            [
+                AxisTiles(neighbor_span(8, 3, 2), tile=4, width=4, step=2, lead=0),
+                AxisTiles(neighbor_span(8, 3, 2), tile=4, width=4, step=2),
+            ],
+            table=(5, 5),
+        )
         self.proj = nn.Linear(8, 8)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         qkv = self.qkv(x).unflatten(-1, (3, 2, 4))
         q, k, v = qkv.unbind(3)
-        near = [
-            AxisTiles(neighbor_span(8, 3, 2, device=q.device), tile=4, width=4, step=2, lead=0),
-            AxisTiles(neighbor_span(8, 3, 2, device=q.device), tile=4, width=4, step=2),
-        ]
         o = local_attention(
             q,
             k,
             v,
-            near,
-            torch.where(seen_in_tiles(near), offset_bias(self.relative.weight[None], near), float("-inf")),
+            self.attend,
+            torch.where(self.attend.seen, offset_bias(self.relative.weight[None], self.attend.offsets), float("-inf")),
         )
         return self.proj(o.flatten(3))
 
@@ -304,7 +347,7 @@ class Block2(nn.Module):
 class Level(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList([Block(8, height=8, drop_path=0.0, attend=6, attend2=1), Block2()])
+        self.blocks = nn.ModuleList([Block(8, height=8, drop_path=0.0, attend2=6, attend3=1), Block2()])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for block in self.blocks:
@@ -317,7 +360,7 @@ class Level2(nn.Module):
         super().__init__()
         self.reduction = nn.Conv2d(8, 16, 3, stride=2, padding=1, bias=False)
         self.reduction_norm = nn.LayerNorm(16)
-        self.blocks = nn.ModuleList([Block(16, height=4, drop_path=0.3, attend=4, attend2=0)])
+        self.blocks = nn.ModuleList([Block(16, height=4, drop_path=0.3, attend2=4, attend3=0)])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.reduction_norm(self.reduction(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))

@@ -51,24 +51,6 @@ def band_span(size: int, before: int, after: int, device: torch.device | None = 
     return (i - before).clamp(min=0), (i + after).clamp(max=size - 1)
 
 
-def fused_attention(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, drop: float = 0.0, scale: float | None = None
-) -> Tensor:
-    """Attention of q, k, v: [cells, batch, heads, places, c], cells and batch in either order; each of them may lack
-    cells, batch and heads, with size 1, and a mask leading axes too.
-    """
-    lead, start = torch.broadcast_shapes(*(x.shape[:3] for x in (q, k, v))), 1
-    if mask is not None:
-        mask = mask[(None,) * (5 - mask.ndim)]
-        start = 1 if mask.shape[1] == mask.shape[2] == 1 else 0
-        given = mask.shape[start : start + 2]
-        whole = given if given == (1, 1) else lead[start : start + 2]
-        mask = mask.expand(*mask.shape[:start], *whole, *mask.shape[start + 2 :]).flatten(start, start + 1)
-    q, k, v = (x.expand(*lead, *x.shape[3:]).flatten(start, start + 1) for x in (q, k, v))
-    x = F.scaled_dot_product_attention(q, k, v, mask, drop, scale=scale)
-    return x.view(*lead, *x.shape[2:])
-
-
 def on_map(places: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
     """[tile, place] of a map of `sizes` from the [tile, place] along each of its axes: of positions and places the last
     axis is the fastest, of tiles the first.
@@ -93,38 +75,6 @@ def key_strips(near: Sequence[AxisTiles], space: Sequence[int]) -> Tensor:
     return place[:, None] * prod(space[1:]) + others[strip // along.step]
 
 
-def local_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    near: Sequence[AxisTiles],
-    mask: Tensor,
-    scale: float | None = None,
-    drop: float = 0.0,
-    core: Callable[..., Tensor] = fused_attention,
-) -> Tensor:
-    """Attention of q, k, v: [batch, *map, heads, c] in tiles of the map: queries beside the keys near them. `mask` says
-    what is seen or is a bias, [tiles, batch, heads, query, key]. Keys are copied in strips; those of a tile are a view.
-    """
-    space, first = q.shape[1:-2], near[0]
-    queries, rows = on_map([tiles.queries for tiles in near], space), key_strips(near, space)
-    width, move = first.width * rows.shape[1], first.tile * rows.shape[1]
-
-    def taken(x: Tensor, index: Tensor) -> Tensor:
-        """[batch, *map, heads, c] -> [places, batch, heads, c]"""
-        return x.flatten(1, len(near)).transpose(0, 1).index_select(0, index.flatten())
-
-    k, v = (taken(x, rows).unfold(0, width, move).mT for x in (k, v))
-    x = core(taken(q, queries).unflatten(0, queries.shape).permute(0, 2, 3, 1, 4), k, v, mask, drop, scale=scale)
-    (tile, place), count = first.home, first.queries.shape[0]
-    for tiles in near[1:]:
-        tile = (tile[:, None] + tiles.home[0] * count).flatten()
-        place, count = (place[:, None] * tiles.tile + tiles.home[1]).flatten(), count * tiles.queries.shape[0]
-    x = x.permute(0, 3, 1, 2, 4)
-    out: Tensor = x.flatten(0, 1).index_select(0, tile * x.shape[1] + place).transpose(0, 1).unflatten(1, space)
-    return out
-
-
 def over_tiles(parts: Sequence[Tensor], join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """[tiles, query, key] of each axis joined to that of all axes, in the order of `on_map`."""
 
@@ -135,6 +85,18 @@ def over_tiles(parts: Sequence[Tensor], join: Callable[[Tensor, Tensor], Tensor]
     return reduce(both, parts)
 
 
+def offsets_in_tiles(near: Sequence[AxisTiles], table: Sequence[int]) -> Tensor:
+    """[tile, query, key]: the row of the offset in a flattened table of so many along each axis, counted in steps from
+    its middle.
+    """
+    places = []
+    for tiles, size in zip(near, table, strict=True):
+        offset = (tiles.keys[:, None] - tiles.queries[..., None]) // tiles.step + size // 2
+        places.append(offset.clamp(0, size - 1))
+    sizes = iter(table[1:])
+    return over_tiles(places, lambda a, b: a * next(sizes) + b)
+
+
 def seen_in_tiles(near: Sequence[AxisTiles], radius: int | None = None) -> Tensor:
     """Which keys the queries of a tile see, all closer than `radius`: bool [tiles, 1, 1, query, key]."""
     mask = over_tiles([tiles.seen for tiles in near], lambda a, b: a & b)
@@ -142,6 +104,88 @@ def seen_in_tiles(near: Sequence[AxisTiles], radius: int | None = None) -> Tenso
         offsets = [tiles.queries[..., None] - tiles.keys[:, None] for tiles in near]
         mask = mask & (over_tiles([offset.square() for offset in offsets], lambda a, b: a + b) < radius**2)
     return mask[:, None, None]
+
+
+class MapTiles:
+    """Where the places of a map stand in tiles, by its axes: what attention to what is near needs of its sizes.
+
+    queries: [tile, query]; strips of keys: [row, other], of which a tile takes `width`, `move` after those before it;
+    home: the place of every position in all tiles; seen: bool [tile, 1, 1, query, key], all closer than `radius`;
+    offsets [tile, query, key]: rows of a `table` of so many offsets along each axis.
+    """
+
+    def __init__(self, near: Sequence[AxisTiles], radius: int | None = None, table: Sequence[int] = ()) -> None:
+        space, first = [tiles.size for tiles in near], near[0]
+        self.queries, self.strips = on_map([tiles.queries for tiles in near], space), key_strips(near, space)
+        self.width, self.move = first.width * self.strips.shape[1], first.tile * self.strips.shape[1]
+        (tile, place), count = first.home, first.queries.shape[0]
+        for tiles in near[1:]:
+            tile = (tile[:, None] + tiles.home[0] * count).flatten()
+            place, count = (place[:, None] * tiles.tile + tiles.home[1]).flatten(), count * tiles.queries.shape[0]
+        self.home = tile * self.queries.shape[1] + place
+        self.seen = seen_in_tiles(near, radius)
+        self.offsets = offsets_in_tiles(near, table) if table else None
+
+
+class FixedTiles(nn.Module):
+    """`MapTiles`, made once and held: they move with the module, and are no part of its state_dict."""
+
+    queries: Tensor
+    strips: Tensor
+    home: Tensor
+    seen: Tensor
+    offsets: Tensor | None
+
+    def __init__(self, near: Sequence[AxisTiles], radius: int | None = None, table: Sequence[int] = ()) -> None:
+        super().__init__()
+        made = MapTiles(near, radius, table)
+        self.width, self.move = made.width, made.move
+        for name in ("queries", "strips", "home", "seen", "offsets"):
+            self.register_buffer(name, getattr(made, name), persistent=False)
+
+
+def fused_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, drop: float = 0.0, scale: float | None = None
+) -> Tensor:
+    """Attention of q, k, v: [cells, batch, heads, places, c], cells and batch in either order; each of them may lack
+    cells, batch and heads, with size 1, and a mask leading axes too.
+    """
+    lead, start = torch.broadcast_shapes(*(x.shape[:3] for x in (q, k, v))), 1
+    if mask is not None:
+        mask = mask[(None,) * (5 - mask.ndim)]
+        start = 1 if mask.shape[1] == mask.shape[2] == 1 else 0
+        given = mask.shape[start : start + 2]
+        whole = given if given == (1, 1) else lead[start : start + 2]
+        mask = mask.expand(*mask.shape[:start], *whole, *mask.shape[start + 2 :]).flatten(start, start + 1)
+    q, k, v = (x.expand(*lead, *x.shape[3:]).flatten(start, start + 1) for x in (q, k, v))
+    x = F.scaled_dot_product_attention(q, k, v, mask, drop, scale=scale)
+    return x.view(*lead, *x.shape[2:])
+
+
+def local_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    tiles: MapTiles | FixedTiles,
+    mask: Tensor,
+    scale: float | None = None,
+    drop: float = 0.0,
+    core: Callable[..., Tensor] = fused_attention,
+) -> Tensor:
+    """Attention of q, k, v: [batch, *map, heads, c] in tiles of the map: queries beside the keys near them. `mask` says
+    what is seen or is a bias, [tiles, batch, heads, query, key]. Keys are copied in strips; those of a tile are a view.
+    """
+    space = q.shape[1:-2]
+
+    def taken(x: Tensor, index: Tensor) -> Tensor:
+        """[batch, *map, heads, c] -> [places, batch, heads, c]"""
+        return x.flatten(1, len(space)).transpose(0, 1).index_select(0, index.flatten())
+
+    k, v = (taken(x, tiles.strips).unfold(0, tiles.width, tiles.move).mT for x in (k, v))
+    q = taken(q, tiles.queries).unflatten(0, tiles.queries.shape).permute(0, 2, 3, 1, 4)
+    x = core(q, k, v, mask, drop, scale=scale).permute(0, 3, 1, 2, 4)
+    out: Tensor = x.flatten(0, 1).index_select(0, tiles.home).transpose(0, 1).unflatten(1, space)
+    return out
 
 
 class ScanSteps(torch.autograd.Function):
@@ -311,13 +355,13 @@ class CausalAttention(nn.Module):
         q = self.q_proj(x).unflatten(-1, (2, 2, 4))
         k = self.k_proj(x).unflatten(-1, (2, 4))
         v = self.v_proj(x).unflatten(-1, (2, 4))
-        near = [AxisTiles(band_span(t, 3, 0, device=q.device), tile=16, width=19, lead=3)]
+        tiles = MapTiles([AxisTiles(band_span(t, 3, 0, device=q.device), tile=16, width=19, lead=3)])
         o = local_attention(
             q.flatten(2, 3),
             k[..., None].expand(-1, -1, -1, -1, 2).transpose(3, 4).flatten(2, 3),
             v[..., None].expand(-1, -1, -1, -1, 2).transpose(3, 4).flatten(2, 3),
-            near,
-            seen_in_tiles(near),
+            tiles,
+            tiles.seen,
         )
         o = o.unflatten(2, (2, 2))
         return self.o_proj(o.flatten(2))
