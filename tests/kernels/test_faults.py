@@ -1,6 +1,7 @@
 """The checks of kernels can fail: each fault is planted in the text of a kernel, and found."""
 
 import sys
+from functools import cache
 from typing import Any
 
 import pytest
@@ -23,12 +24,18 @@ from tests.kernels import test_wide_depthwise as wide
 from tests.kernels.test_window_attention import LINE, forms, inputs
 
 
+@cache
+def written(program: str) -> tuple[str, str]:
+    """The text of a program with kernels, and its class."""
+    network = archlang.loads(program).architecture()
+    return network.source("triton"), network.class_name
+
+
 def broken(program: str, right: str, wrong: str) -> Any:
     """The module of a program with a fault."""
-    network = archlang.loads(program).architecture()
-    text = network.source("triton")
+    text, name = written(program)
     assert right in text
-    return sys.modules[load(text.replace(right, wrong), network.class_name).__module__]
+    return sys.modules[load(text.replace(right, wrong), name).__module__]
 
 
 WINDOWS = {
