@@ -1,11 +1,13 @@
 """Attention to what is near: neighborhoods, sliding windows, chunks, discs."""
 
+import sys
 from typing import Any
 
 import pytest
 import torch
 import torch.utils.checkpoint
 
+import archlang
 from tests.kernels import check, emitted
 
 MAP = """
@@ -76,6 +78,24 @@ def near(module: Any, size: Any, bounds: Any) -> list[Any]:
     """The axes, each in one tile in PyTorch."""
     cuts = [-(-whole // axis.get("step", 1)) for whole, axis in zip(size, bounds, strict=True)]
     return [module.NearAxis(tile=cut, width=cut, lead=0, **axis) for cut, axis in zip(cuts, bounds, strict=True)]
+
+
+ALIBI = """
+model net {
+  input q: [b, n = 12, heads = 2, c = 16]
+  near = attend(q, q, q, position = alibi, over = sliding(3))
+  output y = near + attend(q, q, q, position = alibi, over = windows(4))
+}
+"""
+
+
+def test_biases_that_are_not_learned_have_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = archlang.loads(ALIBI).net()
+    plain, fused = (network.module(target=target) for target in ("torch", "triton"))
+    module: Any = sys.modules[type(fused).__module__]
+    for kernel in ("near_attention_backward_table", "window_attention_backward_bias"):
+        monkeypatch.setattr(module, kernel, None)
+    check(fused, plain, [torch.randn(2, 12, 2, 16, generator=torch.Generator().manual_seed(0))])
 
 
 def inputs(

@@ -956,8 +956,9 @@ def attend_near_backward(
     radius: int,
     cap: float,
     scale: float,
+    learned: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of q, k, v, the table and the sink."""
+    """The gradients of q, k, v, of a table that is learned, and of the sink."""
     call = near_call(flat_map(q), flat_map(k), flat_map(v), table, mask, sink, near, radius, cap, scale)
     grad, mean = grad.contiguous(), torch.empty_like(lse)
     grad_q, grad_k, grad_v = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
@@ -968,7 +969,7 @@ def attend_near_backward(
         grad=grad, lse=lse, mean=mean, grad_k=grad_k, grad_v=grad_v, **call
     )
     grad_table, grad_sink = lse.new_empty(0), lse.new_empty(0)
-    if table is not None:
+    if learned:
         offsets, total = prod(table.shape[1:]), q.shape[0] * call["places"]
         tiles = triton.cdiv(total, call["SOME"])
         each = triton.cdiv(tiles, max(1, NEAR_PARTS // (offsets * table.shape[0])))
@@ -997,9 +998,11 @@ def attend_near_backward_like(
     radius: int,
     cap: float,
     scale: float,
+    learned: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     grad_q, grad_k, grad_v = (x.new_empty(x.shape) for x in (q, k, v))
-    return grad_q, grad_k, grad_v, *(lse.new_empty(0) if x is None else x.new_empty(x.shape) for x in (table, sink))
+    grad_table = table.new_empty(table.shape) if learned else lse.new_empty(0)
+    return grad_q, grad_k, grad_v, grad_table, lse.new_empty(0) if sink is None else sink.new_empty(sink.shape)
 
 
 def attend_near_keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -1008,9 +1011,9 @@ def attend_near_keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Te
 
 
 def attend_near_gradients(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    kept = ctx.saved_tensors
-    *grads, grad_table, grad_sink = attend_near_backward(grad, *kept, *ctx.given)
-    table, sink = None if kept[3] is None else grad_table, None if kept[5] is None else grad_sink
+    kept, learned = ctx.saved_tensors, ctx.needs_input_grad[3]  # a table that follows from distances is not
+    *grads, grad_table, grad_sink = attend_near_backward(grad, *kept, *ctx.given, learned)
+    table, sink = grad_table if learned else None, None if kept[5] is None else grad_sink
     return *grads, table, None, sink, None, None, None, None
 
 

@@ -892,27 +892,28 @@ def attend_in_windows_backward(
     step: list[int],
     shift: list[int],
     scale: float,
+    learned: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of q, k, v and the bias."""
+    """The gradients of q, k, v, and of a bias that is learned."""
     q, k, v, grad = flat_map(q), flat_map(k), flat_map(v), grad.contiguous()
     call = window_call(q, k, v, window, step, shift)
     total, heads, places = lse.shape
-    parts = total if bias is None else min(total, max(1, 1024 // heads))  # each sums its windows
+    parts = total if not learned else min(total, max(1, 1024 // heads))  # each sums its windows
     each = triton.cdiv(total, parts)
     parts = triton.cdiv(total, each)
     grad_q, grad_k, grad_v = (q.new_empty(*q.shape[:-1], x.shape[-1]) for x in (q, k, v))
     bias = window_bias(given := bias, call["ROWS"])
-    grad_bias = lse.new_empty(0) if bias is None else lse.new_empty(parts, *bias.shape)
+    grad_bias = lse.new_empty(parts, *bias.shape) if learned else lse.new_empty(0)
     mean, tiles = torch.empty_like(lse), triton.cdiv(places, call["ROWS"])
     window_attention_backward_queries[total, heads, tiles](grad, q, k, v, bias, out, lse, mean, grad_q, scale, **call)
     window_attention_backward_keys[total, heads, tiles](grad, q, k, v, bias, lse, mean, grad_k, grad_v, scale, **call)
-    if bias is not None:
+    if learned:
         window_attention_backward_bias[parts, heads, tiles * tiles](
             grad, q, k, v, bias, lse, mean, grad_bias, scale, total, each, **call
         )
     if call["group"] > 1:
         grad_k, grad_v = (x.unflatten(-2, (-1, call["group"])).sum(-2) for x in (grad_k, grad_v))
-    if given is not None:
+    if learned:
         grad_bias = grad_bias.sum(0)[:, :places, :places].to(given.dtype, copy=True)
     return grad_q, grad_k, grad_v, grad_bias
 
@@ -931,8 +932,9 @@ def attend_in_windows_backward_like(
     step: list[int],
     shift: list[int],
     scale: float,
+    learned: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    grad_bias = lse.new_empty(0) if bias is None else bias.new_empty(bias.shape)
+    grad_bias = bias.new_empty(bias.shape) if learned else lse.new_empty(0)
     return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape), grad_bias
 
 
@@ -942,9 +944,9 @@ def attend_in_windows_keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tens
 
 
 def attend_in_windows_gradients(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    kept = ctx.saved_tensors
-    grads = attend_in_windows_backward(grad, *kept, *ctx.given)
-    return *grads[:3], None if kept[3] is None else grads[3], None, None, None, None, None
+    learned = ctx.needs_input_grad[3]  # a bias that follows from distances is not
+    grads = attend_in_windows_backward(grad, *ctx.saved_tensors, *ctx.given, learned)
+    return *grads[:3], grads[3] if learned else None, None, None, None, None, None
 
 
 attend_in_windows.register_autograd(attend_in_windows_gradients, setup_context=attend_in_windows_keep)
