@@ -1,4 +1,5 @@
-"""How long the compiler takes: commands on an example, cold and from the cache, and growth over 1k, 10k and 100k nodes.
+"""How long the compiler takes: commands on an example, cold and from the cache, its passes alone, and growth over 1k,
+10k and 100k nodes.
 
     python benchmarks/compile_time.py [--write benchmarks/results/compile_time.md]
 
@@ -31,11 +32,21 @@ model chain {{
 }}
 """
 
+PASSES = """
+import sys, time, archlang
+from archlang.passes import Options
+size = {"dims": [192, 384, 768, 1536], "depths": [2, 6, 14, 2], "stem": 192}
+network = archlang.load(sys.argv[1]).architecture(None, None, size)
+start = time.perf_counter()
+network.optimised(Options(sys.argv[2]))
+print(time.perf_counter() - start)
+"""
+
 
 @dataclass(frozen=True)
 class Run:
     seconds: float
-    megabytes: float
+    megabytes: float | None
 
 
 def measure(*arguments: str) -> Run:
@@ -59,8 +70,9 @@ def loads_torch(*arguments: str) -> bool:
 
 def row(name: str, runs: list[Run], limit: str, note: str) -> list[str]:
     seconds = [run.seconds for run in runs]
-    memory = max(run.megabytes for run in runs)
-    return [name, f"{statistics.median(seconds):.2f} s", f"{min(seconds):.2f} s", limit, f"{memory:.0f} MB", note]
+    known = [run.megabytes for run in runs if run.megabytes is not None]
+    memory = f"{max(known):.0f} MB" if known else ""
+    return [name, f"{statistics.median(seconds):.2f} s", f"{min(seconds):.2f} s", limit, memory, note]
 
 
 def commands(folder: Path, repeats: int) -> list[list[str]]:
@@ -76,6 +88,19 @@ def commands(folder: Path, repeats: int) -> list[list[str]]:
         measure(*arguments)  # fills caches: a first run ever also compiles .pyc files and the grammar's tables
         torch = "torch loaded" if loads_torch(*arguments) else "torch not loaded"
         rows.append(row(name, [measure(*arguments) for _ in range(repeats)], limit, torch))
+    return rows
+
+
+def passes(repeats: int) -> list[list[str]]:
+    """The optimiser alone, on MaxViT-XL."""
+    rows = []
+    for purpose in ("training", "inference"):
+        command = [sys.executable, "-c", PASSES, EXAMPLE, purpose]
+        seconds = [
+            float(subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout)
+            for _ in range(repeats)
+        ]
+        rows.append(row(f"passes of MaxViT-XL, {purpose}", [Run(each, None) for each in seconds], "1 s", ""))
     return rows
 
 
@@ -97,7 +122,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, metavar="FILE", help="keep the table as Markdown")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        rows = commands(Path(folder), options.repeats) + growth(Path(folder), SIZES)
+        rows = commands(Path(folder), options.repeats) + passes(options.repeats) + growth(Path(folder), SIZES)
     head = ["command", "median", "best", "limit", "memory", ""]
     publish(f"{table(head, rows)}\n\n{machine('lark', 'networkx', 'pydantic')}", options.write)
 
