@@ -94,11 +94,11 @@ def refusal(scan: FusedScan) -> str:
                 return f"`{node.op.port}` is {node.types[0].dtype}"
         elif node.op.name not in SINGLE - {"layer_scale"} or node.op.name in NORMS or not fits(graph, node):
             return f"`{node.label or node.op.name}` is no operation on single elements of float"
-    space = set(graph.inputs[scan.carries[0]].type.axes)
+    space = set(graph.inputs[scan.carries[0]].type.names)
     ends = [value for _, value in graph.outputs]
-    if any(set(value.type.axes) != space for value in ends):
+    if any(set(value.type.names) != space for value in ends):
         return "not all that it carries and yields has the same axes"
-    if any(not set(value.type.axes) <= space for value in graph.inputs.values()):
+    if any(not set(value.type.names) <= space for value in graph.inputs.values()):
         return "it reads along an axis that no carry has"
     if not any(scan.is_full(port) for port in scan.each):
         return "no input has all axes of the carries at each position"

@@ -96,6 +96,7 @@ def test_programs_sum_several_tiles_each(module: Any, monkeypatch: pytest.Monkey
 
 
 def test_networks() -> None:
+    assert archlang.loads(NET).net().explain(target="triton").count("kernel basis_linear") == 7
     kernel, plain, weights = networks(NET)
     x = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(3)) / 2
     given = [w.requires_grad_() for w in (x, *weights)]

@@ -8,7 +8,8 @@ import torch
 
 import archlang
 from tests.kernels import check
-from tests.kernels.test_chains import forms, inputs
+from tests.kernels.test_chains import forms as networks
+from tests.kernels.test_chains import inputs
 
 CELL = """
 model net(dim: int = 4) {
@@ -64,6 +65,13 @@ model net {
   output y = gated_sum(x, factor = 0.9, on = n, reverse = true)
 }
 """
+
+
+def forms(text: str, **settings: Any) -> Any:
+    """The kernel and the PyTorch form as functions of inputs and weights, and the weights."""
+    said = archlang.loads(text).architecture(settings=settings).explain(target="triton")
+    assert "in one pass along" in said and "refused" not in said
+    return networks(text, **settings)
 
 
 @pytest.mark.parametrize(
