@@ -14,9 +14,9 @@ from tests.toys import Toy, all_toys
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TOYS = {toy.name: toy for toy in all_toys()}
 BOUND = 0.15
-# a value with a name only because its line would be long; a scan whose steps share what they hold; what is small beside
-LOOSE = {"raft_mlp": 0.3, "universal_transformer": 0.5, "lssl_recurrence": 0.25, "lssl": 0.2, "graph_gps": 0.2}
-LOOSE |= {"fast_kan": 0.2}
+# a value with a name only because its line would be long; a scan's result, which has time first and is copied before a
+# product; the working memory of attention, which is small beside
+LOOSE = {"raft_mlp": 0.3, "lssl_recurrence": 0.25, "graph_gps": 0.2}
 ENOUGH = 1_500_000  # bytes, so that the values of one operation do not decide
 CORE = """maxvit convnext swin mobilenet_v2 vit llama mixtral dinat xcit lsnet kat mlp_mixer swin_v2 gated_delta_net
 mamba2 retnet""".split()

@@ -172,13 +172,17 @@ class Walk:
         )
         body, steps = self.run.graph(op.graph, given), op.axis.size
         made = total(self.run.typed(value.type).bytes for value in op.yields)
-        carried = total(output.type.bytes for output in body.outputs[: len(op.carries)])
+        shown = {(value.node, value.output) for value in op.yields}
+        left = zip(op.graph.outputs, body.outputs[: len(op.carries)], strict=False)
+        carried = total(o.type.bytes for (_, value), o in left if (value.node, value.output) not in shown)
         kept = (body.kept + carried) * steps
         outputs = tuple(Output(self.run.typed(type_), grad and _learned(type_.dtype)) for type_ in node.types)
         again = made * steps
+        stays = kept if grad else carried
+        before = kept - body.kept if grad else carried
         return Held(
-            Peak(s + again * 2 + (kept if grad else carried) for s in body.forward.above(0)),
-            Peak(s + kept + again for s in body.backward.above(0)),
+            Peak([stays + again * 2, *body.forward.above(before + again)]),  # a list of what is made, then that in one
+            Peak(body.backward.above(before + again)),
             kept if grad else 0,
             frozenset(range(len(places))) if grad else frozenset(),
             outputs,

@@ -123,8 +123,9 @@ class Rbf(Grid):
         return (self.high - self.low) / (self.centers - 1) if self.width is None else self.width
 
     def memory(self, x: TensorType) -> Memory:
-        """The distances."""
-        return Memory(output=True, kept=x.bytes * self.count, work=x.bytes * self.count, back=x.bytes * self.count)
+        """The distances; the gradient of their square makes them again, and twice as large."""
+        many = x.bytes * self.count
+        return Memory(output=True, kept=many, work=many, back=many * 2)
 
     def bump(self, distance: Any) -> Any:
         return (-(distance**2)).exp()

@@ -1,5 +1,6 @@
 """Convolutions as long as the signal."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 from archlang.facts import Facts
@@ -12,10 +13,13 @@ from archlang.sizes import Size, divide
 
 
 def padded_memory(length: Size, u: TensorType, kernel: TensorType, axis: str) -> Memory:
-    """Of a product of spectra: what is padded to so many positions, and the spectra."""
+    """Of a product of spectra: what is padded to so many positions, and the spectra, which have gradients as of complex
+    numbers at all positions; those of u and of the result are gone by then.
+    """
     padded, spectra = length, (length // 2 + 1) * 2
     signal, other = (divide(x.bytes, x.size(axis)) for x in (u, kernel))
-    return Memory({}, False, (signal + other) * (padded + spectra), (signal * 2 + other) * padded, signal * padded * 2)
+    back = signal * padded * 4 - u.bytes * 2
+    return Memory({}, False, (signal + other) * (padded + spectra), (signal * 2 + other) * padded, back)
 
 
 @register
@@ -52,9 +56,14 @@ class LongConv(Primitive):
         return Term(f"{code.helper('long_conv')}({placed(code, u, order).code}, {kernel.code})", order)
 
     def memory(self, u: TensorType, kernel: TensorType) -> Memory:
-        """Both with zeros behind, and their spectra."""
+        """Both with zeros behind, and their spectra; a transform copies what does not lie along its axis."""
         axis = self.axis(u)
-        return padded_memory(u.size(axis) + kernel.size(axis), u, kernel, axis)
+        length = u.size(axis) + kernel.size(axis)
+        memory = padded_memory(length, u, kernel, axis)
+        if u.names[-1] == axis:
+            return memory
+        spectrum = divide(u.bytes, u.size(axis)) * (length // 2 + 1) * 2
+        return replace(memory, work=(memory.work or 0) + spectrum - u.bytes)
 
     def reference(self, types: Types, u: Named, kernel: Named) -> Named:
         import torch
