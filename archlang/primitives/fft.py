@@ -70,6 +70,10 @@ class Fft(_Transform):
     def emit(self, code: Emission, x: Term) -> Term:
         return self.spell(code, x)
 
+    def memory(self, x: TensorType) -> Memory:
+        """Along one axis the way back asks real values for their size; along several they become complex first."""
+        return Memory({"x": ""} if x.dtype in OF_PARTS and len(self.along(x)) == 1 else {})
+
     def reference(self, types: Types, x: Named) -> Named:
         return self.turned(x, self.along(types.inputs[0]), -1)
 
@@ -92,6 +96,7 @@ class Rfft(_Transform):
     """
 
     name: ClassVar[str] = "rfft"
+    saves: ClassVar[tuple[str, ...]] = ("x",)  # the way back asks it for its size
 
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
         last = self.along(x)[-1]
