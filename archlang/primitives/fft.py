@@ -29,6 +29,8 @@ class _Transform(Primitive):
 
     def along(self, x: TensorType) -> list[str]:
         """The axes in the order written."""
+        if not self.on:
+            raise OpError("A319", f"`{self.name}` runs along one axis at least, and `on` is empty", "on")
         need_axes(x, self.on)
         return list(dict.fromkeys(name for word in self.on for name in axes_of((word,), x)))
 
@@ -43,6 +45,10 @@ class _Transform(Primitive):
         places = ", ".join(str(x.order.index(name)) for name in names)
         sizes = ", ".join([*(code.size(type_.size(name)) for name in names[:-1]), more]) if more else ""
         return Term(f"torch.fft.{self.name}n({x.code}, {sizes and f's=({sizes}), '}dim=({places}))", x.order)
+
+    def copied(self, x: TensorType) -> bool:
+        """Whether torch brings the axes behind the others first: all but a single last one."""
+        return self.along(x) != [x.names[-1]]
 
     def turned(self, x: Named, names: list[str], sign: int) -> Named:
         """The sums of the definition along some axes, one after the other."""
@@ -71,8 +77,13 @@ class Fft(_Transform):
         return self.spell(code, x)
 
     def memory(self, x: TensorType) -> Memory:
-        """Along one axis the way back asks real values for their size; along several they become complex first."""
-        return Memory({"x": ""} if x.dtype in OF_PARTS and len(self.along(x)) == 1 else {})
+        """Copies with the axes behind the others, of real values along several axes as complex ones too; along one, the
+        way back asks them for their size.
+        """
+        whole, several = x.cast(OF_PARTS.get(x.dtype, x.dtype)).bytes, len(self.along(x)) > 1
+        work = 2 * whole if several and x.dtype in OF_PARTS else x.bytes
+        keeps = {"x": ""} if x.dtype in OF_PARTS and not several else {}
+        return Memory(keeps, work=self.copied(x) * work, back=2 * whole)
 
     def reference(self, types: Types, x: Named) -> Named:
         return self.turned(x, self.along(types.inputs[0]), -1)
@@ -106,6 +117,11 @@ class Rfft(_Transform):
 
     def emit(self, code: Emission, x: Term) -> Term:
         return self.spell(code, x)
+
+    def memory(self, x: TensorType) -> Memory:
+        """A copy with the axes behind the others; its gradient is that of a whole spectrum."""
+        whole = x.cast(OF_PARTS[x.dtype]).bytes
+        return Memory({"x": ""}, work=self.copied(x) * x.bytes, back=(2 + self.copied(x)) * whole)
 
     def reference(self, types: Types, x: Named) -> Named:
         names = self.along(types.inputs[0])
@@ -142,8 +158,8 @@ class Irfft(_Transform):
         return self.spell(code, x, "" if self.size is None else code.size(self.size))
 
     def memory(self, x: TensorType) -> Memory:
-        """A copy of the spectrum, which the transform writes over."""
-        return Memory(work=x.bytes, back=x.bytes)
+        """What the other axes make, a copy with the axes behind the others; the gradient is a spectrum in both."""
+        return Memory(work=(len(self.along(x)) > 1) * x.bytes + self.copied(x) * x.bytes, back=2 * x.bytes)
 
     def reference(self, types: Types, x: Named) -> Named:
         import torch

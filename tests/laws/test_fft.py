@@ -50,6 +50,7 @@ def test_free_sizes() -> None:
     [
         ("fft", {"on": ("n",)}, tensor(n=4).cast("int"), "A214"),
         ("fft", {"on": ("h",)}, tensor(n=4), "A205"),
+        ("rfft", {"on": ()}, tensor(n=4), "A319"),
         ("fft", {"on": ("t",)}, tensor(t=4), "A208"),
         ("ifft", {"on": ("n",)}, tensor(n=4).cast("bool"), "A214"),
         ("rfft", {"on": ("n",)}, tensor(n=4).cast("complex"), "A214"),
