@@ -7,8 +7,10 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from errno import EISDIR
 from itertools import pairwise
 from pathlib import Path
+from stat import S_ISDIR
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -118,8 +120,9 @@ def build(
 @app.command()
 def check(paths: Files, no_cache: NoCache = False, format: AsFormat = Format.text, quiet: Quiet = False) -> None:
     """Check every model and variant of the files, and what they `expect`."""
-    for path in paths:
-        Path(path).stat()  # a wrong name is a wrong command line, not an error in a file
+    for path in paths:  # a wrong name is a wrong command line, not an error in a file
+        if S_ISDIR(Path(path).stat().st_mode):
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR), path)
     found = {path: products.check(path, fresh=no_cache) for path in console.progress(paths, "checking")}
     wrong = [path for path, diagnostics in found.items() if any(d.severity == "error" for d in diagnostics)]
     if format is Format.json:

@@ -69,7 +69,7 @@ def sizes(texts: Iterable[str]) -> dict[str, int]:
     found = {}
     for text in texts:
         name, _, size = text.partition("=")
-        if not size.strip().isdecimal():
+        if not re.fullmatch(r"0*[1-9][0-9]{0,11}", size.strip()):
             raise error("A901", f"`{text}` is not a size", help="write NAME=SIZE: b=8")
         found[name.strip()] = int(size)
     return found

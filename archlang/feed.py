@@ -200,7 +200,8 @@ def _fitted(name: str, tensor: "Tensor", port: TensorType) -> "Tensor":
     if tensor.ndim == len(port.axes) - 1 and port.names[:1] == ("b",):
         tensor = tensor[None]
     whole = port.dtype.startswith(("int", "uint", "segments"))
-    if whole and (tensor.is_floating_point() or tensor.is_complex()):
+    real = port.dtype.startswith(("float", "bfloat", "bool"))
+    if (whole and tensor.is_floating_point()) or ((whole or real) and tensor.is_complex()):
         raise error(
             "A905", f"the input `{name}` holds {port.dtype}, the file {str(tensor.dtype).removeprefix('torch.')}"
         )
@@ -219,6 +220,8 @@ def _check_sizes(tensors: "Mapping[str, Tensor]", ports: Mapping[str, TensorType
             )
         for axis, size in zip(axes, shape, strict=True):
             place = f"{axis.name} of `{name}`"
+            if size == 0:
+                raise error("A905", f"{place} is 0 in the file: there is nothing to run on")
             wanted, origin = (
                 seen.setdefault(str(axis.size), (size, place)) if symbols(axis.size) else (axis.size, "the network")
             )

@@ -40,7 +40,10 @@ def folding_errors(network: "Architecture", sizes: Mapping[str, int], disable: I
     from archlang.testing.networks import random_inputs
 
     weights = {path: _single(x) for path, x in random_weights(network.graph, 0).items()}
-    inputs = {name: _single(x) for name, x in random_inputs(network, sizes, 1).items()}
+    try:
+        inputs = {name: _single(x) for name, x in random_inputs(network, sizes, 1).items()}
+    except (RuntimeError, MemoryError) as failure:
+        raise error("A907", "inputs of these sizes cannot be made", help=str(failure).partition("\n")[0]) from None
     plain = network.module(seed=0).eval()
     folded = network.module(seed=0, purpose="inference", disable=disable)
     for module in (plain, folded):

@@ -179,6 +179,12 @@ def test_loading_is_all_or_nothing(theirs: Tensors, code: str, map: str | None):
         assert torch.equal(tensor, before[key])
 
 
+def test_what_is_left_over_without_a_map():
+    theirs = {"fc.weight": torch.ones(W), "fc.bias": torch.ones(B), "more": torch.ones(1)}
+    with pytest.raises(ArchError, match="the network has no `more`, which the checkpoint has"):
+        archlang.load_weights(network('    fc = "fc"').module(seed=0), theirs)
+
+
 @pytest.mark.parametrize(
     ("entries", "code"),
     [

@@ -175,6 +175,25 @@ def test_explain_measures_the_error_of_folding(archlang: Archlang) -> None:
     assert "write --at h=SIZE" in refused.err
 
 
+@pytest.mark.parametrize("size", ["0", "-1", "", "\u0663", "9" * 5000])
+def test_sizes_are_counts(archlang: Archlang, size: str) -> None:
+    refused = archlang("explain", "net.arch", "--measure", "--at", f"b={size}")
+    assert refused.code == 2
+    assert "is not a size" in refused.err
+
+
+def test_sizes_that_no_machine_holds(archlang: Archlang) -> None:
+    refused = archlang("explain", "net.arch", "--measure", "--at", "b=999999999999")
+    assert (refused.code, refused.err.splitlines()[0]) == (2, "error[A907]: inputs of these sizes cannot be made")
+
+
+def test_a_folder_is_a_wrong_command_line(archlang: Archlang) -> None:
+    Path("folder.arch").mkdir()
+    refused = archlang("check", "net.arch", "folder.arch")
+    assert refused.code == 2
+    assert refused.err.startswith("error[A902]: a file cannot be read or written: folder.arch: Is a directory")
+
+
 def test_fmt(archlang: Archlang, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("sub").mkdir()
     untidy = Path("sub/untidy.arch")

@@ -28,6 +28,8 @@ def folder(tmp_path: Path) -> Path:
     np.save(tmp_path / "tall.npy", np.ones((2, 3, 48, 32)))
     np.save(tmp_path / "text.npy", np.array(["a"]))
     np.save(tmp_path / "halves.npy", np.ones((2, 5)) / 2)
+    np.save(tmp_path / "none.npy", np.ones((0, 3, 32, 48)))
+    np.save(tmp_path / "complex.npy", np.ones((2, 3, 32, 48), complex))
     (tmp_path / "broken.npy").write_bytes(b"\x93NUMPY")
     (tmp_path / "broken.safetensors").write_bytes(b"\xff" * 8)
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
@@ -81,6 +83,8 @@ def test_several_inputs(folder: Path) -> None:
         (["image.npy"], {"x": IMAGE, "y": IMAGE}, "A905", "could be any of the inputs `x`, `y`"),
         (["flat.npy"], {"x": IMAGE}, "A905", "has 4 axes, the file 1: [7]"),
         (["tall.npy"], {"x": IMAGE}, "A905", "h of `x` is 48 in the file, and 32 in the network"),
+        (["none.npy"], {"x": IMAGE}, "A905", "b of `x` is 0 in the file"),
+        (["complex.npy"], {"x": IMAGE}, "A905", "the input `x` holds float, the file complex128"),
         (["halves.npy"], {"x": TOKENS}, "A905", "the input `x` holds int, the file float64"),
         (["photo.png"], {"x": TOKENS}, "A905", "an image does not fit the input int[b, n]"),
         (["other.safetensors"], {"tokens": TOKENS}, "A905", "the network has no input `x`"),

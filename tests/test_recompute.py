@@ -143,6 +143,7 @@ def test_compiles_as_one_graph():
     ("memory", "at", "title"),
     [
         ("8 parsecs", {"b": 2}, "`8 parsecs` is no amount of memory"),
+        ("9" * 20 + "GiB", {"b": 2}, f"`{'9' * 20}GiB` is no amount of memory"),
         ("8GiB", {}, "the memory of the network depends on `b`"),
         ("8GiB", {"b": 2, "t": 4}, "the network has no free size `t`"),
         ("8GiB", {"b": 0}, "`b` must be a whole number from 1, and is 0"),

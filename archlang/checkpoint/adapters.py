@@ -248,8 +248,11 @@ class WeightMap:
         used = {key for adapter, _ in self.reads.values() for key in adapter.names()}
         left = [key for key in theirs if key not in used and not any(fnmatchcase(key, glob) for glob in self.without)]
         if left:
-            title = f"the map `{self.name}` leaves out {some(left)} of the checkpoint"
-            collector.add(*error("A604", title, help='map them, or write `none = "GLOB"`').diagnostics)
+            title, advice = f"the network has no {some(left)}, which the checkpoint has", None
+            if self.name:
+                title = f"the map `{self.name}` leaves out {some(left)} of the checkpoint"
+                advice = 'map them, or write `none = "GLOB"`'
+            collector.add(*error("A604", title, help=advice).diagnostics)
         collector.check()
         return found
 

@@ -75,7 +75,7 @@ def _need(what: str, name: str, known: tuple[str, ...]) -> None:
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-AMOUNT = re.compile(r"(\d+(?:\.\d+)?) *([KMGT]?i?B?)")
+AMOUNT = re.compile(r"(\d{1,15}(?:\.\d{1,15})?) *([KMGT]?i?B?)")
 
 
 def budget(memory: str | int | None, at: Mapping[str, Any]) -> Budget | None:
