@@ -146,6 +146,16 @@ CASES = [
         few={"dim": 48},
     ),
     Case(
+        "basis_curve",
+        "cubic splines",
+        "(dim: int) {\n  input x: [b, n, c = dim]\n  param weight: [c = dim, term = 8] = 0.1\n"
+        "  output y = dot(x -> bspline as basis, weight, on = term)\n}",
+        {"b": 64, "n": 196},
+        {"b": 2, "n": 17},
+        settings={"dim": 768},
+        few={"dim": 20},
+    ),
+    Case(
         "basis_linear",
         "cubic splines",
         "(dim: int) {\n  input x: [b, n, c = dim]\n"

@@ -17,21 +17,21 @@ from archlang.passes.options import has_kernels
 from archlang.primitive import Primitive
 
 PREFIX = "triton_"
-COMMON = ("kernels", "map_rows", "chunks", "chains", "sequential")  # what kernels stand on
+COMMON = ("kernels", "map_rows", "chunks", "chains", "sequential", "bases")  # what kernels stand on
 
 
 class Kernels:
     """The kernels of one file: they stand in for helpers where they serve."""
 
     def __init__(self, graph: Graph) -> None:
-        found: dict[str, list[Features]] = {}
+        found: dict[str, tuple[Kernel, list[Features]]] = {}
         for part in graph.children_first():
             for holder, node in part.deep():
                 for kernel, served in serving(node.op, holder.input_types(node)):
-                    if served.features is not None:
-                        found.setdefault(kernel.helper, []).append(served.features)
+                    for file in (kernel.helper, kernel.stands_on) if served.features is not None else ():
+                        found.setdefault(file, (kernel, []))[1].append(served.features or {})
         self.chains = _chains(graph)
-        self._features = {helper: kernels()[helper].joined(features) for helper, features in found.items()}
+        self._features = {file: kernel.joined(features) for file, (kernel, features) in found.items()}
 
     @property
     def found(self) -> bool:
@@ -50,7 +50,7 @@ class Kernels:
     def helper(self, file: str) -> Helper:
         """The text under a name that `name` gave, or of a helper."""
         if file in COMMON:
-            return helpers.parsed(text(file))
+            return helpers.parsed(text(file, **self._features.get(file, {})))
         if file in self.chains:
             op = self.chains[file]
             return helpers.parsed(text(template_of(op), **features(op, file)))

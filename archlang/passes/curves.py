@@ -1,11 +1,11 @@
-"""Linear maps of bases of functions, as one operation each: the values of the functions are nowhere in memory."""
+"""Sums of functions of a basis, as one operation each: the values of the functions are nowhere in memory."""
 
 from typing import Any
 
 from archlang.ir import Call, Graph, Node, Rebuild, Value, WeightOf, kept
-from archlang.primitives.basis_linear import BasisLinear
+from archlang.primitives.basis_linear import BasisCurve, BasisLinear
 from archlang.primitives.kan import TERM, Basis, BSpline
-from archlang.primitives.linear import Linear, contracted
+from archlang.primitives.linear import Dot, Linear, contracted
 from archlang.rewrite import Record, everywhere
 from archlang.shapes import TensorType, axis
 
@@ -13,14 +13,14 @@ HIGHEST = 5  # degree of splines, whose recursion is written out
 
 
 def fused_curves(graph: Graph, record: Record) -> Graph:
-    """linear(basis(x)) = basis_linear(x)"""
+    """linear(basis(x)) = basis_linear(x), dot(basis(x), weight) = basis_curve(x)"""
     return everywhere(graph, lambda part: _fused(part, record))
 
 
 def _fused(graph: Graph, record: Record) -> Graph:
     found: dict[int, Node] = {}  # where values of a basis come from, by the layer that reads them
     for node in graph:
-        if not isinstance(node.op, Linear) or (source := _source(graph, node)) is None:
+        if not isinstance(node.op, Linear | Dot) or (source := _source(graph, node)) is None:
             continue
         if reason := _refusal(graph, node, source):
             record.refused("fused_curves", graph, node, reason)
@@ -33,7 +33,7 @@ def _fused(graph: Graph, record: Record) -> Graph:
         if node.id in found:
             start = len(rebuild.new)
             rebuild.put(node, [_together(rebuild, node, found[node.id])])
-            came = [made for made in list(rebuild.new)[start:] if isinstance(made.op, BasisLinear)]
+            came = [made for made in list(rebuild.new)[start:] if isinstance(made.op, BasisLinear | BasisCurve)]
             record.fired("fused_curves", rebuild.new, node, (), came, spared=found[node.id].types[0].bytes)
         elif node.id not in sources:
             rebuild.copy(node)
@@ -45,8 +45,8 @@ def _fused(graph: Graph, record: Record) -> Graph:
 
 
 def _source(graph: Graph, node: Node) -> Node | None:
-    """The basis whose values a layer reads, or the block that ends in one."""
-    source = graph.producer(dict(graph.operands(node))["x"])
+    """The basis whose values are summed, or the block that ends in one."""
+    source = graph.producer(graph.operands(node)[0][1])
     return source if _basis(source) is not None else None
 
 
@@ -63,7 +63,11 @@ def _refusal(graph: Graph, node: Node, source: Node) -> str:
     value, basis = Value(graph, source.id, 0, source.types[0]), _basis(source)
     if len(graph.users(value)) != 1 or value in graph.results():
         return "the values of the functions are read elsewhere too"
-    if contracted(op.on, value.type) != ("c", TERM):
+    if isinstance(op, Dot):
+        weight = graph.operands(node)[1][1].type
+        if contracted(op.on, value.type) != (TERM,) or set(weight.names) != {"c", TERM}:
+            return "the curves are not one for each channel"
+    elif contracted(op.on, value.type) != ("c", TERM):
         return "the layer sums over other axes than the channels and their functions"
     if any((n.label or "").startswith("@") for n in (node, source)):
         return "the layer is another block's"
@@ -90,17 +94,18 @@ def _together(rebuild: Rebuild, node: Node, source: Node) -> Value:
     """The layer and its basis as one operation."""
     op: Any = node.op
     given, basis = dict(rebuild.old.operands(node)), _basis(source)
-    x = given["x"] if isinstance(source.op, Call) else rebuild.old.operands(source)[0][1]
-    operands = [("x", rebuild.value(x))]
+    assert basis is not None
+    x = rebuild.old.operands(node if isinstance(source.op, Call) else source)[0][1]
+    knots = [("knots", _weight(rebuild, source, "grid"))] if isinstance(basis, BSpline) else []
+    operands = [("x", rebuild.value(x)), *knots]
+    if isinstance(op, Dot):
+        return rebuild.add(BasisCurve(basis=basis), [*operands, ("weight", rebuild.value(given["b"]))], node)
     own = {leaf: _weight(rebuild, node, leaf) for leaf in rebuild.old.params(node)}
     if own:
         rebuild.new.add(kept(rebuild.old, node), span=node.span, label=node.label)
     operands.append(("weight", rebuild.value(given["weight"]) if "weight" in given else own["weight"]))
     if "offset" in given or "bias" in own:
         operands.append(("offset", rebuild.value(given["offset"]) if "offset" in given else own["bias"]))
-    if isinstance(basis, BSpline):
-        operands.append(("knots", _weight(rebuild, source, "grid")))
-    assert basis is not None
     return rebuild.add(BasisLinear(basis=basis, linear=op), operands, node)
 
 

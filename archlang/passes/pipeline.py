@@ -57,7 +57,7 @@ def grouped_experts(graph: Graph, record: Record) -> Graph:
 
 
 def fused_curves(graph: Graph, record: Record) -> Graph:
-    """linear(basis(x)) = basis_linear(x)"""
+    """linear(basis(x)) = basis_linear(x), dot(basis(x), weight) = basis_curve(x)"""
     from archlang.passes import curves
 
     return curves.fused_curves(graph, record)

@@ -22,6 +22,7 @@ QUICK = [
     ("selective_scan", "bfloat16", 1536, 16),
     ("scan", "bfloat16", 256, "cell"),
     ("basis_linear", "bfloat16", 768, 3072, "bspline"),
+    ("basis_linear", "bfloat16", 768, 0, "bspline"),
 ]
 MORE = [
     *(("grouped_linear", kind, c, units) for kind, c, units in [("bfloat16", 1024, 2048), ("float32", 96, 384)]),
@@ -49,6 +50,7 @@ MORE = [
     *(("basis_linear", kind, c, units, "bspline") for kind, c, units in [("float32", 100, 33), ("float16", 64, 64)]),
     *(("basis_linear", "bfloat16", 512, 512, basis) for basis in ("rbf", "rswaf", "chebyshev")),
     ("basis_linear", "float32", 100, 33, "rbf"),
+    *(("basis_linear", "float32", c, 0, basis) for c, basis in [(100, "bspline"), (768, "fourier(3)")]),
     *(("scan", kind, c, form) for kind, c, form in [("float32", 100, "cell"), ("float16", 64, "sum")]),
     *(("chains", kind, c) for kind, c in [("float32", 768), ("bfloat16", 64), ("bfloat16", 4096), ("float32", 4096)]),
 ]

@@ -321,3 +321,21 @@ def test_faults_of_curves_are_found(fault: str, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(module, "BASIS_PROGRAMS", 12)
     with pytest.raises(AssertionError, match=r"result \d"):
         check(*curves.forms(module, "cubic"), curves.inputs(50, 4, 5, "cubic"))
+
+
+CHANNELS = {
+    "two channels share a curve": ("weight + column * COUNT", "weight + column // 2 * COUNT"),
+    "one function alone counts": ("total += share[None, :] * value", "total = share[None, :] * value"),
+    "slopes are of the function itself": ("_, slope = basis_at(", "slope, _ = basis_at("),
+    "rows of one tile count": ("total += value * slopes", "total = value * slopes"),
+    "a slope forgets that of the result": ("total *= slopes.to(tl.float32)", "total *= 1.0"),
+}
+
+
+@pytest.mark.parametrize("fault", CHANNELS)
+def test_faults_of_curves_of_channels_are_found(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = broken(curves.CURVE.replace("BASIS", "bspline"), *CHANNELS[fault])
+    monkeypatch.setattr(module, "CURVE_PARTS", 2)
+    x, weight = curves.inputs(300, 5, 1, "cubic")
+    with pytest.raises(AssertionError, match=r"result \d"):
+        check(*curves.forms(module, "cubic", 5, "basis_curve"), [x, weight.view(5, -1)])

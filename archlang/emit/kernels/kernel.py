@@ -30,6 +30,7 @@ class Kernel:
     op: ClassVar[str]
     helper: ClassVar[str]  # a file of archlang/helpers, and of codegen/triton
     does: ClassVar[str]  # for `explain`
+    stands_on: ClassVar[str] = ""  # a file of codegen/triton that several kernels share, with the features of all
 
     def serves(self, op: Primitive, types: Sequence[Any]) -> Served:
         """Whether an application is taken, from its hyper-parameters and the types of its inputs."""

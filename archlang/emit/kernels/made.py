@@ -39,12 +39,10 @@ class Combine(Kernel):
     does: ClassVar[str] = "rows of experts weighted and summed where they lie"
 
 
-class BasisLinear(Kernel):
-    """A product whose one side is worked out in registers, tile by tile."""
+class _OfBasis(Kernel):
+    """What works the functions of a basis out in registers."""
 
-    op: ClassVar[str] = "basis_linear"
-    helper: ClassVar[str] = "basis_linear"
-    does: ClassVar[str] = "the functions of a basis worked out where the product reads them"
+    stands_on: ClassVar[str] = "bases"
 
     def serves(self, op: Primitive, types: Sequence[Any]) -> Served:
         basis: Any = op.basis  # type: ignore[attr-defined]
@@ -53,3 +51,19 @@ class BasisLinear(Kernel):
     def joined(self, features: Sequence[Features]) -> Features:
         orders = {each["order"] for each in features} - {None}
         return {"kinds": sorted({each["kind"] for each in features}), "orders": sorted(orders)}
+
+
+class BasisLinear(_OfBasis):
+    """A product whose one side is worked out in registers, tile by tile."""
+
+    op: ClassVar[str] = "basis_linear"
+    helper: ClassVar[str] = "basis_linear"
+    does: ClassVar[str] = "the functions of a basis worked out where the product reads them"
+
+
+class BasisCurve(_OfBasis):
+    """One pass over x: all functions of a number are summed before the next is read."""
+
+    op: ClassVar[str] = "basis_curve"
+    helper: ClassVar[str] = "basis_curve"
+    does: ClassVar[str] = "one pass, the functions of a basis in registers"

@@ -89,11 +89,6 @@ class Captured:
         return self.outputs
 
 
-def basis_linear(x: Tensor, weight: Tensor, basis: Callable[..., Tensor], *given: Any) -> Tensor:
-    """y[.., u] = sum over c and k of weight[u, (c, k)] basis(x[.., c])[k]; `given` goes to the basis."""
-    return F.linear(basis(x, *given).flatten(-2), weight)
-
-
 def tile(size: int, least: int = 16) -> int:
     """The power of 2 that holds a size: tiles of matrix products have 16 rows at least."""
     return max(least, 1 << (size - 1).bit_length())
@@ -159,9 +154,6 @@ def product(a, b, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
     return tl.dot(a, b, input_precision=PRECISION)
 
 
-BASIS_PROGRAMS = 264  # rows are cut into parts until so many sum the slopes of weights
-
-
 @jit
 def basis_at(x, k, column, knots, low, step, wide, C, COUNT, KIND: tl.constexpr, ORDER: tl.constexpr):
     """The function k of a tile of numbers, and its slope."""
@@ -192,6 +184,22 @@ def basis_tile(x, row, column, rows, C):
     """Some numbers of some rows, and which are there."""
     here = (row < rows)[:, None] & (column < C)[None, :]
     return here, tl.load(x + row.to(tl.int64)[:, None] * C + column[None, :], mask=here, other=0.0)
+
+
+def basis_given(basis: Callable[..., Tensor], given: Sequence[Any]) -> tuple[Tensor | None, list[float], int]:
+    """What kernels are told of a basis: the knots of splines; where bumps lie and how wide they are; the degree."""
+    knots, numbers, order = None, [0.0, 0.0, 0.0], -1
+    if basis is cox_de_boor:
+        knots, order = given[0].contiguous(), given[1]
+    return knots, numbers, order
+
+
+def basis_linear(x: Tensor, weight: Tensor, basis: Callable[..., Tensor], *given: Any) -> Tensor:
+    """y[.., u] = sum over c and k of weight[u, (c, k)] basis(x[.., c])[k]; `given` goes to the basis."""
+    return F.linear(basis(x, *given).flatten(-2), weight)
+
+
+BASIS_PROGRAMS = 264  # rows are cut into parts until so many sum the slopes of weights
 
 
 @jit
@@ -383,9 +391,7 @@ def triton_basis_linear(x: Tensor, weight: Tensor, basis: Callable[..., Tensor],
     """`basis_linear` by kernels."""
     if not runs(x, weight) or not x.numel():
         return basis_linear(x, weight, basis, *given)
-    knots, numbers, order = None, [0.0, 0.0, 0.0], -1
-    if basis is cox_de_boor:
-        knots, order = given[0].contiguous(), given[1]
+    knots, numbers, order = basis_given(basis, given)
     rows, weight = alike(x.reshape(-1, x.shape[-1]), weight)
     turned = weight.unflatten(1, (x.shape[-1], -1)).permute(2, 1, 0).contiguous()
     y = sum_curves(rows.contiguous(), turned, knots, numbers, basis.__name__, order)
