@@ -108,8 +108,8 @@ class _Blocks:
         if not self.is_inside(graph):
             return Form(graph, (None,) * len(graph.outputs), 0)
         if graph.digest not in self._closed:
-            ways = (Way(), Way(own=True), Way(own=True, blocks=True))
-            self._closed[graph.digest] = min((_Walk(self, graph, way).form() for way in ways), key=lambda f: f.copied)
+            forms = (_Walk(self, graph, way).form() for way in _ways(graph))
+            self._closed[graph.digest] = min(forms, key=lambda form: form.copied)
         return self._closed[graph.digest]
 
     def opened(self, graph: Graph, given: Given) -> Form:
@@ -133,6 +133,13 @@ class _Blocks:
             needs = _needs(self, graph, Way((), True, True, True))
             self._ports[graph.digest] = {port: needs.get((x.node, 0), FREE) for port, x in graph.inputs.items()}
         return self._ports[graph.digest]
+
+
+def _ways(graph: Graph) -> list[Way]:
+    """The ways of a graph that its callers know nothing of: where two are one, it is written once."""
+    own = any(order_of(graph, node) or is_table(node) for node in graph)
+    blocks = any(isinstance(node.op, Call) for node in graph)
+    return [Way(), *([Way(own=True)] if own else []), *([Way(own=True, blocks=True)] if blocks else [])]
 
 
 def _opens(node: Node) -> bool:
