@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from itertools import product as every
+from math import prod
 
-from archlang.sizes import Poly, Size, compare, maximum, substitute, symbols
+from archlang.sizes import FUNCTIONS, Atom, Poly, Rational, Size, compare, maximum, symbols
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,26 @@ def _largest(sums: list[Size]) -> list[Size]:
     for values in every(_SAMPLES, repeat=min(len(free), 3)):
         sizes = dict(zip(free, values, strict=False))
         sizes |= dict.fromkeys(free[3:], values[-1])
-        numbers = [substitute(size, sizes) for size in sums]
+        known: dict[int, Rational] = {}
+        numbers = [evaluate(size, sizes, known) for size in sums]
         found[max(range(len(sums)), key=lambda i, numbers=numbers: numbers[i])] = None  # type: ignore[misc]
     return [sums[i] for i in sorted(found)]
+
+
+def evaluate(size: Size, values: Mapping[str, int], known: dict[int, Rational]) -> Rational:
+    """`size` as a number, at values of all its free sizes; `known` holds those of its atoms there, by identity."""
+    if not isinstance(size, Poly):
+        return size
+    return sum(
+        x * prod(_number(atom, values, known) ** power for atom, power in monomial) for monomial, x in size.terms
+    )
+
+
+def _number(atom: Atom, values: Mapping[str, int], known: dict[int, Rational]) -> Rational:
+    if not atom.arguments:
+        return values[atom.name]
+    if id(atom) not in known:
+        found = FUNCTIONS[atom.name](*(evaluate(argument, values, known) for argument in atom.arguments))
+        assert not isinstance(found, Poly)
+        known[id(atom)] = found
+    return known[id(atom)]

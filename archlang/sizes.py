@@ -54,6 +54,8 @@ class Poly:
         return sum_of([*terms_of(self), *terms_of(other)])
 
     def __mul__(self, other: Size) -> Size:
+        if not isinstance(other, Poly):  # the order of the terms stays
+            return Poly(tuple((monomial, _plain(x * other)) for monomial, x in self.terms)) if other else 0
         return sum_of((_times(a, b), x * y) for a, x in terms_of(self) for b, y in terms_of(other))
 
     def __neg__(self) -> Size:
@@ -364,15 +366,13 @@ def _atom_bound(atom: Atom) -> Rational | None:
 
 
 def compare(a: Size, b: Size) -> int | None:
-    """The sign of `a - b` where it is the same for all free sizes; else None. 1 also where it may be equal is never
-    said.
-    """
+    """The sign of `a - b` where it is the same for all free sizes; else None. Where it may be 0, 1 is never said."""
     gap = a - b
     if not isinstance(gap, Poly):
         return (gap > 0) - (gap < 0)
     if (low := lower_bound(gap)) is not None and low > 0:
         return 1
-    if (low := lower_bound(gap * -1)) is not None and low > 0:
+    if (low := lower_bound(-gap)) is not None and low > 0:
         return -1
     return None
 
@@ -390,9 +390,11 @@ def substitute(size: Size, values: Mapping[str, Size]) -> Size:
     return total
 
 
+FUNCTIONS: dict[str, Callable[..., Size]] = {"floor": floor, "max": maximum, "min": minimum, "quotient": divide}
+
+
 def replace_atom(atom: Atom, values: Mapping[str, Size]) -> Size:
     if not atom.arguments:
-        return values.get(atom.name, symbol(atom.name))
+        return values[atom.name] if atom.name in values else symbol(atom.name)
     arguments = [substitute(argument, values) for argument in atom.arguments]
-    functions: dict[str, Callable[..., Size]] = {"floor": floor, "max": maximum, "min": minimum, "quotient": divide}
-    return functions[atom.name](*arguments)
+    return FUNCTIONS[atom.name](*arguments)

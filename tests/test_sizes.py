@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archlang.facts import Condition, Facts, decide, equation, inequality
+from archlang.memory import evaluate
 from archlang.sizes import Poly, ceil, compare, divide, floor, lower_bound, maximum, minimum, substitute, symbol
 
 FREE = ("b", "h", "w")
@@ -77,6 +78,12 @@ def test_division_by_a_size(a: Any, b: Any, at: dict[str, int]):
 def test_substitution_in_steps(a: Any, at: dict[str, int]):
     first = {"h": at["h"]}
     assert substitute(substitute(a, first), at) == substitute(a, at)
+
+
+@given(parts=st.lists(sizes(), min_size=1, max_size=3), at=POINTS)
+def test_a_number_is_the_same_by_both_ways(parts: Any, at: dict[str, int]):
+    known: dict[int, Any] = {}
+    assert [evaluate(a, at, known) for a in parts] == [substitute(a, at) for a in parts]
 
 
 @given(a=sizes(), b=sizes())
