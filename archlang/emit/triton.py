@@ -28,8 +28,9 @@ class Kernels:
         for part in graph.children_first():
             for holder, node in part.deep():
                 for kernel, served in serving(node.op, holder.input_types(node)):
-                    for file in (kernel.helper, kernel.stands_on) if served.features is not None else ():
-                        found.setdefault(file, (kernel, []))[1].append(served.features or {})
+                    for file in filter(None, (kernel.helper, kernel.stands_on)):
+                        if served.features is not None:
+                            found.setdefault(file, (kernel, []))[1].append(served.features)
         self.chains = _chains(graph)
         self._features = {file: kernel.joined(features) for file, (kernel, features) in found.items()}
 
