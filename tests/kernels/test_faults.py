@@ -299,7 +299,7 @@ def test_faults_of_scans_are_found(fault: str) -> None:
 
 
 CURVES = {
-    "what is beyond the channels is read": ("(column < C)[None, :]", "(column <= C)[None, :]"),
+    "the last channel is left out": ("(column < C)[None, :]", "(column < C - 1)[None, :]"),
     "one function alone counts": (
         "for k in range(0, COUNT):\n            value",
         "for k in range(0, COUNT - 1):\n            value",
