@@ -283,10 +283,8 @@ def main() -> None:
         console.failure([Diagnostic("A902", f"a file cannot be read or written: {reason}")], as_json)
         sys.exit(2)
     except UsageError as failure:
-        message = failure.format_message()  # type: ignore[attr-defined]
-        console.failure(
-            [Diagnostic("A901", message[:1].lower() + message[1:].rstrip("."), help=_usage_help(failure))], as_json
-        )
+        title = failure.format_message().rstrip(".")  # type: ignore[attr-defined]
+        console.failure([Diagnostic("A901", title[:1].lower() + title[1:], help=_usage_help(failure))], as_json)
         sys.exit(2)
     except Exception as failure:
         if "ARCHLANG_TRACEBACK" in os.environ:
@@ -306,8 +304,7 @@ def _architecture(target: str, settings: Sequence[str]) -> "Architecture":
     from archlang.compile import load
 
     parts = _parts(target)
-    program = load(parts["file"])
-    model, variant = parts["model"], parts["variant"]
+    program, model, variant = load(parts["file"]), parts["model"], parts["variant"]
     if model and not variant and model not in program.models:
         model, variant = None, model
     return program.architecture(model=model, variant=variant, set_texts=list(settings))

@@ -338,9 +338,7 @@ class Primitive(Construct):
         raise NotImplementedError
 
     def macs(self, *inputs: Any) -> Size:
-        """Multiply-accumulates of matrix products and convolutions, as torch's FlopCounterMode counts them (its FLOPs
-        are twice this).
-        """
+        """Multiply-accumulates of matrix products and convolutions: half the FLOPs of torch's FlopCounterMode."""
         return 0
 
     def mixes(self, *inputs: Any) -> frozenset[str]:

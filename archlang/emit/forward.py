@@ -47,9 +47,7 @@ class Forward:
         self.draft = Draft(graph, kernels)
         outside = {node.op.module.partition(".")[0] for _, node in graph.deep() if isinstance(node.op, Foreign)}
         chains = kernels.chains if kernels else ()
-        self.scope = Scope(
-            {*helpers.known(), *entries(), *outside, *chains}
-        )  # which a variable of that name would hide
+        self.scope = Scope({*helpers.known(), *entries(), *outside, *chains})  # which a variable would hide
         self.witnesses: dict[str, tuple[str, str]] = {}  # attribute to (variable, the line that reads it)
         self.ports = {name: self.scope.fix(name) for name in graph.layers}
         self.orders = {port: value.type.names if self.root else orders[port] for port, value in graph.inputs.items()}
