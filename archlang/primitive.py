@@ -288,9 +288,7 @@ class Emission(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Types:
-    """The types of one application; inputs as `Primitive` methods take them (None where absent, a tuple where
-    variadic).
-    """
+    """The types of one application; of an input None where it is absent, a tuple where it is variadic."""
 
     inputs: tuple[Any, ...]
     outputs: tuple[TensorType, ...]
@@ -313,9 +311,7 @@ class Primitive(Construct):
     logarithms: ClassVar[Mapping[str, str]] = {}  # inputs that are better taken as logarithms, and the inputs for these
     views: ClassVar[bool] = False  # its outputs lie in the memory of its first input
     saves: ClassVar[tuple[str, ...] | None] = None  # what the backward pass reads: inputs, `y` for outputs; None: all
-    prefers: ClassVar[str | None] = (
-        None  # the physical place of `c` that it runs best with: "first" (conv, pool) or "last" (linear, attention)
-    )
+    prefers: ClassVar[str | None] = None  # where `c` lies best in memory: "first" (conv, pool) or "last" (linear)
 
     def infer(self, facts: Facts, *inputs: Any) -> Result:
         """The types of the outputs; raises `OpError`."""
@@ -324,6 +320,10 @@ class Primitive(Construct):
     def params(self, *inputs: Any) -> Mapping[str, Param]:
         """The weights by PyTorch's leaf name; none by default. A weight given as an input is left out."""
         return {}
+
+    def held(self, *inputs: Any) -> str:
+        """What its module holds beside weights that all who share these must want, in words; empty for nothing."""
+        return ""
 
     def emit(self, code: Emission, *inputs: Any) -> Term | tuple[Term, ...]:
         """The PyTorch form."""

@@ -262,9 +262,11 @@ def apply(cx: Context, layer: Layer, more: dict[str, Given], span: Span) -> Any:
     places = {name: given.span for name, given in {**hypers, **inputs}.items()}
     places |= {name: places[other] for name, other in op.logarithms.items() if other in places}
     values = add(cx, op, pairs, span, places, made=span if layer.span in span else layer.span)
-    if params := cx.frame.graph.params(cx.frame.graph.producer(values[0])):
+    graph = cx.frame.graph
+    if params := graph.params(node := graph.producer(values[0])):
         weights.check_working(layer.name, pairs, span)
-        cx.frame.graph.label(values[0], weights.weights_label(cx, layer, params, span))
+        held = node.op.held(*graph.input_types(node))
+        graph.label(values[0], weights.weights_label(cx, layer, params, span, held))
     return values if len(values) > 1 else values[0]
 
 

@@ -89,6 +89,7 @@ class Weights:
     home: "Frame"
     instance: str | None = None  # once applied
     params: Mapping[str, Param] = field(default_factory=dict)  # of a primitive, once applied
+    held: str = ""  # what its module holds besides
 
 
 @dataclass(frozen=True, eq=False, slots=True)

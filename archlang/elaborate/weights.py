@@ -34,24 +34,29 @@ def check_fixed(params: Mapping[str, Param], span: Span) -> None:
             raise error("A216", f"the weight `{leaf}` would have the sizes [{shape}]", span)
 
 
-def weights_label(cx: Context, layer: Layer, params: dict[str, Param], span: Span) -> str:
-    """The label of a layer's weights in the graph at hand; a shared layer claims it once, where it was bound."""
+def weights_label(cx: Context, layer: Layer, params: dict[str, Param], span: Span, held: str = "") -> str:
+    """The label of a layer's weights in the graph at hand; a shared layer claims it once, where it was bound. `held` is
+    what its module holds besides.
+    """
     check_fixed(params, span)
     if layer.weights is None:
         return cx.frame.claim(layer.label or layer.name, layer)
     shared = layer.weights
     if shared.instance is None:
         shared.instance = shared.home.claim(shared.name, layer)
-        shared.params = params
+        shared.params, shared.held = params, held
     elif dict(shared.params) != dict(params):
-        raise error(
-            "A704",
-            f"`{shared.name}` is one layer, and its inputs here need other weights",
-            Label(span, f"needs {_shapes(params)}"),
-            Label(layer.span, f"has {_shapes(dict(shared.params))}"),
-            help="write the layer again for weights of its own",
-        )
+        raise _other(layer, span, "weights", _shapes(params), _shapes(dict(shared.params)))
+    elif shared.held != held:
+        raise _other(layer, span, "constants", held, shared.held)
     return cx.frame.reach(shared)
+
+
+def _other(layer: Layer, span: Span, what: str, needed: str, found: str) -> Exception:
+    assert layer.weights is not None
+    title = f"`{layer.weights.name}` is one layer, and its inputs here need other {what}"
+    labels = Label(span, f"needs {needed}"), Label(layer.span, f"has {found}")
+    return error("A704", title, *labels, help="write the layer again for weights of its own")
 
 
 def _shapes(params: dict[str, Param]) -> str:

@@ -144,6 +144,9 @@ class Table(Bias):
                 raise OpError("A319", f"`{self.name}` needs a size known at compile time, not {size}", "over")
         return super().infer(facts, q, k)
 
+    def held(self, q: TensorType, k: TensorType) -> str:
+        return f"the places of cells of {' x '.join(map(str, self.sizes(q, k)))}"
+
     def memory(self, q: TensorType, k: TensorType) -> Memory:
         """Which row of the table each pair takes."""
         return Memory(constant=product(self.sizes(q, k)) ** 2 * 8)
@@ -231,6 +234,9 @@ class Relative(Table):
             return {"weight": Param((self.head_count(q), *near), ("heads", *layout(self.on, q, k).offsets))}
         rows = product(2 * size - 1 for size in self.table(q, k))
         return {"weight": Param((rows, self.head_count(q)), ("offset", "heads"))}
+
+    def held(self, q: TensorType, k: TensorType) -> str:
+        return super().held(q, k) if self.near(q, k) is None else ""
 
     def emit(self, code: Emission, q: Term, k: Term) -> Term:
         heads = code.size(self.head_count(code.inputs[0]))
