@@ -108,6 +108,7 @@ CODES: dict[str, str] = {
     "A606": "shapes of a mapped weight do not agree",
     "A607": "a malformed entry of a checkpoint map",
     "A608": "a weights file that cannot be read or written",
+    "A609": "numbers of the checkpoint that a weight cannot hold",
     # ---- layers, pipes, sharing
     "A701": "arithmetic on layers",
     "A702": "two layers under one name",

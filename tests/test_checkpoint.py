@@ -165,6 +165,7 @@ def test_without_a_map_the_names_are_ours(tmp_path: Path):
     [
         ({"fc.weight": torch.ones(W)}, "A605"),
         ({"fc.weight": torch.ones(W), "fc.bias": torch.ones(5)}, "A606"),
+        ({"fc.weight": torch.ones(W), "fc.bias": torch.ones(B) * 1j}, "A609"),
         ({"fc.weight": torch.ones(W), "fc.bias": torch.ones(B), "more": torch.ones(1)}, "A604"),
     ],
 )

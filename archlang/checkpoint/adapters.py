@@ -244,7 +244,7 @@ class WeightMap:
         found: dict[str, Tensor] = {}
         for key, (adapter, span) in self.reads.items():
             with collector.catch():
-                found[key] = _read(key, adapter, theirs, tuple(ours[key].shape), span)
+                found[key] = _read(key, adapter, theirs, ours[key], span)
         used = {key for adapter, _ in self.reads.values() for key in adapter.names()}
         left = [key for key in theirs if key not in used and not any(fnmatchcase(key, glob) for glob in self.without)]
         if left:
@@ -264,7 +264,8 @@ class WeightMap:
         return theirs
 
 
-def _read(key: str, adapter: Adapter, theirs: Tensors, shape: Shape, span: Span) -> "Tensor":
+def _read(key: str, adapter: Adapter, theirs: Tensors, ours: "Tensor", span: Span) -> "Tensor":
+    shape = tuple(ours.shape)
     if missing := [name for name in adapter.names() if name not in theirs]:
         raise error(
             "A605",
@@ -285,6 +286,9 @@ def _read(key: str, adapter: Adapter, theirs: Tensors, shape: Shape, span: Span)
             f"`{key}` has the shape {list(shape)}, and the checkpoint gives {list(tensor.shape)}",
             Label(span, f"from {names}"),
         )
+    if tensor.is_complex() and not ours.is_complex():
+        kind = str(ours.dtype).removeprefix("torch.")
+        raise error("A609", f"`{key}` is {kind}, and the checkpoint gives complex numbers", span)
     return tensor
 
 
