@@ -26,7 +26,7 @@ block maybe()(x: [.., c], y: [.., c = k]?) {
   if y == none { return x -> linear(c) as alone }
   else { return x + (y -> linear(c) as both) }
 }
-block stack(f: layer, depth: int)(x: [.., c]) {
+block tower(f: layer, depth: int)(x: [.., c]) {
   outs = [x]
   repeat depth as layers[i] {
     x = x -> f as inner
@@ -66,12 +66,12 @@ LAYERS = [
     "(layer_norm -> tanh)",
     "rms_norm(1e-5)",
     "twice(linear({c}))",
-    "stack(linear({c}), 2)",
+    "tower(linear({c}), 2)",
     "lends(linear({c}))",
     "residual(tied)",
-    "stack(residual(mlp(1)) -> relu, 2)",
+    "tower(residual(mlp(1)) -> relu, 2)",
     "lends(gated)",
-    "stack(tied(relu), 3)",
+    "tower(tied(relu), 3)",
 ]
 WEIGHTLESS = ["relu", "tanh", "(tanh -> relu)", "dropout(0.1)", "identity", "l2_norm"]
 Axes = dict[str, int | str]
@@ -156,7 +156,7 @@ class Writer:
         if fits:
             x, f = self.pick(fits)
             forms = [f"{x} -> {f}", f"{f}({x})", f"{x} -> residual({f})"]
-            forms += [f"{x} -> stack({f}, 2)", f"{x} -> lends({f})"] if self.weights else []
+            forms += [f"{x} -> tower({f}, 2)", f"{x} -> lends({f})"] if self.weights else []
             self.bind(self.pick(forms), self.tensors[x])
 
     def outputs(self) -> None:
