@@ -26,8 +26,8 @@ def cut(cx: Context, value: Value) -> None:
 
 
 def honour(cx: Context, op: Primitive, pairs: Pairs, span: Span) -> Pairs:
-    """The operands of an operation with the cut threaded to it: attention gets a mask, a recurrence the documents.
-    Whatever else mixes the axis is refused.
+    """The operands of an operation with the cut threaded to it: attention and recurrences get the documents. Whatever
+    else mixes the axis is refused.
     """
     types = Graph.arguments(op, [(argument, value.type) for argument, value in pairs])
     mixed = sorted(op.mixes(*types) & cx.session.cuts.keys())
@@ -39,17 +39,19 @@ def honour(cx: Context, op: Primitive, pairs: Pairs, span: Span) -> Pairs:
         mixed = [axis for axis in mixed if dict(pairs)["index"] != cx.session.cuts[axis]]
     for axis in mixed:
         documents = cx.session.cuts[axis]
-        if "segments?" in op.inputs:  # starts anew at each
-            pairs = [*pairs, ("segments", cx.frame.capture(documents))]
-            continue
-        if not isinstance(op, Attend) or any(axis not in dict(pairs)[port].type for port in ("q", "k")):
+        own, captured = dict(pairs).get("segments"), cx.frame.capture(documents)
+        apart = isinstance(op, Attend) and any(axis not in dict(pairs)[port].type for port in ("q", "k"))
+        if apart or ("mask?" if own not in (None, captured) else "segments?") not in op.inputs:
             raise error(
                 "A219",
                 f"`{op.name}` mixes `{axis}` across the documents of `{documents.graph.name_of(documents)}`",
                 Label(span),
                 Label(documents.graph.node(documents.node).span, f"`{axis}` is cut here"),
             )
-        pairs = _masked(cx, pairs, documents, axis, span)
+        if own is None:
+            pairs = [*pairs, ("segments", captured)]
+        elif own != captured:  # cut by two inputs
+            pairs = _masked(cx, pairs, documents, axis, span)
     return pairs
 
 

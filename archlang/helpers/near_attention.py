@@ -13,6 +13,7 @@ from archlang.helpers.map_tiles import MapTiles
 from archlang.helpers.near_axis import NearAxis
 from archlang.helpers.offset_bias import offset_bias
 from archlang.helpers.scored_attention import scored_attention
+from archlang.helpers.segments_in_tiles import segments_in_tiles
 
 
 def near_attention(
@@ -22,6 +23,7 @@ def near_attention(
     near: Sequence[NearAxis],
     table: Tensor | None = None,
     mask: Tensor | None = None,
+    segments: Tensor | None = None,
     radius: int | None = None,
     scale: float | None = None,
     cap: float | None = None,
@@ -29,7 +31,8 @@ def near_attention(
 ) -> Tensor:
     """Attention of q [batch, *map, heads, c] to the keys that are `near` along every axis and closer than `radius`; k
     and v may have fewer heads. `table` [heads, *offsets] is a bias for every offset of a key, `mask` [batch, *map] says
-    which keys are there, `cap` bounds the scaled products, `sink` [heads, 1, 1] is one more logit to be divided by.
+    which keys are there, `segments` [batch, *map] the document of each place; `cap` bounds the scaled products, `sink`
+    [heads, 1, 1] is one more logit to be divided by.
     """
     k, v = (x if x.shape[-2] == 1 else x.repeat_interleave(q.shape[-2] // x.shape[-2], -2) for x in (k, v))
     shape = torch.broadcast_shapes(*(x.shape[:-1] for x in (q, k, v)))
@@ -39,6 +42,8 @@ def near_attention(
     seen = tiles.seen
     if mask is not None:
         seen = seen & keys_in_tiles(mask, axes)
+    if segments is not None:
+        seen = seen & segments_in_tiles(segments, axes)
     if table is not None and tiles.offsets is not None:
         seen = torch.where(seen, offset_bias(table[None], tiles.offsets), float("-inf"))
     core = fused_attention if cap is None and sink is None else partial(scored_attention, cap=cap, sink=sink)

@@ -43,14 +43,14 @@ def order_of(graph: Graph, node: Node) -> Order | None:
     op: Any = node.op
     if op.name != "attend":
         return None
-    q, k, v, bias, mask, scale, *others = (*graph.input_types(node), *[None] * 8)[:11]
+    q, k, v, bias, mask, scale, *others = (*graph.input_types(node), *[None] * 9)[:12]
     parts = layout(op.on, q, k, v)
     domain, names = op.domain(parts), parts.names
     if not isinstance(domain, Cells) or len(parts.queries) != len(parts.keys) or any(CELL in x for x in (q, k, v)):
         return None
     if not all(is_fixed(x, names) for x in (q, k, v)):
         return None
-    if {axis.role for axis in parts.keys} != {"space"} or parts.queries != parts.keys or mask or any(others[3:5]):
+    if {axis.role for axis in parts.keys} != {"space"} or parts.queries != parts.keys or mask or any(others[3:]):
         return None
     if (bias and form(bias.names, parts) in ("pair", "key")) or (scale and set(scale.names) & set(names)):
         return None

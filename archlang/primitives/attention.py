@@ -21,7 +21,7 @@ from archlang.primitive import (
 )
 from archlang.primitives import attention_memory
 from archlang.primitives.attention_cells import in_cells
-from archlang.primitives.attention_code import Layout, Work, extra_axes, form, layout, scaled
+from archlang.primitives.attention_code import Layout, Work, extra_axes, form, kept_apart, layout, scaled
 from archlang.primitives.attention_dense import SHORT, SHORT_BIASED, dense, is_long, is_short
 from archlang.primitives.attention_meaning import meaning
 from archlang.primitives.attention_near import in_one_call, near
@@ -56,7 +56,7 @@ class Attend(Primitive):
     cap tanh(s / cap); `sink` (a number, or a tensor over the axes of heads) is a logit that softmax divides by but that
     has no value; `logit_mix` and `weight_mix` [heads, mixed] mix the heads before the bias and after the score (talking
     heads). `k_extra` and `v_extra` are keys and values beside the map (registers, cls, text), over axes that k lacks:
-    every query sees them, whatever `over` says.
+    every query sees them, whatever `over` says. `segments` are documents: of the map a query sees its own alone.
 
     `core` says whether a plain softmax over all keys of a cell or map is PyTorch's fused kernel (`fused`) or products
     of matrices (`written`); by default it is what is faster on a CPU.
@@ -68,7 +68,7 @@ class Attend(Primitive):
     name: ClassVar[str] = "attend"
     inputs: ClassVar[tuple[str, ...]] = (
         *("q", "k", "v", "bias?", "mask?", "scale?", "sink?", "logit_mix?", "weight_mix?"),
-        *("k_extra?", "v_extra?"),
+        *("k_extra?", "v_extra?", "segments?"),
     )
 
     over: Domain | None = None
@@ -95,9 +95,12 @@ class Attend(Primitive):
             raise OpError("A205", f"`k` has no axis to attend over: {k}", "k", help="name it: `on = [..]`")
         self._check_axes(facts, parts, q, k, v)
         self._check_domain(facts, parts)
-        bias, mask, scale, sink, logit_mix, weight_mix, k_extra, v_extra = _all(extras)
-        for name, extra in (("bias", bias), ("mask", mask), ("scale", scale), ("sink", sink)):
+        bias, mask, scale, sink, logit_mix, weight_mix, k_extra, v_extra, segments = _all(extras)
+        given = {"bias": bias, "mask": mask, "scale": scale, "sink": sink, "segments": segments}
+        for name, extra in given.items():
             self._check_extra(facts, parts, name, extra)
+        if segments is not None and mask is not None and form(mask.names, parts) == "cell":
+            raise OpError("A204", f"`mask` counts places of a cell, and `segments` those of the map: {mask}", "mask")
         for name, mix in (("logit_mix", logit_mix), ("weight_mix", weight_mix)):
             self._check_mix(facts, parts, name, mix)
         self._check_beside(facts, parts, k, v, k_extra, v_extra)
@@ -178,12 +181,15 @@ class Attend(Primitive):
     def _check_extra(self, facts: Facts, parts: Layout, name: str, extra: TensorType | None) -> None:
         if extra is None:
             return
-        if name == "mask" and extra.dtype != "bool":
-            raise OpError("A214", f"`mask` must be bool, and is {extra}", name)
+        kinds = {"mask": ("bool",), "segments": ("segments", "int", "int64", "int32")}
+        if name in kinds and extra.dtype not in kinds[name]:
+            raise OpError("A214", f"`{name}` must be {kinds[name][0]}, and is {extra}", name)
         domain = self.domain(parts)
         known = {a.name: a.size for a in (*parts.lead, *parts.extra)}
         if name != "sink":
             known |= {a.name: a.size for a in (*parts.keys, *parts.queries)}
+        if name == "segments":
+            self._check_documents(facts, parts, extra)
         if name in ("bias", "mask"):
             known |= dict(zip(parts.places, (a.size for a in parts.keys), strict=True)) | self._cell(parts)
         if name == "bias" and reaches(domain, parts.keys):
@@ -193,6 +199,18 @@ class Attend(Primitive):
                 raise OpError("A204", f"`{name}` has {axis}, which is no axis of the attention", name)
         if name in ("bias", "mask"):
             self._check_places(parts, name, extra)
+
+    def _check_documents(self, facts: Facts, parts: Layout, segments: TensorType) -> None:
+        """Queries and keys of the same places."""
+        queries = {axis.name: axis.size for axis in parts.queries}
+        for axis in parts.keys:
+            query = queries.get(axis.name)
+            if axis.name in segments and (query is None or not facts.equal(query, axis.size)):
+                found = "lacks it" if query is None else f"has {query}"
+                title = f"documents lie along `{axis.name}` of queries and keys: `k` has {axis.size} and `q` {found}"
+                raise OpError("A204", title, "segments")
+        if not {axis.name for axis in parts.keys} & set(segments.names):
+            raise OpError("A204", f"`segments` has no axis that is attended over, and is {segments}", "segments")
 
     def _check_places(self, parts: Layout, name: str, extra: TensorType) -> None:
         """Positions of the map, or offsets, or positions of a cell: not two of these."""
@@ -222,7 +240,7 @@ class Attend(Primitive):
 
     def _mixes_whole(self, parts: Layout, extras: tuple[Any, ...]) -> list[str]:
         """Axes of heads that talk and of keys beside the map."""
-        *_, logit_mix, weight_mix, k_extra, _ = _all(extras)
+        *_, logit_mix, weight_mix, k_extra, _, _ = _all(extras)
         heads = [axis.name for axis in parts.heads if logit_mix is not None or weight_mix is not None]
         return [*heads, *(axis.name for axis in (extra_axes(parts, k_extra) if k_extra is not None else ()))]
 
@@ -270,8 +288,9 @@ class Attend(Primitive):
     def _cores(self, parts: Layout, domain: Domain, extras: tuple[Any, ...]) -> tuple[str, ...]:
         keys, cells = parts.keys, None if is_whole(domain, parts.keys) else cells_of(domain)
         outside = cells is None and any(domain.restricts(keys, axis) for axis in keys)
-        _, mask, *_, extra, _ = _all(extras)
-        if self.is_scored(extras) or mask is not None or extra is not None or outside or is_local(domain):
+        _, mask, *_, extra, _, segments = _all(extras)
+        kept = mask is not None or segments is not None
+        if self.is_scored(extras) or kept or extra is not None or outside or is_local(domain):
             return ()
         sizes = [replace(a, size=size) for a, size in zip(keys, extents(domain, keys), strict=True)]
         biased = self._is_biased(parts, domain, extras)
@@ -308,7 +327,7 @@ class Attend(Primitive):
 
     # ---- PyTorch
     def emit(self, code: Emission, q: Term, k: Term, v: Term, *extras: Term | None) -> Term:
-        bias, mask, scale, sink, *mixes = _all(extras)
+        bias, mask, scale, sink, *mixes, segments = _all(extras)
         parts = layout(self.on, *code.inputs[:3])
         options = {"drop": f"{code.const(self.drop)} if self.training else 0.0"} if self.drop else {}
         if self.scale is not None:
@@ -318,11 +337,13 @@ class Attend(Primitive):
         domain = self.domain(parts)
         beside = tuple(term for term in mixes[2:] if term is not None)
         other = scored(self, code, parts, sink, *mixes[:2])
-        work = Work(domain, parts, (q, k, v), bias, mask, beside, options, other, self.core)
+        work = Work(domain, parts, (q, k, v), bias, mask, segments, beside, options, other, self.core)
         if code.kernel("near_attention"):
             return in_one_call(code, work)
         if is_local(self.domain(parts)):
             return near(code, work)
+        work = kept_apart(code, work)
+        mask = work.mask
         biased = bias is not None and form(bias.order, parts) in ("pair", "key")
         if cells_of(domain) and not (
             is_whole(domain, parts.keys) and (mask is not None or biased or self.core or is_long(parts.keys))
@@ -332,8 +353,10 @@ class Attend(Primitive):
 
 
 def _all(extras: Sequence[Any], first: Sequence[Any] = ()) -> tuple[Any, ...]:
-    """Every optional input: bias, mask, scale, sink, logit_mix, weight_mix, k_extra, v_extra; `first` before them."""
-    return (*first, *extras, *[None] * (8 - len(extras)))
+    """Every optional input: bias, mask, scale, sink, logit_mix, weight_mix, k_extra, v_extra, segments; `first` before
+    them.
+    """
+    return (*first, *extras, *[None] * (9 - len(extras)))
 
 
 def _is_odd(size: Size) -> bool:

@@ -222,8 +222,9 @@ def tuple_of(code: Emission, sizes: Sequence[Size]) -> str:
 class Work:
     """What is written for one application: its domain and parts, its operands, its options.
 
-    extra: keys and values beside the map, and their axes; options: `scale` and `drop` as text; scored: the arguments
-    of `scored_attention` where the score is no plain softmax; kernel: `fused`, `written`, or what is faster.
+    segments: documents by position; extra: keys and values beside the map, and their axes; options: `scale` and `drop`
+    as text; scored: the arguments of `scored_attention` where the score is no plain softmax; kernel: `fused`,
+    `written`, or what is faster.
     """
 
     domain: Domain
@@ -231,6 +232,7 @@ class Work:
     qkv: tuple[Term, Term, Term]
     bias: Term | None
     mask: Term | None
+    segments: Term | None
     extra: tuple[Term, ...]
     options: Mapping[str, str]
     scored: Mapping[str, str]
@@ -265,8 +267,24 @@ class Work:
         return code.size(product(axis.size for axis in extra_axes(self.parts, code.inputs[EXTRA])))
 
 
+def kept_apart(code: Emission, work: Work) -> Work:
+    """The same with documents as a mask of pairs."""
+    if work.segments is None:
+        return work
+    own = [axis for axis in work.parts.keys if axis.name in work.segments.order]
+    doc = code.bind(code.last(work.segments, [axis.name for axis in own]), "doc", part=True)
+    beside, after = ", None" * len(own), ", :" * len(own)
+    order = (*doc.order, *(axis.name for axis in key_axes(own)))
+    same = Term(f"{doc.safe}[...{beside}] == {doc.safe}[...{beside}{after}]", order, tight=False)
+    if work.mask is None:
+        return replace(work, mask=same, segments=None)
+    mask, same = code.align(over_pairs(work.mask, work.parts), same)
+    return replace(work, mask=Term(f"{mask.safe} & {same.safe}", mask.order, tight=False), segments=None)
+
+
 BIAS = 3  # the place of `bias` among the inputs of `attend`
 EXTRA = 9  # the place of `k_extra` among the inputs of `attend`; that of `v_extra` is next
+SEGMENTS = 11  # the place of `segments`, the last one
 
 
 def extra_axes(parts: Layout, type_: TensorType) -> tuple[Axis, ...]:

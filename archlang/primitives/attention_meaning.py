@@ -16,8 +16,8 @@ def meaning(
     op: Any, types: Types, q: Named, k: Named, v: Named, *extras: Named | None, count: int | None = None
 ) -> Named:
     """The sum of values by their weights. `count` is the number of keys seen at most, where it is not that of `op`."""
-    given = (*extras, *[None] * (8 - len(extras)))
-    bias, mask, scale, sink, logit_mix, weight_mix, k_extra, v_extra = given
+    given = (*extras, *[None] * (9 - len(extras)))
+    bias, mask, scale, sink, logit_mix, weight_mix, k_extra, v_extra, segments = given
     parts = layout(op.on, *types.inputs[:3])
     sides = dict(zip(parts.names, parts.places, strict=True))
     logits = logits_of(op, q, k.rename(**sides), scale, logit_mix)
@@ -25,6 +25,9 @@ def meaning(
         logits = logits + spread(op, parts, bias)
     allowed = seen(op, parts, q)
     allowed = allowed if mask is None else allowed.combine(spread(op, parts, mask), lambda a, b: a & b)
+    if segments is not None:
+        there = segments.rename(**{name: place for name, place in sides.items() if name in segments.names})
+        allowed = allowed.combine(segments.combine(there, lambda a, b: a == b), lambda a, b: a & b)
     cells = [(logits.combine(allowed, lambda s, m: s.masked_fill(~m, float("-inf"))), v.rename(**sides), parts.places)]
     if k_extra is not None and v_extra is not None:
         own = {axis.name: f"{axis.name}_extra" for axis in extra_axes(parts, types.inputs[9])}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from archlang.memory import Memory
-from archlang.primitives.attention_code import Layout, extra_axes, form, is_concrete, layout
+from archlang.primitives.attention_code import SEGMENTS, Layout, extra_axes, form, is_concrete, layout
 from archlang.primitives.attention_dense import is_long, is_short, rows_of
 from archlang.primitives.domain import cells_of, extents, is_whole
 from archlang.primitives.near import is_local, tiling
@@ -21,6 +21,7 @@ def memory(op: Any, scored: bool, *types: TensorType | None) -> Memory:
     assert q is not None
     assert k is not None
     assert v is not None
+    mask = types[SEGMENTS] if mask is None else mask
     parts = layout(op.on, q, k, v)
     domain = op.domain(parts)
     given = _Given(op, parts, scored, q, k, v, bias, mask, types[9])

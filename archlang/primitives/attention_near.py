@@ -1,6 +1,7 @@
 """Attention to what is near: tiles of queries beside the keys that one of them sees."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from archlang.primitive import Emission, Term
 from archlang.primitives.attention_cells import on_map
@@ -12,6 +13,7 @@ from archlang.primitives.attention_code import (
     cell,
     form,
     is_concrete,
+    kept_apart,
     key_axes,
     over_pairs,
     tuple_of,
@@ -40,7 +42,7 @@ def _tiles(code: Emission, work: Work) -> tuple[str, str]:
     """
     keys, disc = work.parts.keys, work.domain.disc() if len(work.parts.keys) > 1 else None
     offsets = work.bias is not None and form(work.bias.order, work.parts) == "offset"
-    pairs = work.mask is not None or (work.bias is not None and not offsets)
+    pairs = work.mask is not None or work.segments is not None or (work.bias is not None and not offsets)
     fixed = is_concrete(keys) and not pairs
     device = "" if fixed else f", device={code.device()}"
     axes = f"[{', '.join(_axis(code, work, axis, device) for axis in keys)}]"
@@ -65,6 +67,8 @@ def in_one_call(code: Emission, work: Work) -> Term:
     space = {axis.name: [axis] for axis in parts.keys}
     if work.mask is not None:
         flags["mask"] = arrange(code, work.mask, {"*batch": parts.batch, **space}).code
+    if work.segments is not None:
+        flags["segments"] = arrange(code, work.segments, {"*batch": parts.batch, **space}).code
     if len(parts.keys) > 1 and (disc := work.domain.disc()) is not None:
         flags["radius"] = code.size(disc)
     given = [*on_map(code, work, shared=True), tiles.code, *(f"{name}={text}" for name, text in flags.items())]
@@ -109,6 +113,8 @@ def _mask(code: Emission, work: Work, tiles: str, axes: str) -> str:
     masks = [f"{tiles}.seen"]
     if work.mask is not None:
         masks.append(_keys(code, work, work.mask, axes) or _by_pair(code, work, work.mask, axes))
+    if work.segments is not None:
+        masks.append(_documents(code, work, work.segments, axes))
     seen = " & ".join(masks)
     if work.bias is None:
         return seen
@@ -123,6 +129,16 @@ def _keys(code: Emission, work: Work, mask: Term, axes: str) -> str:
         return ""
     groups = {"*batch": work.parts.batch, **{axis.name: [axis] for axis in work.parts.keys}}
     return f"{code.helper('keys_in_tiles')}({arrange(code, mask, groups).code}, {axes})"
+
+
+def _documents(code: Emission, work: Work, segments: Term, axes: str) -> str:
+    """Which keys in tiles are of the document of a query, which may differ from head to head."""
+    if not any(axis.name in segments.order for axis in work.parts.heads):
+        groups = {"*batch": work.parts.batch, **{axis.name: [axis] for axis in work.parts.keys}}
+        return f"{code.helper('segments_in_tiles')}({arrange(code, segments, groups).code}, {axes})"
+    mask = kept_apart(code, replace(work, mask=None)).mask
+    assert mask is not None
+    return _by_pair(code, work, mask, axes)
 
 
 def _by_pair(code: Emission, work: Work, term: Term, axes: str) -> str:

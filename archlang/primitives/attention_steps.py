@@ -5,7 +5,7 @@ from typing import Any
 
 from archlang.named import Named
 from archlang.primitive import Types
-from archlang.primitives.attention_code import Layout, form, layout, whole
+from archlang.primitives.attention_code import SEGMENTS, Layout, form, layout, whole
 from archlang.primitives.attention_meaning import meaning
 from archlang.primitives.attention_score import most
 from archlang.primitives.domain import Causal, Domain, Full
@@ -17,8 +17,9 @@ from archlang.sizes import Size, minimum
 def memory(op: Any, *types: Any) -> dict[str, TensorType]:
     """As many keys and values as a later query may see. Nothing where a bias or mask asks for positions."""
     q, k, v, bias, mask = types[:5]
+    kept_out = mask is not None or types[SEGMENTS] is not None
     parts = layout(op.on, q, k, v)
-    if len(parts.keys) != 1 or parts.keys[0].role != "time" or not parts.queries or mask is not None:
+    if len(parts.keys) != 1 or parts.keys[0].role != "time" or not parts.queries or kept_out:
         return {}
     part = moving(op.domain(parts))
     if part is None or (bias is not None and form(bias.names, parts) not in ("offset", "none")):

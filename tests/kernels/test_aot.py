@@ -32,6 +32,7 @@ MORE = [
         for kind, c, side in [("bfloat16", 96, 7), ("float32", 96, 7), ("float16", 20, 31)]
     ),
     *(("near_attention", kind, 1, c) for kind, c in [("bfloat16", 64), ("float16", 128), ("float32", 64)]),
+    *(("near_attention", kind, 1, c, "packed") for kind, c in [("bfloat16", 64), ("float16", 128), ("float32", 64)]),
     *(("near_attention", kind, 2, c) for kind, c in [("bfloat16", 64), ("float16", 128), ("float32", 32)]),
     *(("window_attention", "bfloat16", side, c) for side, c in [(7, 64), (8, 32), (12, 128), (16, 24)]),
     *(("window_attention", "float32", side, c) for side, c in [(7, 32), (16, 32)]),

@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+import torch
 
 import archlang
 from archlang.emit import load
@@ -72,6 +73,31 @@ def test_faults_of_neighborhoods_are_found(fault: str) -> None:
     given, names = near.inputs(size, 16, 16, table=(5,))
     with pytest.raises(AssertionError, match=r"result \d"):
         check(*near.forms(module, near.near(module, size, [{"nearest": 3, "step": 2}]), names), given)
+
+
+DOCUMENTS = {
+    "queries see the documents after their own": (
+        "own[:, None] == tl.load(segments + row_k",
+        "own[:, None] <= tl.load(segments + row_k",
+    ),
+    "keys are seen from other documents": (
+        "own[:, None] == tl.load(segments + row, mask",
+        "own[:, None] <= tl.load(segments + row, mask",
+    ),
+    "the first key of a document is skipped": ("tl.where(found, n, total)", "tl.where(found, n + 1, total)"),
+    "the last key of a document is skipped": ("tl.where(found, n + 1, 0)", "tl.where(found, n, 0)"),
+    "a table has the slopes of all documents": ("tl.load(segments + n + apart,", "tl.load(segments + n,"),
+    "samples share their documents": ("segments += batch * places", "segments += 0 * batch * places"),
+}
+
+
+@pytest.mark.parametrize("fault", DOCUMENTS)
+def test_faults_of_documents_are_found(fault: str) -> None:
+    module, size = broken(near.LINE, *DOCUMENTS[fault]), (19,)
+    given, names = near.inputs(size, 16, 16, table=(5,), segments=True)
+    given[-1] = (torch.arange(19) + torch.tensor([[0], [5]])) // 17
+    with pytest.raises(AssertionError, match=r"result \d"):
+        check(*near.forms(module, near.near(module, size, [{"before": 2, "after": 2}]), names), given)
 
 
 def test_queries_that_are_forgotten_at_a_border_are_found() -> None:

@@ -14,9 +14,10 @@ MAP = """
 model net {
   input q: [b, z: space, h, w, heads, c]
   input there: bool[b, z: space, h, w]
+  input doc: int[b, z: space, h, w]
   input near: [heads, z_offset = 3, h_offset = 5, w_offset = 3]
   three = attend(q, q, q, bias = near, over = neighborhood([z = 3, h = 5, w = 3], dilation = [z = 1, h = 1, w = 2]))
-  disc = attend(q, q, q, mask = there, on = [h, w], over = radius(2))
+  disc = attend(q, q, q, mask = there, segments = doc, on = [h, w], over = radius(2))
   line = attend(q, q, q, on = h, over = chunks(4) & sliding(3))
   output y = three + disc + line
 }
@@ -26,9 +27,10 @@ model net {
   input q: [b, n, heads, c]
   input near: [heads, n_offset = 5]
   input there: bool[b, n]
+  input doc: int[b, n]
   first = attend(q, q, q, bias = near, cap = 2, over = sliding(3) & chunks(2))
   second = attend(q, q, q, mask = there, sink = 0.5)
-  third = attend(q, q, q, over = neighborhood(3))
+  third = attend(q, q, q, segments = doc, over = neighborhood(3))
   output y = first + second + third
 }
 """
@@ -36,6 +38,13 @@ SLIDING = """
 model net {
   input q: [b, t, heads, c]
   output y = attend(q, q, q, sink = 0.5, over = causal & sliding(8))
+}
+"""
+PACKED = """
+model net {
+  input q: [b, t, heads, c]
+  input doc: segments[b, t]
+  output y = attend(q, q, q, over = causal & sliding(8))
 }
 """
 NEIGHBORS = """
@@ -64,8 +73,15 @@ SHAPES = [  # map, bounds of each axis, the head sizes of keys and values, and m
     ((9,), [{}], 16, 16, {"cap": 1.5, "mask": True}),
     ((8,), [{"before": 3, "after": 3}], 16, 16, {"table": (3,), "scale": 0.3}),
     ((8,), [{"nearest": 3}], 16, 16, {"table": (5,), "kind": torch.bfloat16}),
+    ((1,), [{"after": 0}], 16, 16, {"segments": True}),
+    ((17,), [{}], 16, 16, {"segments": True, "mask": True}),
+    ((63,), [{"after": 0}], 16, 16, {"segments": True, "kind": HALF}),
+    ((64,), [{"nearest": 5, "step": 3}], 16, 16, {"segments": True, "table": (9,), "kind": HALF}),
+    ((100,), [{"after": 0, "before": 70}], 16, 16, {"segments": True, "groups": 2, "kind": HALF}),
+    ((9,), [{"before": 4, "after": 4}], 16, 16, {"segments": True, "unsorted": True, "table": (9,)}),
+    ((4, 5), [{"before": 2, "after": 2}] * 2, 16, 16, {"radius": 3, "segments": True}),
 ]
-EXTRA = ("table", "mask", "sink")
+EXTRA = ("table", "mask", "segments", "sink")
 
 
 @pytest.fixture(scope="module")
@@ -99,15 +115,27 @@ def test_biases_that_are_not_learned_have_no_gradient(monkeypatch: pytest.Monkey
 
 
 def inputs(
-    size: Any, c: int, d: int, groups: int = 1, table: Any = None, mask: bool = False, sink: bool = False
+    size: Any,
+    c: int,
+    d: int,
+    groups: int = 1,
+    table: Any = None,
+    mask: bool = False,
+    segments: bool = False,
+    sink: bool = False,
+    unsorted: bool = False,
 ) -> Any:
     random = torch.Generator().manual_seed(0)
     heads, batch = 2 * groups if groups > 1 else 1, 2 if len(size) == 1 and size[0] < 20 else 1
     q = torch.randn(batch, *size, heads, c, generator=random)
     k, v = (torch.randn(batch, *size, heads // groups, width, generator=random) for width in (c, d))
+    documents = torch.randint(-1, 3, (batch, *size), generator=torch.Generator().manual_seed(1))
+    if not unsorted:
+        documents = documents.flatten(1).sort(-1)[0].view(batch, *size)
     more = {
         "table": torch.randn(heads, *table, generator=random) if table else None,
         "mask": torch.rand(batch, *size, generator=random) > 0.3 if mask else None,
+        "segments": documents if segments else None,
         "sink": torch.randn(heads, 1, 1, generator=random) if sink else None,
     }
     return [q, k, v, *(x for x in more.values() if x is not None)], [name for name, x in more.items() if x is not None]
@@ -124,7 +152,7 @@ def forms(module: Any, axes: Any, names: Any, **options: Any) -> tuple[Any, Any]
 
 @pytest.mark.parametrize(("size", "bounds", "c", "d", "options"), SHAPES, ids=str)
 def test_near(modules: Any, size: Any, bounds: Any, c: int, d: int, options: dict[str, Any]) -> None:
-    own = {name: options[name] for name in ("groups", *EXTRA) if name in options}
+    own = {name: options[name] for name in ("groups", "unsorted", *EXTRA) if name in options}
     rest = {name: value for name, value in options.items() if name not in (*own, "kind")}
     given, names = inputs(size, c, d, **own)
     module = modules[len(size) > 1]
@@ -137,6 +165,15 @@ def test_what_sees_nothing_is_0(modules: Any) -> None:
     found, _ = forms(modules[0], near(modules[0], (12,), [{"before": 2, "after": 2}]), names)
     y = found(q, k, v, mask)
     assert not y[:, :4].any() and y.isfinite().all()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_tiles_of_other_documents_are_not_read(modules: Any) -> None:
+    (q, k, v, segments), names = inputs((48,), 16, 16, segments=True)
+    kernel, _ = forms(modules[0], near(modules[0], (48,), [{}]), names)
+    v[:, 32:] = float("nan")
+    segments[:] = torch.arange(48) // 16
+    assert kernel(q, k, v, segments)[:, :32].isfinite().all()
 
 
 def test_samples_may_lie_far_apart(modules: Any) -> None:
@@ -168,20 +205,24 @@ def test_checkpointing_and_autocast(modules: Any) -> None:
 
 def test_operators_are_well_formed(modules: Any) -> None:
     (q, k, v, table, sink), _ = inputs((4,), 16, 16, table=(3,), sink=True)
-    given = (*(x.requires_grad_() for x in (q, k, v, table)), None, sink.flatten().requires_grad_())
+    given = (*(x.requires_grad_() for x in (q, k, v, table)), None, None, sink.flatten().requires_grad_())
     tests = ("test_schema", "test_faketensor", "test_autograd_registration")
     bounds = [1, 1, 1, 4, 0, 4]
     torch.library.opcheck(modules[0].attend_near, (*given, bounds, 0, 0.0, 0.25), test_utils=tests)
 
 
-def launch(kind: torch.dtype, rank: int, c: int) -> None:
-    """One of the configurations that `test_aot` compiles: a sliding window with a sink, a neighborhood with a bias."""
-    module = emitted(SLIDING if rank == 1 else NEIGHBORS)
+def launch(kind: torch.dtype, rank: int, c: int, program: str = "") -> None:
+    """One of the configurations that `test_aot` compiles: a sliding window with a sink, a neighborhood with a bias, or
+    the window over documents.
+    """
+    module = emitted({"": SLIDING if rank == 1 else NEIGHBORS, "packed": PACKED}[program])
     module.runs = lambda *x: True
     q = torch.empty(1, *[16] * rank, 4, c, dtype=kind, requires_grad=True)
+    more: dict[str, torch.Tensor]
     if rank == 1:
-        sink = torch.zeros(4, 1, 1, requires_grad=True)
-        near, more = [module.NearAxis(tile=8, width=15, lead=0, before=7, after=0)], {"sink": sink}
+        sink, segments = torch.zeros(4, 1, 1, requires_grad=True), torch.zeros(1, 16, dtype=torch.long)
+        near = [module.NearAxis(tile=8, width=15, lead=0, before=7, after=0)]
+        more = {"segments": segments} if program == "packed" else {"sink": sink}
     else:
         table = torch.empty(4, *[5] * rank, dtype=kind, requires_grad=True)
         near, more = [module.NearAxis(tile=8, width=10, step=2, lead=0, nearest=3)] * rank, {"table": table}

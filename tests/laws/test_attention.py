@@ -12,7 +12,7 @@ from archlang.facts import Facts
 from archlang.primitive import AxisMap, OpError
 from archlang.primitives.attention import Attend
 from archlang.primitives.domain import Causal, Domain, Full, Grid, Windows
-from archlang.primitives.near import Sliding
+from archlang.primitives.near import Chunks, Neighborhood, Sliding
 from archlang.shapes import TensorType, axis
 from archlang.sizes import symbol
 from archlang.testing.laws import check_law, single
@@ -118,6 +118,26 @@ def test_biases_and_masks():
     check_law(Attend(over=Grid(size=2)), *alike(**MAP), tensor(heads=2, query=4, key=4))
 
 
+def test_documents():
+    """A query sees its own document alone, whatever the domain: sorted or not, of lines and of maps."""
+    for domain in (Full(), Causal(), Sliding(n=3), Chunks(size=3)):
+        line = alike(b=2, t=7, heads=2, c=3) if not isinstance(domain, Full) else alike(b=2, n=7, heads=2, c=3)
+        name = "n" if isinstance(domain, Full) else "t"
+        doc = torch.tensor([[0, 0, 0, 1, 1, 4, 4], [1, 1, 0, 0, 1, 1, 1]])
+        check_law(Attend(over=domain), *line, *[None] * 8, (tensor("segments", b=2, **{name: 7}), doc))
+    doc = torch.randint(0, 2, (2, 4, 6), generator=torch.Generator().manual_seed(0))
+    for domain in (Full(), Windows(size=2, shift=1), Neighborhood(size=3)):
+        own = (tensor("segments", b=2, h=4, w=6), doc)
+        check_law(Attend(over=domain), *alike(**MAP), *[None] * 8, own)
+        check_law(Attend(over=domain), *alike(**MAP), None, tensor("bool", b=2, h=4, w=6), *[None] * 6, own)
+    row = (tensor("segments", b=2, w=6), doc[:, 0])
+    check_law(
+        Attend(over=Neighborhood(size=3)), *alike(**MAP), tensor(heads=2, h_offset=5, w_offset=5), *[None] * 7, row
+    )
+    heads = (tensor("segments", heads=2, w=6), doc[:, 0])
+    check_law(Attend(over=Neighborhood(size=3)), *alike(**MAP), *[None] * 8, heads)
+
+
 @pytest.mark.parametrize("core", ["fused", "written"])
 @pytest.mark.parametrize("domain", [Full(), Windows(size=2), Windows(size=2, shift=1), Grid(size=2)], ids=str)
 def test_cores(core: Any, domain: Domain):
@@ -197,6 +217,9 @@ def test_conditions_of_partitions():
         (Attend(drop=1), alike(n=4, c=3), "`drop`"),
         (Attend(), [*alike(n=4, c=3), None, tensor(n=4)], "`mask` must be bool"),
         (Attend(), [*alike(n=4, c=3), tensor(z=4)], "no axis of the attention"),
+        (Attend(), [*alike(n=4, c=3), *[None] * 8, tensor("bool", n=4)], "`segments` must be segments"),
+        (Attend(), [*alike(b=2, n=4, c=3), *[None] * 8, tensor("int", b=2)], "no axis that is attended over"),
+        (Attend(), [tensor(c=3), *alike(n=4, c=3)[1:], *[None] * 8, tensor("int", n=4)], "`k` has 4 and `q` lacks it"),
         (Attend(over=Full()), alike(b=2, t=4, c=3), "looks ahead along the time axis `t`"),
         (Attend(over=Windows(size=2)), alike(b=2, t=4, c=3), "looks ahead along the time axis `t`"),
     ],

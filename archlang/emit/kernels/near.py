@@ -7,7 +7,7 @@ from archlang.emit.kernels.kernel import Features, Kernel, Served, refused
 from archlang.emit.kernels.windows import WIDEST, is_wide
 from archlang.primitive import Primitive
 from archlang.primitives.attention import Attend
-from archlang.primitives.attention_code import EXTRA, Layout, form, layout
+from archlang.primitives.attention_code import SEGMENTS, Layout, form, layout
 from archlang.primitives.domain import Cells
 from archlang.primitives.near import bounds, is_local
 from archlang.primitives.score import Softmax
@@ -22,10 +22,11 @@ class NearAttention(Kernel):
 
     def serves(self, op: Primitive, types: Sequence[Any]) -> Served:
         assert isinstance(op, Attend)
-        given: list[Any] = [*types, *[None] * (EXTRA + 2 - len(types))]
-        q, k, v, bias, mask, _, sink, *mixes = given
+        given: list[Any] = [*types, *[None] * (SEGMENTS + 1 - len(types))]
+        q, k, v, bias, mask, _, sink, *mixes, segments = given
         parts = layout(op.on, q, k, v)
-        domain, bent = op.domain(parts), op.cap is not None or op.sink is not None or sink is not None
+        domain = op.domain(parts)
+        bent = op.cap is not None or op.sink is not None or sink is not None or segments is not None
         if not is_local(domain) and any(isinstance(part, Cells) for part in domain.parts()):
             return refused("")
         if not isinstance(op.score, Softmax) or any(x is not None for x in mixes):
@@ -36,7 +37,7 @@ class NearAttention(Kernel):
             return refused("the kernel drops no weights")
         if [(axis.name, axis.size) for axis in parts.queries] != [(axis.name, axis.size) for axis in parts.keys]:
             return refused("queries and keys lie on different maps")
-        if reason := _unlike(parts, bias, mask):
+        if reason := _unlike(parts, bias, mask, segments):
             return refused(reason)
         found = [bounds(domain, parts.keys, axis) for axis in parts.keys]
         if None in found:
@@ -51,6 +52,7 @@ class NearAttention(Kernel):
             "radius": len(parts.keys) > 1 and domain.disc() is not None,
             "table": bias is not None,
             "mask": mask is not None,
+            "segments": segments is not None,
             "cap": op.cap is not None,
             "sink": op.sink is not None or sink is not None,
         }
@@ -61,12 +63,14 @@ class NearAttention(Kernel):
         return {**flags, "rank": max(each["rank"] for each in features)}
 
 
-def _unlike(parts: Layout, bias: Any, mask: Any) -> str:
-    """What the kernel does not take of a bias or a mask."""
+def _unlike(parts: Layout, bias: Any, mask: Any, segments: Any) -> str:
+    """What the kernel does not take of a bias, a mask or documents."""
     if len(parts.keys) > 3:
         return "the map has more than three axes"
     if bias is not None and (form(bias.names, parts) != "offset" or any(axis.name in bias for axis in parts.batch)):
         return "the bias is one of pairs, or differs from sample to sample"
     if mask is not None and (form(mask.names, parts) != "key" or any(axis.name in mask for axis in parts.heads)):
         return "the mask is one of pairs, or differs from head to head"
+    if segments is not None and any(axis.name in segments for axis in parts.heads):
+        return "documents differ from head to head"
     return ""

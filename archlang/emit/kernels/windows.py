@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from archlang.emit.kernels.kernel import Features, Kernel, Served, refused
 from archlang.primitive import Primitive
 from archlang.primitives.attention import Attend
-from archlang.primitives.attention_code import EXTRA, form, layout
+from archlang.primitives.attention_code import EXTRA, SEGMENTS, form, layout
 from archlang.primitives.attention_dense import is_long
 from archlang.primitives.domain import Cells, cells_of, is_whole
 from archlang.primitives.near import is_local
@@ -24,7 +24,7 @@ class WindowAttention(Kernel):
 
     def serves(self, op: Primitive, types: Sequence[Any]) -> Served:
         assert isinstance(op, Attend)
-        given: list[Any] = [*types, *[None] * (EXTRA + 2 - len(types))]
+        given: list[Any] = [*types, *[None] * (SEGMENTS + 1 - len(types))]
         q, k, v, bias, mask = given[:5]
         parts = layout(op.on, q, k, v)
         domain = op.domain(parts)
@@ -37,6 +37,8 @@ class WindowAttention(Kernel):
             return refused(f"`{domain}` forbids pairs inside a cell")
         if op.is_scored(given[3:]) or given[EXTRA] is not None:
             return refused("the kernel has plain softmax, over the map alone")
+        if given[SEGMENTS] is not None:
+            return refused("the kernel knows no documents")
         if op.drop:
             return refused("the kernel drops no weights")
         if bias is not None and (any(axis.name in bias for axis in parts.batch) or form(bias.names, parts) != "cell"):

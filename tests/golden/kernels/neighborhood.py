@@ -427,6 +427,14 @@ def scored_attention(
     return (torch.dropout(weights, drop, True) if drop > 0 else weights) @ v
 
 
+def segments_in_tiles(segments: Tensor, near: Sequence[AxisTiles]) -> Tensor:
+    """Which keys are of the document of a query, [tile, batch, 1, query, key], for segments [batch, *map]."""
+    space = [tiles.size for tiles in near]
+    flat = segments.expand(-1, *space).flatten(1)
+    queries, keys = on_map([tiles.queries for tiles in near], space), on_map([tiles.keys for tiles in near], space)
+    return (flat[:, queries][..., None] == flat[:, keys][..., None, :]).transpose(0, 1)[:, :, None]
+
+
 def near_attention(
     q: Tensor,
     k: Tensor,
@@ -434,6 +442,7 @@ def near_attention(
     near: Sequence[NearAxis],
     table: Tensor | None = None,
     mask: Tensor | None = None,
+    segments: Tensor | None = None,
     radius: int | None = None,
     scale: float | None = None,
     cap: float | None = None,
@@ -441,7 +450,8 @@ def near_attention(
 ) -> Tensor:
     """Attention of q [batch, *map, heads, c] to the keys that are `near` along every axis and closer than `radius`; k
     and v may have fewer heads. `table` [heads, *offsets] is a bias for every offset of a key, `mask` [batch, *map] says
-    which keys are there, `cap` bounds the scaled products, `sink` [heads, 1, 1] is one more logit to be divided by.
+    which keys are there, `segments` [batch, *map] the document of each place; `cap` bounds the scaled products, `sink`
+    [heads, 1, 1] is one more logit to be divided by.
     """
     k, v = (x if x.shape[-2] == 1 else x.repeat_interleave(q.shape[-2] // x.shape[-2], -2) for x in (k, v))
     shape = torch.broadcast_shapes(*(x.shape[:-1] for x in (q, k, v)))
@@ -451,6 +461,8 @@ def near_attention(
     seen = tiles.seen
     if mask is not None:
         seen = seen & keys_in_tiles(mask, axes)
+    if segments is not None:
+        seen = seen & segments_in_tiles(segments, axes)
     if table is not None and tiles.offsets is not None:
         seen = torch.where(seen, offset_bias(table[None], tiles.offsets), float("-inf"))
     core = fused_attention if cap is None and sink is None else partial(scored_attention, cap=cap, sink=sink)
@@ -853,6 +865,7 @@ def near_call(
     v: Tensor,
     table: Tensor | None,
     mask: Tensor | None,
+    segments: Tensor | None,
     sink: Tensor | None,
     near: list[int],
     radius: int,
@@ -911,6 +924,7 @@ def attend_near(
     v: Tensor,
     table: Tensor | None,
     mask: Tensor | None,
+    segments: Tensor | None,
     sink: Tensor | None,
     near: list[int],
     radius: int,
@@ -918,8 +932,8 @@ def attend_near(
     scale: float,
 ) -> tuple[Tensor, Tensor]:
     """The output, and of every query the logarithm of what softmax divides by: [batch, heads, places]."""
-    call = near_call(flat_map(q), flat_map(k), flat_map(v), table, mask, sink, near, radius, cap, scale)
-    out, lse = attend_near_like(q, k, v, table, mask, sink, near, radius, cap, scale)
+    call = near_call(flat_map(q), flat_map(k), flat_map(v), table, mask, segments, sink, near, radius, cap, scale)
+    out, lse = attend_near_like(q, k, v, table, mask, segments, sink, near, radius, cap, scale)
     near_attention_forward[near_grid(call, q.shape[-2])](out=out, lse=lse, **call)
     return out, lse
 
@@ -931,6 +945,7 @@ def attend_near_like(
     v: Tensor,
     table: Tensor | None,
     mask: Tensor | None,
+    segments: Tensor | None,
     sink: Tensor | None,
     near: list[int],
     radius: int,
@@ -949,6 +964,7 @@ def attend_near_backward(
     v: Tensor,
     table: Tensor | None,
     mask: Tensor | None,
+    segments: Tensor | None,
     sink: Tensor | None,
     out: Tensor,
     lse: Tensor,
@@ -959,7 +975,7 @@ def attend_near_backward(
     learned: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The gradients of q, k, v, of a table that is learned, and of the sink."""
-    call = near_call(flat_map(q), flat_map(k), flat_map(v), table, mask, sink, near, radius, cap, scale)
+    call = near_call(flat_map(q), flat_map(k), flat_map(v), table, mask, segments, sink, near, radius, cap, scale)
     grad, mean = grad.contiguous(), torch.empty_like(lse)
     grad_q, grad_k, grad_v = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
     near_attention_backward_queries[near_grid(call, q.shape[-2])](
@@ -991,6 +1007,7 @@ def attend_near_backward_like(
     v: Tensor,
     table: Tensor | None,
     mask: Tensor | None,
+    segments: Tensor | None,
     sink: Tensor | None,
     out: Tensor,
     lse: Tensor,
@@ -1006,15 +1023,15 @@ def attend_near_backward_like(
 
 
 def attend_near_keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*inputs[:6], *output)
-    ctx.given = inputs[6:]
+    ctx.save_for_backward(*inputs[:7], *output)
+    ctx.given = inputs[7:]
 
 
 def attend_near_gradients(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     kept, learned = ctx.saved_tensors, ctx.needs_input_grad[3]  # a table that follows from distances is not
     *grads, grad_table, grad_sink = attend_near_backward(grad, *kept, *ctx.given, learned)
-    table, sink = grad_table if learned else None, None if kept[5] is None else grad_sink
-    return *grads, table, None, sink, None, None, None, None
+    table, sink = grad_table if learned else None, None if kept[6] is None else grad_sink
+    return *grads, table, None, None, sink, None, None, None, None
 
 
 attend_near.register_autograd(attend_near_gradients, setup_context=attend_near_keep)
@@ -1037,6 +1054,7 @@ def triton_near_attention(
     near: Sequence[NearAxis],
     table: Tensor | None = None,
     mask: Tensor | None = None,
+    segments: Tensor | None = None,
     radius: int | None = None,
     scale: float | None = None,
     cap: float | None = None,
@@ -1045,7 +1063,7 @@ def triton_near_attention(
     """`near_attention` by kernels."""
     narrow = max(q.shape[-1], v.shape[-1]) <= (64 if alike(q, k, v)[0].dtype == torch.float32 else 128)
     if not runs(q, k, v, table, sink) or not narrow or not q.numel():
-        return near_attention(q, k, v, near, table, mask, radius, scale, cap, sink)
+        return near_attention(q, k, v, near, table, mask, segments, radius, scale, cap, sink)
     q, k, v = alike(q, k, v)
     batch, size = torch.broadcast_shapes(*(x.shape[:-2] for x in (q, k, v))), q.shape[1:-2]
     shared = max(k.shape[-2], v.shape[-2])
@@ -1060,8 +1078,10 @@ def triton_near_attention(
         )
     if mask is not None:
         mask = mask.expand(*batch).to(torch.uint8).contiguous()
+    if segments is not None:
+        segments = segments.expand(*batch).long().contiguous()
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    return attend_near(q, k, v, table, mask, sink, bounds, radius or 0, cap or 0.0, scale)[0]
+    return attend_near(q, k, v, table, mask, segments, sink, bounds, radius or 0, cap or 0.0, scale)[0]
 
 
 class Net(nn.Module):
