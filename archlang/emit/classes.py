@@ -10,6 +10,7 @@ from archlang.emit.draft import Draft
 from archlang.emit.lines import fit
 
 _CALLED = re.compile(r"(?<![.\w])([a-z]\w*)\(")  # functions: an argument of that name would hide them
+_SAME = re.compile(r" *(\w+) = \1")  # what a switch that is off may leave
 _AXIS_WORDS = {"c": "dim", "h": "height", "w": "width", "d": "depth", "t": "length", "n": "tokens", "b": "batch"}
 
 
@@ -67,7 +68,8 @@ def unify(name: str, drafts: list[Draft]) -> Class:
     runs.settle(columns)
     init = [runs.resolve(line, columns, hints) for line in drafts[0].init]
     derive, forward = (
-        [switches.resolve(line, columns) for line in lines] for lines in (drafts[0].derive, drafts[0].forward)
+        [text for line in lines if not _SAME.fullmatch(text := switches.resolve(line, columns))]
+        for lines in (drafts[0].derive, drafts[0].forward)
     )
     used = marks.marks([*init, *derive, *forward])
     varying = {mark: marks.alike(columns[mark]) for mark in used if len(set(map(repr, columns[mark]))) > 1}

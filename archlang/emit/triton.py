@@ -17,7 +17,7 @@ from archlang.passes.options import has_kernels
 from archlang.primitive import Primitive
 
 PREFIX = "triton_"
-COMMON = ("kernels", "map_rows", "chunks", "chains", "sequential", "bases")  # what kernels stand on
+COMMON = ("kernels", "map_rows", "chunks", "chains", "sequential", "bases", "grouped")  # what kernels stand on
 
 
 class Kernels:
@@ -92,7 +92,7 @@ def serving(op: Primitive, types: Sequence[Any]) -> Iterator[tuple[Kernel, Serve
 def said(op: Primitive, types: Sequence[Any]) -> str:
     """Which kernel takes an operation, or why none does; empty where there is none for it."""
     if isinstance(op, Chain):
-        return f"kernel {op.title}: in one pass over memory"
+        return f"kernel {op.title}: {op.does}"
     if isinstance(op, FusedScan):
         return f"kernel {op.title}: in one pass along `{op.axis.name}`, the carries in registers"
     found = list(serving(op, types))

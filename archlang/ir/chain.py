@@ -45,6 +45,7 @@ class Chain(Primitive):
 
     name: ClassVar[str] = "chain"
     inputs: ClassVar[tuple[str, ...]] = ("*xs",)
+    does: ClassVar[str] = "in one pass over memory"  # for `explain`
 
     graph: Any  # Graph
     made_of: tuple[str, ...] = ()  # the operations of the source
@@ -52,6 +53,11 @@ class Chain(Primitive):
 
     def infer(self, facts: Facts, xs: tuple[TensorType, ...]) -> tuple[TensorType, ...]:
         return tuple(value.type for _, value in self.graph.outputs)
+
+    @property
+    def ports(self) -> list[str]:
+        """What its inputs are called."""
+        return list(self.graph.inputs)
 
     def lies(self, x: TensorType) -> Lies:
         """How an input lies in the tiles of a kernel."""

@@ -2,10 +2,11 @@
 layers is one product of all experts. Nothing asks the device how many tokens an expert has.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from archlang.ir import Call, Graph, Input, Kept, Node, Rebuild, Value, WeightOf
-from archlang.primitives.grouped import GroupedLinear, SortedRows
+from archlang.primitives.grouped import ChosenRows, GroupedLinear, SortedChoices
 from archlang.primitives.linear import contracted
 from archlang.primitives.mixture import Combine, Dispatch
 from archlang.rewrite import Record, everywhere
@@ -13,7 +14,7 @@ from archlang.shapes import TensorType, axis
 
 
 def grouped_experts(graph: Graph, record: Record) -> Graph:
-    """combine(f_e(dispatch(x)_e)) = combine(f(sorted_rows(x))), where all f_e are linear layers and pointwise."""
+    """combine(f_e(dispatch(x)_e)) = combine(f(x at sorted choices)), where all f_e are linear layers and pointwise."""
     return everywhere(graph, lambda part: _grouped(part, record))
 
 
@@ -95,34 +96,49 @@ def _is_pointwise(body: Graph, node: Node) -> bool:
     return "b" in node.types[0] and "b" not in node.op.mixes(*types)
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Tokens, the axes that count them, and the sorted choices that make rows of them."""
+
+    x: Value
+    ends: Value
+    order: Value
+    tokens: tuple[str, ...]
+
+
 def _together(rebuild: Rebuild, node: Node, calls: list[Node]) -> Value:
     """What the experts make of all rows, combined."""
     graph, body = rebuild.old, _body(calls[0])
     (_, weight), (_, order), *_ = graph.operands(node)
     source: Any = graph.producer(order)
-    sort = rebuild.add(SortedRows(experts=source.op.experts, on=source.op.on), rebuild.operands(source), node)
-    rows, ends, places = (Value(rebuild.new, sort.node, i, t) for i, t in enumerate(rebuild.new.producer(sort).types))
-    for value, name in ((rows, "rows"), (ends, "ends"), (places, "order")):
+    (_, tokens), (_, index) = rebuild.operands(source)
+    sort = rebuild.add(SortedChoices(experts=source.op.experts, on=source.op.on), [("index", index)], node)
+    ends, places = (Value(rebuild.new, sort.node, i, t) for i, t in enumerate(rebuild.new.producer(sort).types))
+    for value, name in ((ends, "ends"), (places, "order")):
         rebuild.new.rename(value, name)
+    rows = Rows(tokens, ends, places, source.op.tokens(index.type))
     made: dict[tuple[int, int], Value] = {}
     for inner in body:
-        given = [(port, made[value.node, value.output]) for port, value in body.operands(inner)]
         if isinstance(inner.op, Input):
-            made[inner.id, 0] = rows
-        elif _is_layer(body, inner):
-            made[inner.id, 0] = _layer(rebuild, node, body, inner, calls, (given[0][1], ends))
+            if not all(_is_layer(body, user) for user, _ in body.users(body.inputs[inner.op.port])):
+                chosen = ChosenRows(tokens=rows.tokens)
+                made[inner.id, 0] = rebuild.add(chosen, [("x", tokens), ("order", places)], node)
+            continue
+        given = body.operands(inner)
+        if _is_layer(body, inner):
+            x = made.get((given[0][1].node, given[0][1].output))
+            made[inner.id, 0] = _layer(rebuild, body, inner, calls, x, rows)
         else:
-            made[inner.id, 0] = rebuild.add(inner.op, given, inner)
+            read = [(port, made[value.node, value.output]) for port, value in given]
+            made[inner.id, 0] = rebuild.add(inner.op, read, inner)
     for call in calls:
         rebuild.new.add(Kept(op=Call(graph=_holder(body)), given=(), types=()), span=call.span, label=call.label)
     result = made[body.outputs[0][1].node, 0]
     return rebuild.add(node.op, [("weight", rebuild.value(weight)), ("order", places), ("parts.0", result)], node)
 
 
-def _layer(
-    rebuild: Rebuild, at: Node, body: Graph, layer: Node, calls: list[Node], given: tuple[Value, Value]
-) -> Value:
-    """One linear layer of all experts."""
+def _layer(rebuild: Rebuild, body: Graph, layer: Node, calls: list[Node], x: Value | None, rows: Rows) -> Value:
+    """One linear layer of all experts, of what is made of the rows or of the tokens themselves."""
     op: Any = layer.op
     weights = []
     for leaf, param in body.params(layer).items():
@@ -130,10 +146,10 @@ def _layer(
         for call in calls:
             read = WeightOf(leaf=f"{layer.label}.{leaf}", type=TensorType(axes, param.dtype))
             weights.append(rebuild.add(read, (), layer, call.label))
-    made = GroupedLinear(made=op.made(body.input_types(layer)[0]), bias=op.bias)
-    return rebuild.add(
-        made, [("x", given[0]), ("ends", given[1]), *((f"weights.{i}", w) for i, w in enumerate(weights))], layer
-    )
+    made = op.made(body.input_types(layer)[0])
+    given = [("x", x or rows.x), ("ends", rows.ends), *([] if x else [("order", rows.order)])]
+    given += [(f"weights.{i}", weight) for i, weight in enumerate(weights)]
+    return rebuild.add(GroupedLinear(made=made, bias=op.bias, tokens=() if x else rows.tokens), given, layer)
 
 
 def _holder(body: Graph) -> Graph:

@@ -77,6 +77,13 @@ def pointwise_chains(graph: Graph, record: Record) -> Graph:
     return chains.pointwise_chains(graph, record)
 
 
+def grouped_chains(graph: Graph, record: Record) -> Graph:
+    """What follows layers of experts, in their kernel."""
+    from archlang.passes import grouped_chains as found
+
+    return found.grouped_chains(graph, record)
+
+
 def _chosen(options: Options) -> Sequence[Rule]:
     """The rules that follow a record of `archlang tune`; none without one."""
     if not options.tuned:
@@ -133,7 +140,12 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("windows", changes=(window_order,), kernels=False),
     Pass("attention", RulesOf("attention"), purposes=("inference",), kernels=False),
     Pass("layout", RulesOf("causal"), (layout.channels_last,)),
-    Pass("kernels", RulesOf("kernels"), (grouped_experts, fused_curves, fused_scans, pointwise_chains), kernels=True),
+    Pass(
+        "kernels",
+        RulesOf("kernels"),
+        (grouped_experts, fused_curves, fused_scans, pointwise_chains, grouped_chains),
+        kernels=True,
+    ),
     Pass("constants", changes=(constants.constants_once,)),
     Pass("choose", by_options=_chosen),
 )

@@ -23,9 +23,15 @@ QUICK = [
     ("scan", "bfloat16", 256, "cell"),
     ("basis_linear", "bfloat16", 768, 3072, "bspline"),
     ("basis_linear", "bfloat16", 768, 0, "bspline"),
+    ("grouped_chain", "bfloat16", 4096, 14336, 2),
 ]
 MORE = [
     *(("grouped_linear", kind, c, units) for kind, c, units in [("bfloat16", 1024, 2048), ("float32", 96, 384)]),
+    *(
+        ("grouped_chain", kind, c, units, layers)
+        for kind, c, units in [("bfloat16", 1024, 2048), ("float16", 64, 96), ("float32", 96, 384)]
+        for layers in (1, 2)
+    ),
     *(("combine", kind, c, choices) for kind, c, choices in [("bfloat16", 2880, 4), ("float32", 96, 2)]),
     *(
         ("wide_depthwise", kind, c, side)

@@ -33,7 +33,7 @@ def inputs(module: Any, tokens: int, c: int, experts: int, choices: int) -> tupl
     """Rows and weights, and the two forms as functions of them; some choices are of no expert."""
     random = torch.Generator().manual_seed(0)
     index = torch.rand(tokens, experts + 1, generator=random).argsort(1)[:, :choices]
-    _, _, order = module.sorted_rows(torch.zeros(tokens, c), index, experts)
+    _, order = module.sorted_choices(index, experts)
     counts = [int((index == e).sum()) for e in range(experts)]
     rows = torch.randn(sum(counts), c, generator=random)
 

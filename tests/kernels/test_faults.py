@@ -16,6 +16,7 @@ from tests.kernels import test_chains as chains
 from tests.kernels import test_combine as experts
 from tests.kernels import test_delta_rule as delta
 from tests.kernels import test_group_rational as rational
+from tests.kernels import test_grouped_chain as hidden
 from tests.kernels import test_grouped_linear as grouped
 from tests.kernels import test_linear_recurrence as recurrence
 from tests.kernels import test_near_attention as near
@@ -212,10 +213,10 @@ def test_faults_of_combining_are_found(fault: str) -> None:
 
 GROUPS = {
     "the last tile of an expert is forgotten": ("(end - begin + ROWS - 1) // ROWS", "(end - begin) // ROWS"),
-    "an expert takes the weight of the one before": ("tl.load(weights + expert)", "tl.load(weights + expert // 2)"),
+    "an expert takes the weight of the one before": ("tl.load(weights + number)", "tl.load(weights + number // 2)"),
     "the bias has no gradient": ("slope += tl.sum(g_tile", "slope += 0.0 * tl.sum(g_tile"),
     "the tail of a sum is not masked": ("here = row < end", "here = row < end + 1"),
-    "the weight is not turned around": ("channel_step=units if turned else 1", "channel_step=1"),
+    "the weight is not turned around": ("channel_step=channels,", "channel_step=1,"),
 }
 
 
@@ -224,6 +225,37 @@ def test_faults_of_grouped_layers_are_found(fault: str) -> None:
     module = broken(experts.NET, *GROUPS[fault])
     with pytest.raises(AssertionError, match=r"result \d"):
         check(*grouped.forms(module, [5, 7]), grouped.inputs([5, 7], 2, 8, 8))
+
+
+HIDDEN = {
+    "a row is read of another token": ("row = tl.load(tokens + row,", "row = tl.load(tokens + row // 2,"),
+    "a token has the gradient of its first choice": (
+        "for i in range(CHOICES):\n        place",
+        "for i in range(1):\n        place",
+    ),
+    "both layers have the weights of the first": (
+        "grouped_weight(weights, EXPERTS + expert,",
+        "grouped_weight(weights, expert,",
+    ),
+    "both layers have the bias of the first": (
+        "grouped_weight(biases, EXPERTS + expert,",
+        "grouped_weight(biases, expert,",
+    ),
+    "the first layer is kept for the second": ("units + at, up.to", "units + at, gate.to"),
+    "x has the gradient of one layer": ("for layer in range(LAYERS)", "for layer in range(1)"),
+    "a weight has the gradient of the other layer": ("grad += number // EXPERTS * total * units", "grad += 0"),
+    "rows of a token are one": (
+        "tokens[:, None] * inner + torch.arange(inner, device=x.device)",
+        "tokens[:, None] * inner + 0 * torch.arange(inner, device=x.device)",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", HIDDEN)
+def test_faults_of_hidden_layers_are_found(fault: str) -> None:
+    module, name = broken(hidden.NET, *HIDDEN[fault]), "grouped_leaky_relu_sigmoid_mul"
+    with pytest.raises(AssertionError, match=r"result \d"):
+        check(*hidden.forms(module, name, 5, 2, 3), hidden.inputs(2, 5, 3, 8, 5, inner=3))
 
 
 DELTAS = {

@@ -49,6 +49,34 @@ def test_grouped(module: Any, counts: list[int], none: int, c: int, units: int, 
     check(*forms(module, counts), inputs(counts, none, c, units, **more), kind)
 
 
+CHOICES = [  # tokens, choices of each, experts, channels, units, rows of a token
+    (1, 1, 1, 1, 1, 0),
+    (17, 2, 4, 17, 63, 0),
+    (63, 1, 3, 16, 8, 0),
+    (32, 3, 5, 64, 100, 0),
+    (5, 2, 3, 8, 5, 3),
+]
+
+
+def choices(module: Any, tokens: int, count: int, experts: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The sorted choices of tokens, each of several experts; some choices are of none."""
+    index = torch.rand(tokens, experts + 1, generator=torch.Generator().manual_seed(0)).argsort(1)[:, :count]
+    return module.sorted_choices(index, experts)
+
+
+@pytest.mark.parametrize(("tokens", "count", "experts", "c", "units", "inner"), CHOICES)
+def test_rows_are_read_at_their_tokens(
+    module: Any, tokens: int, count: int, experts: int, c: int, units: int, inner: int
+) -> None:
+    ends, order = choices(module, tokens, count, experts)
+    given = inputs([tokens], 0, c, units, inner=inner)[:1] + inputs([0] * experts, 0, c, units)[1:]
+
+    def form(function: Any) -> Any:
+        return lambda x, *given: function(x, ends, given[:experts], given[experts:], order=order)
+
+    check(form(module.triton_grouped_linear), form(module.grouped_linear), given)
+
+
 def test_rows_of_none_are_0(module: Any) -> None:
     kernel, _ = forms(module, [2, 1])
     assert not kernel(*inputs([2, 1], 4, 8, 8))[3:].any()
@@ -62,7 +90,10 @@ def test_compilers_take_it_as_one_step(module: Any) -> None:
 def test_operators_are_well_formed(module: Any) -> None:
     x, *given = (x.requires_grad_() for x in inputs([3, 2], 1, 8, 8))
     tests = ("test_schema", "test_faketensor", "test_autograd_registration")
-    torch.library.opcheck(module.grouped_products, (x, torch.tensor([3, 5]), given[:2], given[2:]), test_utils=tests)
+    given = given[:2], given[2:]
+    torch.library.opcheck(module.grouped_products, (x[:, None], torch.tensor([3, 5]), *given, None), test_utils=tests)
+    order = torch.tensor([3, 0, 1, 5, 4, 2, 6, 7, 8, 9, 10, 11])
+    torch.library.opcheck(module.grouped_products, (x[:, None], torch.tensor([3, 5]), *given, order), test_utils=tests)
 
 
 def test_what_it_takes() -> None:
@@ -70,7 +101,7 @@ def test_what_it_takes() -> None:
     text = block + NET.replace("mlp(ratio = 2)", "normed")
     assert "the layers of an expert are more than linear" in archlang.loads(text).net().explain(target="triton")
     said = archlang.loads(NET).net().explain(target="triton")
-    assert said.count("kernel grouped_linear: the layers of all experts in one product, weights where they lie") == 2
+    assert said.count("kernel grouped_linear: the layers of all experts in one product, weights where they lie") == 1
     assert "grouped" not in archlang.loads(NET).net().explain()
 
 

@@ -87,7 +87,7 @@ def test_a_scan_that_stays_a_loop_has_kernels_in_its_body() -> None:
     torch.testing.assert_close(fused(x), plain(x))
 
 
-@pytest.mark.parametrize("name", ["swin", "kat", "gla", "delta_net", "neighborhood", "cell", "curves"])
+@pytest.mark.parametrize("name", ["swin", "kat", "gla", "delta_net", "mixtral", "neighborhood", "cell", "curves"])
 def test_golden(name: str, request: pytest.FixtureRequest) -> None:
     """`--update-golden` writes them anew; read the difference before you commit it."""
     made = network(TOYS[name]) if name in TOYS else archlang.loads(TEXTS[name], f"{name}.arch").architecture()

@@ -14,7 +14,7 @@ __all__ = ["features", "template"]
 
 def template(op: Chain | FusedScan) -> str:
     """The file of `codegen/triton/` that holds the kernel of an operation."""
-    return "chain" if isinstance(op, Chain) else "scan"
+    return op.name if isinstance(op, Chain) else "scan"
 
 
 def features(op: Chain | FusedScan, name: str) -> dict[str, Any]:

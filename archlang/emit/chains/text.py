@@ -17,6 +17,10 @@ TAKEN = frozenset(  # names in the template, and of what stands around it
     "tl torch F row rows inner width tiles at each part parts here column step grad width call count Tensor Any"
     " triton runs self given back".split()
 )
+GROUPED = frozenset(  # those of a chain behind layers of experts, besides
+    "x y order tokens ends weights biases kept total channels units expert first last unit inside token channel"
+    " x_tile bias seen slopes size experts keep flat w b own tables sizes part product weight_0 weight_1".split()
+)
 FIELDS = frozenset("eps slope alpha beta low high".split())  # that say in a signature what a number is
 
 
@@ -27,10 +31,11 @@ class Words:
     inputs: Sequence[str]
     numbers: Sequence[str]
     outputs: Sequence[str]
+    template: frozenset[str]
 
     def taken(self, *more: str) -> set[str]:
         """Names that nothing else may have."""
-        return {*TAKEN, *self.inputs, *self.numbers, *more}
+        return {*self.template, *self.inputs, *self.numbers, *more}
 
 
 def features(chain: Chain, name: str) -> dict[str, Any]:
@@ -60,10 +65,11 @@ def features(chain: Chain, name: str) -> dict[str, Any]:
 
 
 def _words(chain: Chain) -> Words:
-    inputs = unique(chain.graph.inputs, TAKEN)
-    numbers = unique(held_fields(chain.graph), {*TAKEN, *inputs})
+    taken = TAKEN if chain.name == "chain" else TAKEN | GROUPED
+    inputs = unique(chain.ports, taken)
+    numbers = unique(held_fields(chain.graph), {*taken, *inputs})
     made = (called(chain.graph.node(value.node)) for _, value in chain.graph.outputs)
-    return Words(inputs, numbers, unique(made, {*TAKEN, *inputs, *numbers}))
+    return Words(inputs, numbers, unique(made, {*taken, *inputs, *numbers}), taken)
 
 
 def held_fields(graph: Graph) -> list[str]:

@@ -1,0 +1,1171 @@
+"""Mixtral (Jiang et al., arXiv:2401.04088): a Llama-like decoder whose feed-forward blocks are eight experts, of
+which each token meets two.
+"""
+# Made by archlang 0.1.0 from mixtral.arch (sha256 db186f4f1a246543): mixtral/toy
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Captured:
+    """A module that evaluates inputs of fixed shapes as one CUDA graph: a single launch, and nothing in Python between
+    its operations. What a call returns is overwritten by the next one; weights may change in place.
+    """
+
+    def __init__(self, module: nn.Module, inputs: Sequence[Tensor]) -> None:
+        if not inputs or not all(x.is_cuda for x in inputs):
+            raise RuntimeError("a CUDA graph is captured from inputs on a CUDA device")
+        self.inputs, self.graph, aside = (
+            [x.detach().clone() for x in inputs],
+            torch.cuda.CUDAGraph(),
+            torch.cuda.Stream(),
+        )
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.no_grad(), torch.cuda.stream(aside):
+            for _ in range(3):  # what is compiled at the first call is no part of the graph
+                module(*self.inputs)
+        torch.cuda.current_stream().wait_stream(aside)
+        with torch.no_grad(), torch.cuda.graph(self.graph):
+            self.outputs = module(*self.inputs)
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        for held, given in zip(self.inputs, inputs, strict=True):
+            if held.shape != given.shape or held.dtype != given.dtype:
+                raise ValueError(
+                    f"the graph takes {held.dtype} of {list(held.shape)}, not {given.dtype} of {list(given.shape)}"
+                )
+            held.copy_(given)
+        self.graph.replay()
+        return self.outputs
+
+
+def tile(size: int, least: int = 16) -> int:
+    """The power of 2 that holds a size: tiles of matrix products have 16 rows at least."""
+    return max(least, 1 << (size - 1).bit_length())
+
+
+try:
+    import triton
+    from triton import language as tl
+except ImportError:  # the PyTorch forms run
+    triton = tl = None
+
+# In Triton's interpreter (TRITON_INTERPRET=1) kernels run on tensors of any device, step by step.
+INTERPRETED = triton is not None and triton.knobs.runtime.interpret
+
+
+def jit(kernel: Callable[..., Any]) -> Any:
+    """Compile a kernel when it is first called."""
+    return kernel if triton is None else triton.jit(kernel)
+
+
+def operation(function: Callable[..., Any]) -> Any:
+    """An operator of torch, under the name of this file: compilers and exporters take it as one step."""
+    name = f"{__name__.replace('.', '_')}::{function.__name__}"
+    return torch.library.custom_op(name, function, mutates_args=())
+
+
+def runs(*tensors: Tensor | None) -> bool:
+    """Whether kernels take these tensors; elsewhere the PyTorch forms run."""
+    kinds = torch.float32, torch.bfloat16, torch.float16
+    given = [x for x in tensors if x is not None]
+    return triton is not None and all((x.is_cuda or INTERPRETED) and x.dtype in kinds for x in given)
+
+
+def alike(*tensors: Tensor) -> list[Tensor]:
+    """The tensors in one dtype: autocast's where it is on, else the widest of theirs."""
+    device, kind = tensors[0].device.type, tensors[0].dtype
+    for x in tensors[1:]:
+        kind = torch.promote_types(kind, x.dtype)
+    if torch.is_autocast_enabled(device):
+        kind = torch.get_autocast_dtype(device)
+    return [x.to(kind) for x in tensors]
+
+
+def dense(x: Tensor) -> Tensor:
+    """The tensor with its last axis in one piece."""
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def math_of(x: Tensor) -> dict[str, Any]:
+    """How products are taken: float32 as three of TF32, which is float32 but for the last bit, or as one where torch
+    may do so; always summed in float32. The interpreter multiplies no bfloat16, so that it is widened there.
+    """
+    precision = "tf32" if torch.backends.cuda.matmul.allow_tf32 else "tf32x3"
+    return {"PRECISION": precision, "WIDEN": INTERPRETED and x.dtype == torch.bfloat16}
+
+
+@jit
+def product(a, b, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
+    """a @ b"""
+    if WIDEN:
+        a = a.to(tl.float32)
+        b = b.to(tl.float32)
+    return tl.dot(a, b, input_precision=PRECISION)
+
+
+CHAIN_WIDTH = 4096  # of a row that a program holds whole
+CHAIN_PARTS = 1024  # so many programs sum the slopes of weights
+
+
+@jit
+def chain_row(steps, row, inner):
+    """Where rows start: `inner` of them at one step, and these at another."""
+    return (row // inner).to(tl.int64) * steps[0] + (row % inner).to(tl.int64) * steps[1]
+
+
+@jit
+def chain_load(x, steps, row, inner, column, here):
+    """A tile of numbers; beyond the last row and column 1, where functions have no poles."""
+    at = chain_row(steps, row, inner)[:, None] + column[None, :]
+    return tl.load(x + at, mask=here, other=1.0).to(tl.float32)
+
+
+@jit
+def chain_sum(x, here):
+    """The sum of each row."""
+    return tl.sum(tl.where(here, x, 0.0), 1)[:, None]
+
+
+@jit
+def chain_tanh(x):
+    return 2.0 * tl.sigmoid(2.0 * x) - 1.0
+
+
+@jit
+def chain_softplus(x):
+    """log(1 + e^x), which is x where e^x is all there is."""
+    return tl.where(x > 20.0, x, tl.log(1.0 + tl.exp(tl.minimum(x, 20.0))))
+
+
+def chain_rows(tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], int, list[tuple[int, int]]]:
+    """Tensors [*rows, c] such that their rows lie at two steps: `inner` of them at one, and these at the other; copies
+    where they lie at more.
+    """
+    found: list[tuple[int, list[int]]] = []
+    for i in reversed(range(tensors[0].ndim - 1)):
+        size, steps = tensors[0].shape[i], [x.stride(i) for x in tensors]
+        if found and steps == [found[-1][0] * step for step in found[-1][1]]:
+            found[-1] = found[-1][0] * size, found[-1][1]
+        elif size != 1:
+            found.append((size, steps))
+    if len(found) > 2:
+        return chain_rows([x.contiguous() for x in tensors])
+    (inner, near), (_, far) = (*found, *[(1, [0] * len(tensors))] * 2)[:2]
+    return tensors, inner, list(zip(far, near, strict=True))
+
+
+def chain_call(x: Tensor, whole: bool) -> dict[str, Any]:
+    """What kernels are told of x [*rows, c]: counts, and the shape of a tile, which has 1024 numbers, or a row."""
+    rows, width = x.numel() // x.shape[-1], x.shape[-1]
+    columns = tile(width, 1) if whole else min(tile(width, 1), 1024)
+    height = max(1, min(tile(rows, 1), 1024 // columns))
+    return dict(
+        rows=rows,
+        width=width,
+        tiles=triton.cdiv(width, columns),
+        ROWS=height,
+        COLUMNS=columns,
+        num_warps=min(16, max(1, height * columns // 256)),
+    )
+
+
+def chain_kind(*tensors: Tensor) -> torch.dtype:
+    """The dtype of what tensors make together."""
+    kind = tensors[0].dtype
+    for x in tensors[1:]:
+        kind = torch.promote_types(kind, x.dtype)
+    return kind
+
+
+def chain_flat(*tensors: Tensor) -> tuple[list[Tensor], Callable[[Tensor], Tensor]]:
+    """Tensors of one shape as one row, in the order in which the first lies in memory, and the way back."""
+    first = tensors[0]
+    order = list(range(first.ndim))
+    if not first.is_contiguous():
+        order.sort(key=lambda i: -first.stride(i))
+    back = [order.index(i) for i in range(first.ndim)]
+    shape = [first.shape[i] for i in order]
+    return [x.permute(order).reshape(1, -1) for x in tensors], lambda y: y.view(shape).permute(back)
+
+
+@jit
+def fused_add_rms_norm_forward(
+    x_in,
+    stochastic_depth_in,
+    weight_in,
+    add_out,
+    mul_out,
+    eps,
+    x_steps,
+    stochastic_depth_steps,
+    inner,
+    rows,
+    width,
+    tiles,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """add, rms_norm: a tile of rows."""
+    row = tl.program_id(0) // tiles * ROWS + tl.arange(0, ROWS)
+    column = (tl.program_id(0) % tiles).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+    here = (row < rows)[:, None] & (column < width)[None, :]
+    x = chain_load(x_in, x_steps, row, inner, column, here)
+    stochastic_depth = chain_load(stochastic_depth_in, stochastic_depth_steps, row, inner, column, here)
+    weight = tl.load(weight_in + column, mask=column < width, other=1.0).to(tl.float32)[None, :]
+    add = x + stochastic_depth
+    at = row.to(tl.int64)[:, None] * width + column[None, :]
+    tl.store(add_out + at, add.to(add_out.dtype.element_ty), mask=here)
+    tl.store(
+        mul_out + at,
+        (add * tl.rsqrt(chain_sum(add * add, here) / width + eps) * weight).to(mul_out.dtype.element_ty),
+        mask=here,
+    )
+
+
+@jit
+def fused_add_rms_norm_backward(
+    grad_add_in,
+    grad_mul_in,
+    x_in,
+    stochastic_depth_in,
+    weight_in,
+    grad_x_out,
+    grad_stochastic_depth_out,
+    grad_weight_out,
+    eps,
+    grad_add_steps,
+    grad_mul_steps,
+    x_steps,
+    stochastic_depth_steps,
+    inner,
+    rows,
+    width,
+    tiles,
+    each,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """The slopes of add, rms_norm: of one tile of rows after another, those of what all rows share as a sum over them."""
+    part = tl.program_id(0) // tiles
+    column = (tl.program_id(0) % tiles).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+    weight = tl.load(weight_in + column, mask=column < width, other=1.0).to(tl.float32)[None, :]
+    sum_weight = tl.zeros([ROWS, COLUMNS], tl.float32)
+    for step in range(part * each, (part + 1) * each):
+        row = step * ROWS + tl.arange(0, ROWS)
+        here = (row < rows)[:, None] & (column < width)[None, :]
+        grad_add = chain_load(grad_add_in, grad_add_steps, row, inner, column, here)
+        grad_mul = chain_load(grad_mul_in, grad_mul_steps, row, inner, column, here)
+        x = chain_load(x_in, x_steps, row, inner, column, here)
+        stochastic_depth = chain_load(stochastic_depth_in, stochastic_depth_steps, row, inner, column, here)
+        add = x + stochastic_depth
+        scale = tl.rsqrt(chain_sum(add * add, here) / width + eps)
+        product = grad_mul * weight
+        product2 = -0.5 * chain_sum(product * add, here) * scale * scale * scale / width * add
+        grad_x = grad_add + product * scale + product2 + product2
+        at = row.to(tl.int64)[:, None] * width + column[None, :]
+        tl.store(grad_x_out + at, grad_x.to(grad_x_out.dtype.element_ty), mask=here)
+        tl.store(grad_stochastic_depth_out + at, grad_x.to(grad_stochastic_depth_out.dtype.element_ty), mask=here)
+        sum_weight += tl.where(here, (grad_mul * (add * scale)), 0.0)
+    tl.store(grad_weight_out + part.to(tl.int64) * width + column, tl.sum(sum_weight, 0), mask=column < width)
+
+
+@operation
+def fused_add_rms_norm_step(x: Tensor, stochastic_depth: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """add, rms_norm of rows [.., c]."""
+    rows, inner, steps = chain_rows([dense(x), dense(stochastic_depth)])
+    add, mul = fused_add_rms_norm_like(x, stochastic_depth, weight, eps)
+    call = chain_call(x, True)
+    grid = (call["tiles"] * triton.cdiv(call["rows"], call["ROWS"]),)
+    fused_add_rms_norm_forward[grid](*rows, weight, add, mul, eps, *steps, inner, **call)
+    return add, mul
+
+
+@fused_add_rms_norm_step.register_fake
+def fused_add_rms_norm_like(x: Tensor, stochastic_depth: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    kind = chain_kind(x, stochastic_depth, weight)
+    return tuple(x.new_empty(x.shape, dtype=kind) for _ in range(2))
+
+
+@operation
+def fused_add_rms_norm_slopes(
+    grad_add: Tensor, grad_mul: Tensor, x: Tensor, stochastic_depth: Tensor, weight: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of all inputs; torch adds what the programs have summed."""
+    given = [dense(grad_add), dense(grad_mul), dense(x), dense(stochastic_depth)]
+    rows, inner, steps = chain_rows(given)
+    made = list(fused_add_rms_norm_slopes_like(grad_add, grad_mul, x, stochastic_depth, weight, eps))
+    call = chain_call(x, True)
+    count = triton.cdiv(call["rows"], call["ROWS"])
+    each = triton.cdiv(count, max(1, CHAIN_PARTS // call["tiles"]))
+    parts = triton.cdiv(count, each)
+    made[2] = x.new_empty(parts, call["width"], dtype=torch.float32)
+    grid = (call["tiles"] * parts,)
+    fused_add_rms_norm_backward[grid](*rows, weight, *made, eps, *steps, inner, each=each, **call)
+    made[2] = made[2].sum(0).to(weight.dtype)
+    return tuple(made)
+
+
+@fused_add_rms_norm_slopes.register_fake
+def fused_add_rms_norm_slopes_like(
+    grad_add: Tensor, grad_mul: Tensor, x: Tensor, stochastic_depth: Tensor, weight: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    return tuple(x.new_empty(x.shape) for x in (x, stochastic_depth, weight))
+
+
+def fused_add_rms_norm_keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*inputs[:3])
+    ctx.given = inputs[3:]
+
+
+def fused_add_rms_norm_gradients(ctx: Any, grad_add: Tensor, grad_mul: Tensor) -> tuple[Tensor | None, ...]:
+    return *fused_add_rms_norm_slopes(grad_add, grad_mul, *ctx.saved_tensors, *ctx.given), None
+
+
+fused_add_rms_norm_step.register_autograd(fused_add_rms_norm_gradients, setup_context=fused_add_rms_norm_keep)
+
+
+def fused_add_rms_norm_plain(x: Tensor, stochastic_depth: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """add, rms_norm in PyTorch."""
+    add = x + stochastic_depth
+    mul = F.rms_norm(add, add.shape[-1:], eps=eps) * weight
+    return add, mul
+
+
+def fused_add_rms_norm(x: Tensor, stochastic_depth: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """add, rms_norm in one kernel."""
+    if not runs(x, stochastic_depth, weight) or not x.numel() or x.shape[-1] > CHAIN_WIDTH:
+        return fused_add_rms_norm_plain(x, stochastic_depth, weight, eps)
+    return fused_add_rms_norm_step(x, stochastic_depth, weight, eps)
+
+
+def chosen_rows(x: Tensor, order: Tensor) -> Tensor:
+    """The rows of x [token, ..] at the tokens of the choices in `order`, where each token has the same number of them,
+    side by side.
+    """
+    return x[order // (order.shape[0] // max(x.shape[0], 1))]
+
+
+@jit
+def grouped_rows(at, ends, total, EXPERTS: tl.constexpr, ROWS: tl.constexpr):
+    """The expert that a tile of rows has, its first row, and where the rows of that expert end; an expert more has those of none."""
+    at, begin = at.to(tl.int64), tl.load(ends) * 0
+    expert, first, last = begin - 1, begin, begin
+    for e in range(0, EXPERTS + 1):
+        end = tl.load(ends + e, mask=e < EXPERTS, other=0)
+        end = tl.where(e < EXPERTS, end, total)
+        tiles = (end - begin + ROWS - 1) // ROWS
+        mine = (at >= 0) & (at < tiles)
+        expert, first = tl.where(mine, e, expert), tl.where(mine, begin + at * ROWS, first)
+        last = tl.where(mine, end, last)
+        at, begin = at - tiles, end
+    return expert, first, last
+
+
+@jit
+def grouped_tokens(tokens, row, here):
+    """The rows of x that some rows are, where these are those of tokens."""
+    if tokens is not None:
+        row = tl.load(tokens + row, mask=here, other=0)
+    return row
+
+
+@jit
+def grouped_load(x, row, channel, here, channels):
+    """Some channels of some rows, 0 beyond them."""
+    return tl.load(
+        x + row[:, None] * channels + channel[None, :], mask=here[:, None] & (channel < channels)[None, :], other=0.0
+    )
+
+
+@jit
+def grouped_weight(weights, number, x, ALIGNED: tl.constexpr):
+    """The weight or bias at an address of a table."""
+    weight = tl.load(weights + number).to(tl.pointer_type(x.dtype.element_ty))
+    if ALIGNED:
+        weight = tl.multiple_of(weight, 16)
+    return weight
+
+
+@jit
+def grouped_weights(weight, channel, unit, channels, units, channel_step, unit_step):
+    """Some channels and units of a weight, 0 beyond them."""
+    at = channel.to(tl.int64)[:, None] * channel_step + unit.to(tl.int64)[None, :] * unit_step
+    return tl.load(weight + at, mask=(channel < channels)[:, None] & (unit < units)[None, :], other=0.0)
+
+
+@jit
+def grouped_forward(
+    x,
+    tokens,
+    ends,
+    weights,
+    biases,
+    y,
+    total,
+    channels,
+    units,
+    channel_step,
+    unit_step,
+    LAYERS: tl.constexpr,
+    EXPERTS: tl.constexpr,
+    ALIGNED: tl.constexpr,
+    ROWS: tl.constexpr,
+    UNITS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """A tile of y: some units of some rows, all of one expert, summed over the layers, each of rows of its own. The weights are where their addresses say."""
+    expert, first, last = grouped_rows(tl.program_id(0), ends, total, EXPERTS, ROWS)
+    row, unit = first + tl.arange(0, ROWS), tl.program_id(1) * UNITS + tl.arange(0, UNITS)
+    here, inside = row < last, unit < units
+    value = tl.zeros([ROWS, UNITS], tl.float32)
+    if (expert >= 0) & (expert < EXPERTS):
+        token = grouped_tokens(tokens, row, here)
+        for layer in range(LAYERS):
+            weight = grouped_weight(weights, layer * EXPERTS + expert, x, ALIGNED)
+            for start in range(0, channels, CHANNELS):
+                channel = start + tl.arange(0, CHANNELS)
+                x_tile = grouped_load(x, token + layer * total, channel, here, channels)
+                w_tile = grouped_weights(weight, channel, unit, channels, units, channel_step, unit_step)
+                value += product(x_tile, w_tile, PRECISION, WIDEN)
+        if biases is not None:
+            bias = grouped_weight(biases, expert, x, False)
+            value += tl.load(bias + unit, mask=inside, other=0.0).to(tl.float32)[None, :]
+    tl.store(
+        y + row[:, None] * units + unit[None, :], value.to(y.dtype.element_ty), mask=here[:, None] & inside[None, :]
+    )
+
+
+@jit
+def grouped_backward(
+    grad,
+    x,
+    tokens,
+    ends,
+    grad_weight,
+    grad_bias,
+    total,
+    channels,
+    units,
+    EXPERTS: tl.constexpr,
+    ROWS: tl.constexpr,
+    UNITS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """The gradient of a tile of the weight of one expert in one layer, and of its bias, from all of its rows."""
+    number = tl.program_id(2).to(tl.int64)
+    expert = number % EXPERTS
+    grad += number // EXPERTS * total * units
+    begin, end = tl.load(ends + expert - 1, mask=expert > 0, other=0), tl.load(ends + expert)
+    unit, channel = tl.program_id(0) * UNITS + tl.arange(0, UNITS), tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
+    value = tl.zeros([UNITS, CHANNELS], tl.float32)
+    slope = tl.zeros([UNITS], tl.float32)
+    for start in range(begin, end, ROWS):
+        row = start + tl.arange(0, ROWS)
+        here = row < end
+        g_tile = tl.load(
+            grad + row[None, :] * units + unit[:, None], mask=here[None, :] & (unit < units)[:, None], other=0.0
+        )
+        x_tile = grouped_load(x, grouped_tokens(tokens, row, here), channel, here, channels)
+        value += product(g_tile, x_tile, PRECISION, WIDEN)
+        slope += tl.sum(g_tile.to(tl.float32), 1)
+    at = (number * units + unit)[:, None] * channels + channel[None, :]
+    tl.store(
+        grad_weight + at,
+        value.to(grad_weight.dtype.element_ty),
+        mask=(unit < units)[:, None] & (channel < channels)[None, :],
+    )
+    if grad_bias is not None:
+        tl.store(
+            grad_bias + number * units + unit,
+            slope.to(grad_bias.dtype.element_ty),
+            mask=(unit < units) & (tl.program_id(1) == 0),
+        )
+
+
+@jit
+def grouped_sums(rows, places, y, tokens, channels, CHOICES: tl.constexpr, TOKENS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Some channels of some tokens: the sum of the rows of their choices."""
+    token = tl.program_id(0) * TOKENS + tl.arange(0, TOKENS)
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    here, inside = token < tokens, (column < channels)[None, :]
+    total = tl.zeros([TOKENS, COLUMNS], tl.float32)
+    for i in range(CHOICES):
+        place = tl.load(places + token.to(tl.int64) * CHOICES + i, mask=here, other=0)
+        total += tl.load(rows + place[:, None] * channels + column[None, :], mask=here[:, None] & inside, other=0.0).to(
+            tl.float32
+        )
+    at = token.to(tl.int64)[:, None] * channels + column[None, :]
+    tl.store(y + at, total.to(y.dtype.element_ty), mask=here[:, None] & inside)
+
+
+def grouped_call(x: Tensor, rows: int, units: int, experts: int, layers: int = 1) -> dict[str, Any]:
+    """The shape of a tile, by the numbers of channels and units and of the rows that an expert has if all have as many. A program that
+    has several `layers` side by side takes as many fewer units.
+    """
+    half = x.element_size() == 2
+    return dict(
+        ROWS=min(tile(triton.cdiv(rows, experts)), 64 if half else 32),
+        UNITS=min(tile(units), (128 if half else 64) // layers),
+        CHANNELS=min(tile(x.shape[-1]), 64 if half else 32),
+        **math_of(x),
+        num_warps=4,
+        num_stages=2,
+    )
+
+
+def grouped_rows_of(x: Tensor, order: Tensor | None) -> tuple[Tensor | None, int]:
+    """The rows of x [token, inner, c] that are those of the tokens of choices, and how many there are."""
+    if order is None:
+        return None, x.shape[0] * x.shape[1]
+    tokens, inner = order // (order.shape[0] // x.shape[0]), x.shape[1]
+    if inner > 1:
+        tokens = (tokens[:, None] * inner + torch.arange(inner, device=x.device)).flatten()
+    return tokens, tokens.shape[0]
+
+
+def grouped_table(tensors: list[Tensor]) -> Tensor:
+    """The addresses of tensors, where a kernel reads them."""
+    table = torch.tensor([x.data_ptr() for x in tensors], dtype=torch.int64)
+    return table.pin_memory().to(tensors[0].device, non_blocking=True) if tensors[0].is_cuda else table
+
+
+def grouped_aligned(tensors: list[Tensor]) -> bool:
+    """Whether all of them start where wide loads do."""
+    return all(x.data_ptr() % 16 == 0 for x in tensors)
+
+
+def grouped_gradients_of(
+    grad: Tensor, x: Tensor, order: Tensor | None, ends: Tensor, weights: list[Tensor], bias: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of x [token, inner, c], of the weights and of the biases of all experts, those of one layer behind those of the
+    one before, from those of what each layer has made: grad [layer, row, units].
+    """
+    weights, (tokens, rows) = [w.contiguous() for w in weights], grouped_rows_of(x, order)
+    layers, units = grad.shape[0], grad.shape[2]
+    channels, experts = x.shape[-1], len(weights) // layers
+    _, grad_weight, grad_bias = grouped_gradients_like(grad, x, weights, bias)
+    call = grouped_call(x, rows, units, experts)
+    grid = triton.cdiv(units, call["UNITS"]), triton.cdiv(channels, call["CHANNELS"]), len(weights)
+    grouped_backward[grid](
+        grad, x, tokens, ends, grad_weight, grad_bias if bias else None, rows, channels, units, EXPERTS=experts, **call
+    )
+    call, grad_rows = grouped_call(grad, rows, channels, experts), x.new_empty(rows, channels)
+    grid = triton.cdiv(rows, call["ROWS"]) + experts, triton.cdiv(channels, call["UNITS"])
+    grouped_forward[grid](
+        grad,
+        None,
+        ends,
+        grouped_table(weights),
+        None,
+        grad_rows,
+        rows,
+        channels=units,
+        units=channels,
+        channel_step=channels,
+        unit_step=1,
+        LAYERS=layers,
+        EXPERTS=experts,
+        ALIGNED=grouped_aligned(weights),
+        **call,
+    )
+    return grad_rows.view(x.shape) if order is None else grouped_sum(grad_rows, x, order), grad_weight, grad_bias
+
+
+def grouped_gradients_like(grad: Tensor, x: Tensor, weights: list[Tensor], bias: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Room for the gradients of x, of the weights and of the biases."""
+    count, (units, channels) = len(weights), weights[0].shape
+    return x.new_empty(x.shape), x.new_empty(count, units, channels), x.new_empty(count if bias else 0, units)
+
+
+def grouped_sum(rows: Tensor, x: Tensor, order: Tensor) -> Tensor:
+    """The sums of the rows of the choices of each token, like x."""
+    places, y = torch.empty_like(order), x.new_empty(x.shape)
+    places[order] = torch.arange(order.shape[0], device=order.device)
+    channels = x.shape[1] * x.shape[2]
+    columns = min(tile(channels, 1), 128)
+    some = min(tile(x.shape[0], 1), 2048 // columns)
+    grid = triton.cdiv(x.shape[0], some), triton.cdiv(channels, columns)
+    choices = order.shape[0] // x.shape[0]
+    grouped_sums[grid](
+        rows, places, y, x.shape[0], channels, CHOICES=choices, TOKENS=some, COLUMNS=columns, num_warps=4
+    )
+    return y
+
+
+def grouped_linear(
+    x: Tensor, ends: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor] = (), order: Tensor | None = None
+) -> Tensor:
+    """x W_e^T + b_e for the rows of each expert e, which end at `ends`: [rows, .., c] -> [rows, .., units]; 0 after the
+    last. With `order` the rows are those of x [token, .., c] at the tokens of these choices.
+    """
+    x = x if order is None else chosen_rows(x, order)
+    counts = torch.diff(ends, prepend=ends.new_zeros(1)).tolist()
+    *parts, rest = x.split([*counts, x.shape[0] - sum(counts)])
+    made = [F.linear(part, weight) for part, weight in zip(parts, weights, strict=True)]
+    if biases:
+        made = [part + bias for part, bias in zip(made, biases, strict=True)]
+    return torch.cat([*made, rest.new_zeros(*rest.shape[:-1], weights[0].shape[0])])
+
+
+@jit
+def grouped_silu_mul_forward(
+    x,
+    tokens,
+    ends,
+    weights,
+    biases,
+    y,
+    kept,
+    total,
+    channels,
+    units,
+    EXPERTS: tl.constexpr,
+    ALIGNED: tl.constexpr,
+    ROWS: tl.constexpr,
+    UNITS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """silu, mul of a tile of what the layers make: some units of some rows, all of one expert. What they made is kept where there is room for it."""
+    expert, first, last = grouped_rows(tl.program_id(0), ends, total, EXPERTS, ROWS)
+    row, unit = first + tl.arange(0, ROWS), tl.program_id(1) * UNITS + tl.arange(0, UNITS)
+    here, inside = row < last, unit < units
+    gate = tl.zeros([ROWS, UNITS], tl.float32)
+    up = tl.zeros([ROWS, UNITS], tl.float32)
+    if (expert >= 0) & (expert < EXPERTS):
+        token = grouped_tokens(tokens, row, here)
+        weight_0 = grouped_weight(weights, expert, x, ALIGNED)
+        weight_1 = grouped_weight(weights, EXPERTS + expert, x, ALIGNED)
+        for start in range(0, channels, CHANNELS):
+            channel = start + tl.arange(0, CHANNELS)
+            x_tile = grouped_load(x, token, channel, here, channels)
+            gate += product(
+                x_tile, grouped_weights(weight_0, channel, unit, channels, units, 1, channels), PRECISION, WIDEN
+            )
+            up += product(
+                x_tile, grouped_weights(weight_1, channel, unit, channels, units, 1, channels), PRECISION, WIDEN
+            )
+        if biases is not None:
+            bias = grouped_weight(biases, expert, x, False)
+            gate += tl.load(bias + unit, mask=inside, other=0.0).to(tl.float32)[None, :]
+            bias = grouped_weight(biases, EXPERTS + expert, x, False)
+            up += tl.load(bias + unit, mask=inside, other=0.0).to(tl.float32)[None, :]
+    at, seen = row[:, None] * units + unit[None, :], here[:, None] & inside[None, :]
+    if kept is not None:
+        tl.store(kept + at, gate.to(kept.dtype.element_ty), mask=seen)
+        tl.store(kept + total.to(tl.int64) * units + at, up.to(kept.dtype.element_ty), mask=seen)
+    tl.store(y + at, (gate * tl.sigmoid(gate) * up).to(y.dtype.element_ty), mask=seen)
+
+
+@jit
+def grouped_silu_mul_backward(grad, kept, slopes, count, SIZE: tl.constexpr):
+    """The slopes of silu, mul: of some numbers of what each layer has made."""
+    at = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
+    here = at < count
+    grad_mul = tl.load(grad + at, mask=here, other=1.0).to(tl.float32)
+    gate = tl.load(kept + at, mask=here, other=1.0).to(tl.float32)
+    up = tl.load(kept + count.to(tl.int64) + at, mask=here, other=1.0).to(tl.float32)
+    gate2 = tl.sigmoid(gate)
+    product2 = grad_mul * up
+    tl.store(
+        slopes + at, (product2 * gate2 + product2 * gate * gate2 * (1.0 - gate2)).to(slopes.dtype.element_ty), mask=here
+    )
+    tl.store(slopes + count.to(tl.int64) + at, (grad_mul * (gate * gate2)).to(slopes.dtype.element_ty), mask=here)
+
+
+@operation
+def grouped_silu_mul_step(
+    x: Tensor, ends: Tensor, weights: list[Tensor], biases: list[Tensor], order: Tensor | None, keep: bool
+) -> tuple[Tensor, Tensor]:
+    """silu, mul of the layers of all experts [row, units] on x [token, inner, c], and what the layers made [layer, row, units]."""
+    weights, biases = [w.contiguous() for w in weights], [b.contiguous() for b in biases]
+    (tokens, rows), (units, channels), experts = grouped_rows_of(x, order), weights[0].shape, len(weights) // 2
+    call = grouped_call(x, rows, units, experts, 2)
+    y, kept = grouped_silu_mul_like(x, ends, weights, biases, order, keep)
+    grid = triton.cdiv(rows, call["ROWS"]) + experts, triton.cdiv(units, call["UNITS"])
+    tables = grouped_table(weights), grouped_table(biases) if biases else None
+    sizes = dict(EXPERTS=experts, ALIGNED=grouped_aligned(weights), **call)
+    grouped_silu_mul_forward[grid](x, tokens, ends, *tables, y, kept if keep else None, rows, channels, units, **sizes)
+    return y, kept
+
+
+@grouped_silu_mul_step.register_fake
+def grouped_silu_mul_like(
+    x: Tensor, ends: Tensor, weights: list[Tensor], biases: list[Tensor], order: Tensor | None, keep: bool
+) -> tuple[Tensor, Tensor]:
+    rows, units = (x if order is None else order).shape[0] * x.shape[1], weights[0].shape[0]
+    return x.new_empty(rows, units), x.new_empty(2 if keep else 0, rows, units)
+
+
+@operation
+def grouped_silu_mul_slopes(
+    grad: Tensor, kept: Tensor, x: Tensor, ends: Tensor, weights: list[Tensor], bias: bool, order: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of x, of the weights and of the biases of all experts."""
+    slopes, size = torch.empty_like(kept), 1024
+    grouped_silu_mul_backward[(triton.cdiv(grad.numel(), size),)](
+        grad.contiguous(), kept, slopes, grad.numel(), SIZE=size, num_warps=4
+    )
+    return grouped_gradients_of(slopes, x, order, ends, weights, bias)
+
+
+@grouped_silu_mul_slopes.register_fake
+def grouped_silu_mul_slopes_like(
+    grad: Tensor, kept: Tensor, x: Tensor, ends: Tensor, weights: list[Tensor], bias: bool, order: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    return grouped_gradients_like(grad, x, weights, bias)
+
+
+def grouped_silu_mul_keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, ends, *given, weights, biases, order, _ = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(output[1], x, ends, order, *weights)
+    ctx.given, ctx.bias = given, bool(biases)
+
+
+def grouped_silu_mul_gradients(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Any, ...]:
+    kept, x, ends, order, *weights = ctx.saved_tensors
+    grad_x, grad_weight, grad_bias = grouped_silu_mul_slopes(grad, kept, x, ends, *ctx.given, weights, ctx.bias, order)
+    return grad_x, None, *(None for _ in ctx.given), list(grad_weight.unbind()), list(grad_bias.unbind()), None, None
+
+
+grouped_silu_mul_step.register_autograd(grouped_silu_mul_gradients, setup_context=grouped_silu_mul_keep)
+
+
+def grouped_silu_mul_plain(
+    x: Tensor,
+    ends: Tensor,
+    weights: Sequence[Sequence[Tensor]],
+    biases: Sequence[Sequence[Tensor]],
+    order: Tensor | None,
+) -> Tensor:
+    """silu, mul of the layers of all experts in PyTorch."""
+    x = x if order is None else chosen_rows(x, order)
+    gate, up = (grouped_linear(x, ends, w, b) for w, b in zip(weights, biases or [(), ()], strict=True))
+    return F.silu(gate) * up
+
+
+def grouped_silu_mul(
+    x: Tensor,
+    ends: Tensor,
+    weights: Sequence[Sequence[Tensor]],
+    biases: Sequence[Sequence[Tensor]] = (),
+    order: Tensor | None = None,
+) -> Tensor:
+    """silu, mul of the layers of all experts in one kernel."""
+    flat = [w for own in weights for w in own], [b for own in biases for b in own]
+    if not runs(x, *flat[0], *flat[1]) or not x.numel() or not flat[0][0].numel():
+        return grouped_silu_mul_plain(x, ends, weights, biases, order)
+    x, *given = alike(x, *flat[0], *flat[1])
+    keep = torch.is_grad_enabled() and any(part.requires_grad for part in (x, *given))
+    rows = x.reshape(x.shape[0], -1, x.shape[-1]).contiguous()
+    y, _ = grouped_silu_mul_step(rows, ends * rows.shape[1], given[: len(flat[0])], given[len(flat[0]) :], order, keep)
+    return y.view(-1, *x.shape[1:-1], y.shape[-1])
+
+
+def load_balance(probability: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """The balance loss of experts with probability [..., experts] that index [..., k] chooses among."""
+    experts, tokens = probability.shape[-1], probability.flatten(0, -2)
+    choices = index.flatten()
+    chosen = tokens.new_zeros(experts).scatter_add(0, choices, torch.ones_like(choices, dtype=tokens.dtype))
+    return experts * (chosen / tokens.shape[0] * tokens.mean(0)).sum()
+
+
+class Losses(dict[str, torch.Tensor]):
+    """Auxiliary losses by name, one value for each place of the network; copies and saved modules go without them."""
+
+    def __deepcopy__(self, memo: object) -> "Losses":
+        return Losses()
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return Losses, ()
+
+
+def rotary_turns(
+    places: Sequence[int],
+    pairs: int,
+    base: float = 10000.0,
+    step: float = 1.0,
+    speeds: Tensor | None = None,
+    gain: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | None = None,
+) -> Tensor:
+    """[cos, sin] of the angles at the places of a map, `gain` times: [2, *places, pairs of all axes]. Each axis has its
+    own share of the pairs: pair i at place p turns by p * step * base^(-i / pairs), or p * speeds[i].
+    """
+    dtype = torch.promote_types(dtype, torch.float32)
+    if speeds is None:
+        speeds = step / base ** (torch.arange(pairs, dtype=dtype, device=device) / pairs)
+    angles = []
+    for axis, size in enumerate(places):
+        angle = torch.arange(size, dtype=dtype, device=device)[:, None] * speeds
+        angles.append(angle.view(-1, *(1,) * (len(places) - axis - 1), pairs).expand(*places, pairs))
+    angle = torch.cat(angles, -1)
+    return torch.stack((angle.cos(), angle.sin())) * gain
+
+
+def sorted_choices(index: Tensor, experts: int) -> tuple[Tensor, Tensor]:
+    """The choices in index, sorted by the expert that is chosen: where those of each expert end, and the place of each
+    among all. An index of `experts` is for nobody and comes last.
+    """
+    choices = index.flatten()
+    counts = choices.new_zeros(experts + 1).scatter_add(0, choices, choices.new_ones(choices.shape))
+    return counts[:experts].cumsum(0), choices.argsort(stable=True)
+
+
+def combine(parts: Sequence[torch.Tensor], order: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """What the experts made of their tokens, from `order` back to the tokens and summed with weight [..., k]."""
+    rows, last = torch.cat(list(parts)), weight.ndim - 1
+    choices = rows.new_zeros(weight.numel(), *rows.shape[1:]).index_copy(0, order[: rows.shape[0]], rows)
+    weight = weight.to(rows.dtype)[(..., *[None] * (rows.ndim - 1))]
+    return (choices.view(*weight.shape[: last + 1], *rows.shape[1:]) * weight).sum(last)
+
+
+@jit
+def combine_forward(
+    rows, places, weight, y, tokens, channels, CHOICES: tl.constexpr, TOKENS: tl.constexpr, COLUMNS: tl.constexpr
+):
+    """Some channels of some tokens: the weighted sum of the rows of all choices that were not dropped."""
+    token = tl.program_id(0) * TOKENS + tl.arange(0, TOKENS)
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    here, inside = token < tokens, (column < channels)[None, :]
+    total = tl.zeros([TOKENS, COLUMNS], tl.float32)
+    for i in range(CHOICES):
+        at = token.to(tl.int64) * CHOICES + i
+        place = tl.load(places + at, mask=here, other=-1)
+        share = tl.load(weight + at, mask=here, other=0.0).to(tl.float32)
+        row = tl.load(
+            rows + place[:, None] * channels + column[None, :], mask=(place >= 0)[:, None] & inside, other=0.0
+        )
+        total += share[:, None] * row.to(tl.float32)
+    at = token.to(tl.int64)[:, None] * channels + column[None, :]
+    tl.store(y + at, total.to(y.dtype.element_ty), mask=here[:, None] & inside)
+
+
+@jit
+def combine_backward(
+    grad,
+    rows,
+    places,
+    weight,
+    grad_rows,
+    grad_weight,
+    tokens,
+    channels,
+    CHOICES: tl.constexpr,
+    TOKENS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """The gradients of the rows that some tokens chose one of their choices for, and of the weights of these."""
+    token, choice = tl.program_id(0) * TOKENS + tl.arange(0, TOKENS), tl.program_id(1)
+    here, at = token < tokens, token.to(tl.int64) * CHOICES + choice
+    place = tl.load(places + at, mask=here, other=-1)
+    share = tl.load(weight + at, mask=here, other=0.0).to(tl.float32)
+    total = tl.zeros([TOKENS], tl.float32)
+    for start in range(0, channels, COLUMNS):
+        column = start + tl.arange(0, COLUMNS)
+        seen = (place >= 0)[:, None] & (column < channels)[None, :]
+        slope = tl.load(grad + token.to(tl.int64)[:, None] * channels + column[None, :], mask=seen, other=0.0).to(
+            tl.float32
+        )
+        spot = place[:, None] * channels + column[None, :]
+        row = tl.load(rows + spot, mask=seen, other=0.0).to(tl.float32)
+        tl.store(grad_rows + spot, (share[:, None] * slope).to(grad_rows.dtype.element_ty), mask=seen)
+        total += tl.sum(row * slope, 1)
+    tl.store(grad_weight + at, total.to(grad_weight.dtype.element_ty), mask=here)
+
+
+def combine_call(rows: Tensor, weight: Tensor) -> dict[str, Any]:
+    """What both kernels are told of rows [row, c] and weights [token, choice]."""
+    columns = min(tile(rows.shape[1], 1), 128)
+    return dict(
+        tokens=weight.shape[0],
+        channels=rows.shape[1],
+        CHOICES=weight.shape[1],
+        TOKENS=min(tile(weight.shape[0], 1), 2048 // columns),
+        COLUMNS=columns,
+        num_warps=4,
+    )
+
+
+@operation
+def combined(rows: Tensor, places: Tensor, weight: Tensor) -> Tensor:
+    """The weighted sum of the rows at the places [token, choice]; there is no row at -1."""
+    call, y = combine_call(rows, weight), combined_like(rows, places, weight)
+    grid = triton.cdiv(call["tokens"], call["TOKENS"]), triton.cdiv(call["channels"], call["COLUMNS"])
+    combine_forward[grid](rows, places, weight, y, **call)
+    return y
+
+
+@combined.register_fake
+def combined_like(rows: Tensor, places: Tensor, weight: Tensor) -> Tensor:
+    return rows.new_empty(weight.shape[0], rows.shape[1])
+
+
+@operation
+def combined_backward(grad: Tensor, rows: Tensor, places: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of the rows and the weights."""
+    call, grad = combine_call(rows, weight), grad.contiguous()
+    grad_rows, grad_weight = rows.new_empty(rows.shape), weight.new_empty(weight.shape)
+    grid = triton.cdiv(call["tokens"], call["TOKENS"]), call["CHOICES"]
+    combine_backward[grid](grad, rows, places, weight, grad_rows, grad_weight, **call)
+    return grad_rows, grad_weight
+
+
+@combined_backward.register_fake
+def combined_backward_like(grad: Tensor, rows: Tensor, places: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    return rows.new_empty(rows.shape), weight.new_empty(weight.shape)
+
+
+def combined_keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def combined_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    rows, places, weight = ctx.saved_tensors
+    grad_rows, grad_weight = combined_backward(grad, rows, places, weight)
+    return grad_rows, None, grad_weight
+
+
+combined.register_autograd(combined_gradients, setup_context=combined_keep)
+
+
+def triton_combine(parts: Sequence[Tensor], order: Tensor, weight: Tensor) -> Tensor:
+    """`combine` by kernels."""
+    if not runs(*parts, weight) or not weight.numel() or not prod(parts[0].shape[1:]):
+        return combine(parts, order, weight)
+    rows = torch.cat(list(parts))
+    rows = rows.view(rows.shape[0], prod(rows.shape[1:]))
+    places = torch.full_like(order, -1)
+    places[order[: rows.shape[0]]] = torch.arange(rows.shape[0], device=order.device)
+    shares = weight.to(rows.dtype).flatten(0, -2)
+    y = combined(rows, places.view(shares.shape), shares.contiguous())
+    return y.view(*weight.shape[:-1], *parts[0].shape[1:])
+
+
+@operation
+def grouped_products(
+    x: Tensor, ends: Tensor, weights: list[Tensor], biases: list[Tensor], order: Tensor | None
+) -> Tensor:
+    """The layers of all experts [row, units] on x [token, inner, c]."""
+    weights, biases = [w.contiguous() for w in weights], [b.contiguous() for b in biases]
+    (tokens, rows), (units, channels) = grouped_rows_of(x, order), weights[0].shape
+    call, y = grouped_call(x, rows, units, len(weights)), x.new_empty(rows, units)
+    grid = triton.cdiv(rows, call["ROWS"]) + len(weights), triton.cdiv(units, call["UNITS"])
+    grouped_forward[grid](
+        x,
+        tokens,
+        ends,
+        grouped_table(weights),
+        grouped_table(biases) if biases else None,
+        y,
+        rows,
+        channels=channels,
+        units=units,
+        channel_step=1,
+        unit_step=channels,
+        LAYERS=1,
+        EXPERTS=len(weights),
+        ALIGNED=grouped_aligned(weights),
+        **call,
+    )
+    return y
+
+
+@grouped_products.register_fake
+def grouped_products_like(
+    x: Tensor, ends: Tensor, weights: list[Tensor], biases: list[Tensor], order: Tensor | None
+) -> Tensor:
+    rows = (x if order is None else order).shape[0] * x.shape[1]
+    return x.new_empty(rows, weights[0].shape[0])
+
+
+@operation
+def grouped_slopes(
+    grad: Tensor, x: Tensor, ends: Tensor, weights: list[Tensor], bias: bool, order: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of x, of the weights and of the biases of all experts."""
+    return grouped_gradients_of(grad.contiguous()[None], x, order, ends, weights, bias)
+
+
+@grouped_slopes.register_fake
+def grouped_slopes_like(
+    grad: Tensor, x: Tensor, ends: Tensor, weights: list[Tensor], bias: bool, order: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    return grouped_gradients_like(grad, x, weights, bias)
+
+
+def grouped_keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, ends, weights, biases, order = inputs
+    ctx.save_for_backward(x, ends, order, *weights)
+    ctx.bias = bool(biases)
+
+
+def grouped_gradients(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    x, ends, order, *weights = ctx.saved_tensors
+    grad_x, grad_weight, grad_bias = grouped_slopes(grad, x, ends, weights, ctx.bias, order)
+    return grad_x, None, list(grad_weight.unbind()), list(grad_bias.unbind()), None
+
+
+grouped_products.register_autograd(grouped_gradients, setup_context=grouped_keep)
+
+
+def triton_grouped_linear(
+    x: Tensor, ends: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor] = (), order: Tensor | None = None
+) -> Tensor:
+    """`grouped_linear` by kernels."""
+    if not runs(x, *weights, *biases) or not x.numel() or not weights[0].numel():
+        return grouped_linear(x, ends, weights, biases, order)
+    x, *given = alike(x, *weights, *biases)
+    rows = x.reshape(x.shape[0], -1, x.shape[-1]).contiguous()
+    y = grouped_products(rows, ends * rows.shape[1], given[: len(weights)], given[len(weights) :], order)
+    return y.view(-1, *x.shape[1:-1], y.shape[-1])
+
+
+def turn(x: Tensor, turns: Tensor, axes: Sequence[int], interleaved: bool = False) -> Tensor:
+    """(a, b) -> (a cos - b sin, b cos + a sin) for pairs of the first channels of x (the last axis), with the cos and
+    sin of each place along `axes`: turns [2, *places, pairs].
+    """
+    dim = 2 * turns.shape[-1]
+    places = [size if axis in axes else 1 for axis, size in enumerate(x.shape[:-1])][min(axes) :]
+    cos, sin = turns.reshape(2, *places, dim // 2)
+    turned = x[..., :dim]
+    a, b = (turned[..., ::2], turned[..., 1::2]) if interleaved else turned.chunk(2, -1)
+    a, b = a * cos - b * sin, b * cos + a * sin
+    turned = torch.stack((a, b), -1).flatten(-2) if interleaved else torch.cat((a, b), -1)
+    return torch.cat((turned.to(x.dtype), x[..., dim:]), -1) if dim < x.shape[-1] else turned.to(x.dtype)
+
+
+class CausalAttention(nn.Module):
+    """Grouped-query attention to the past with rotary positions, as in Llama (Touvron et al., 2023; Ainslie et al.,
+    EMNLP 2023).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q_proj = nn.Linear(32, 32, bias=False)
+        self.k_proj = nn.Linear(32, 16, bias=False)
+        self.v_proj = nn.Linear(32, 16, bias=False)
+        self.o_proj = nn.Linear(32, 32, bias=False)
+
+    def forward(self, x: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+        q = self.q_proj(x).unflatten(-1, (2, 2, 8))
+        k = self.k_proj(x).unflatten(-1, (2, 8))
+        v = self.v_proj(x).unflatten(-1, (2, 8))
+        q = turn(q, turns, (1,))
+        k = turn(k, turns, (1,))
+        o = F.scaled_dot_product_attention(
+            q.flatten(2, 3).transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True, enable_gqa=True
+        )
+        o = o.unflatten(1, (2, 2))
+        return self.o_proj(o.permute(0, 3, 1, 2, 4).flatten(2))
+
+
+class TopSoftmax(nn.Module):
+    """The `top` most probable experts of a softmax; their probabilities, or these divided by their sum.
+
+    Renormalised it is the router of Mixtral (Jiang et al., arXiv:2401.04088); of the probabilities as they are,
+    top = 1 is that of Switch (Fedus et al., JMLR 2022).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Linear(32, 4, bias=False)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        logits = self.gate(x)
+        probability = logits.softmax(-1)
+        index, weight = probability.topk(2, -1)[::-1]
+        z = torch.square(logits.logsumexp(-1)).mean((0, 1))
+        return index, weight / weight.sum(-1)[..., None], load_balance(probability, index), z
+
+
+class Swiglu(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Linear(32, 48, bias=False)
+        self.up = nn.Linear(32, 48, bias=False)
+        self.down = nn.Linear(48, 32, bias=False)
+
+
+class Moe(nn.Module):
+    """sum over the chosen experts e of weight[e] * expert_e(x), and shared(x) (Shazeer et al., ICLR 2017).
+
+    Dropless, unless `capacity` lets each expert take only so many times its even share of a sample's tokens.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.router = TopSoftmax()
+        self.experts = nn.ModuleList(Swiglu() for _ in range(4))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        index, weight, balance, z = self.router(x)
+        ends, order = sorted_choices(index, 4)
+        routed = grouped_silu_mul(
+            x.flatten(0, 1),
+            ends,
+            [[layer.gate.weight for layer in self.experts], [layer.up.weight for layer in self.experts]],
+            order=order,
+        )
+        routed = triton_grouped_linear(routed, ends, [layer.down.weight for layer in self.experts])
+        return triton_combine([routed], order, weight), balance, z
+
+
+class Layer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1 = nn.RMSNorm(32, eps=1e-5)
+        self.attn = CausalAttention()
+        self.norm2 = nn.RMSNorm(32, eps=1e-5)
+        self.moe = Moe()
+
+    def forward(self, x: torch.Tensor, turns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        add, norm2 = fused_add_rms_norm(x, self.attn(self.norm1(x), turns), self.norm2.weight, 1e-5)
+        moe, balance, z = self.moe(norm2)
+        return add + moe, balance, z
+
+
+class Mixtral(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.losses = Losses()
+        self.embed = nn.Embedding(128, 32)
+        self.layers = nn.ModuleList(Layer() for _ in range(2))
+        self.norm = nn.RMSNorm(32, eps=1e-5)
+        self.head = nn.Linear(32, 128, bias=False)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        if tokens.ndim != 2:
+            raise ValueError(f"tokens must be int[b, t], and is {list(tokens.shape)}")
+        device = tokens.device
+        t = tokens.shape[-1]
+        turns = rotary_turns((t,), 4, dtype=self.embed.weight.dtype, device=device)
+        x = self.embed(tokens)
+        balances = []
+        zs = []
+        for layer in self.layers:
+            x, balance, z = layer(x, turns)
+            balances.append(balance)
+            zs.append(z)
+        if self.training:
+            self.losses = Losses({"balance": torch.stack(balances), "z": torch.stack(zs)})
+        return self.head(self.norm(x))
+
+    def graph(self, *inputs: torch.Tensor) -> Captured:
+        """The evaluation of inputs of these shapes as one CUDA graph, which takes others of them."""
+        return Captured(self, inputs)
