@@ -153,10 +153,10 @@ def test_chunks() -> None:
     text = "model net {\n  input q: [b, t = 100, c = 16]\n  input k: [b, t = 100, c = 16]\n  input v: [b, t = 100, c = 16]\n  output y = linear_recurrence(q, k, v)\n}\n"
     net = network(text)
     (task,) = tuner.tasks([net.graph], 1, inference=False)
-    times = dict.fromkeys(task.ways, 9.0) | {"chunk=32": 1.0}
+    times = dict.fromkeys(task.ways, 9.0) | {"chunk=64": 1.0}
     tuned = Record({AMD: {task.case: times}}).text()
-    assert "chunk=32" in net.source(tuned=tuned)
-    assert "chunk=32" not in net.source()
+    assert "chunk=64" in net.source(tuned=tuned)
+    assert "chunk=64" not in net.source()
     check_network(net, {"b": 2}, tuned=tuned)
 
 

@@ -41,7 +41,7 @@ def delta_rule(
     def step(
         state: Tensor, scores: Tensor, q: Tensor, kept: Tensor, k: Tensor, taken: Tensor, new: Tensor
     ) -> tuple[Tensor, Tensor]:
-        new = new - taken @ state
-        return torch.addcmul(k @ new, state, kept), scores @ new + q @ state
+        new = torch.baddbmm(new, taken, state, alpha=-1)
+        return torch.baddbmm(state * kept, k, new), torch.baddbmm(scores @ new, q, state)
 
     return in_chunks(inside, step, (q * scale, k, v, beta, log_decay), chunk)

@@ -13,7 +13,7 @@ def linear_recurrence(
     v: Tensor,
     log_decay: Tensor | None = None,
     scale: float = 1.0,
-    chunk: int = 64,
+    chunk: int = 32,
     bounded: bool = False,
 ) -> Tensor:
     """S_t = exp(log_decay_t) S_{t-1} + k_t v_t^T, o_t = scale * q_t S_t with q, k: [.., t, c], v: [.., t, d] and
@@ -24,13 +24,15 @@ def linear_recurrence(
     """
 
     def inside(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None = None) -> tuple[Tensor, ...]:
-        """What the queries read of their own chunk and what they read the state with; what is kept of it and added."""
+        """What the queries read of their own chunk and what they read the state with; what is kept of it; the keys and
+        values that are added.
+        """
         if log_decay is None:
-            return (q @ k.mT).tril() @ v, q, k.new_ones(1, 1, 1), k.mT @ v
+            return (q @ k.mT).tril() @ v, q, k.new_ones(1, 1, 1), k.mT, v
         scores, q, k, kept = under_decay(q, k, log_decay, bounded)
-        return scores @ v, q, kept.mT, k.mT @ v
+        return scores @ v, q, kept.mT, k.mT, v
 
-    def step(state: Tensor, own: Tensor, q: Tensor, kept: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.addcmul(new, state, kept), own + q @ state
+    def step(state: Tensor, own: Tensor, q: Tensor, kept: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.baddbmm(state * kept, k, v), torch.baddbmm(own, q, state)
 
     return in_chunks(inside, step, (q * scale, k, v, log_decay), chunk)

@@ -39,7 +39,7 @@ class LinearRecurrence(Primitive):
     another, after one decay (DeltaProduct, Siems et al., 2025). Every other axis agrees or broadcasts by name.
 
     `on` is the axis (default: the time axis, else the one space axis), `reverse` runs from its end, `chunk` is how many
-    positions are taken at once (default 64, with `beta` 32). No decay is below `least`: the compiler finds it out where
+    positions are taken at once (default 32). No decay is below `least`: the compiler finds it out where
     it can, and decays a key channel are faster where it is not too small for a chunk. `segments`[.., t] are documents:
     S is 0 again where one starts.
     """

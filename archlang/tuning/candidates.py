@@ -13,7 +13,7 @@ from archlang.primitives.recurrence_code import form
 from archlang.primitives.sliding import windows
 
 PLAIN = "plain"
-CHUNKS = (16, 32, 128, 256)
+CHUNKS = (16, 64, 128)
 
 
 def candidates(op: Primitive, types: Sequence[Any], inference: bool) -> Mapping[str, Primitive]:

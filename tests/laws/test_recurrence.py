@@ -139,4 +139,4 @@ def test_decays_that_are_bounded_from_below(beta: TensorType | None, least: floa
 
 
 def test_a_bound_that_a_chunk_leaves_is_of_no_use():
-    assert "never below" not in LinearRecurrence(least=0.15).algorithm(*(tensor(b=2, t=100, c=3),) * 3, None, None, Q)
+    assert "never below" not in LinearRecurrence(least=0.02).algorithm(*(tensor(b=2, t=100, c=3),) * 3, None, None, Q)

@@ -1,6 +1,6 @@
 """Gated Linear Attention (Yang et al., ICML 2024, arXiv:2312.06635)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +15,8 @@ def in_chunks(
     segment: int = 256,
 ) -> Tensor:
     """q, k: [.., t, c], v: [.., t, d] and what else there is, in chunks of t: `inside` makes of several chunks side by
-    side what `step` takes of each, one after another, to lead a state [.., c, d] on and give the output. No more than a
-    segment is at work at once, which bounds the memory.
+    side what `step` takes of each, all leading axes as one, to lead a state [b, c, d] on and give the output. No more
+    than a segment is at work at once, which bounds the memory.
     """
     given = [x for x in inputs if x is not None]
     k, v, exporting = given[1], given[2], torch.compiler.is_exporting()
@@ -31,24 +31,30 @@ def in_chunks(
             return x[..., torch.arange(count)[:, None] * chunk + torch.arange(chunk), :]
         return x.reshape(*x.shape[:-2], count, chunk, x.shape[-1])
 
-    def one(state: Tensor, parts: list[Tensor]) -> tuple[Tensor, Tensor]:
-        return step(state, *(x.squeeze(-3) for x in inside(*(x.unsqueeze(-3) for x in parts))))
-
     parts = [chunks(x) for x in given]
-    lead = torch.broadcast_shapes(*(x.shape[:-3] for x in parts[1:]))
-    state, outputs = v.new_zeros(*lead, k.shape[-1], v.shape[-1], dtype=dtype), []
+    lead = torch.broadcast_shapes(*(x.shape[:-3] for x in parts))
+
+    def rows(some: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+        """What `step` takes of each of some chunks."""
+        made = (x.expand(*lead, some[1].shape[-3], *x.shape[-2:]) for x in inside(*some))
+        return zip(*(x.reshape(-1, *x.shape[-3:]).unbind(-3) for x in made), strict=True)
+
+    state, outputs = v.new_zeros(lead.numel(), k.shape[-1], v.shape[-1], dtype=dtype), []
     if exporting:  # a loop of free length
         from torch._higher_order_ops.scan import scan
 
+        def one(state: Tensor, parts: list[Tensor]) -> tuple[Tensor, Tensor]:
+            return step(state, *next(rows([x.unsqueeze(-3) for x in parts])))
+
         made = scan(one, state, [x.movedim(-3, 0) for x in parts])[1].movedim(0, -3).flatten(-3, -2)
-        return F.pad(made, (0, 0, 0, -end)).to(v.dtype)
-    for some in zip(*(x.split(max(1, segment // chunk), -3) for x in parts), strict=True):
-        made = inside(*(x.contiguous() for x in some))
-        rows = (x.expand(*x.shape[:-3], some[1].shape[-3], *x.shape[-2:]).unbind(-3) for x in made)
-        for row in zip(*rows, strict=True):
-            state, output = step(state, *row)
-            outputs.append(output)
-    return torch.cat(outputs, -2)[..., :length, :].to(v.dtype)
+        made = F.pad(made, (0, 0, 0, -end))
+    else:
+        for some in zip(*(x.split(max(1, segment // chunk), -3) for x in parts), strict=True):
+            for row in rows([x.contiguous() for x in some]):
+                state, output = step(state, *row)
+                outputs.append(output)
+        made = torch.cat(outputs, -2)[:, :length]
+    return made.reshape(*lead, length, v.shape[-1]).to(v.dtype)
 
 
 def under_decay(
@@ -95,7 +101,7 @@ def linear_recurrence(
     v: Tensor,
     log_decay: Tensor | None = None,
     scale: float = 1.0,
-    chunk: int = 64,
+    chunk: int = 32,
     bounded: bool = False,
 ) -> Tensor:
     """S_t = exp(log_decay_t) S_{t-1} + k_t v_t^T, o_t = scale * q_t S_t with q, k: [.., t, c], v: [.., t, d] and
@@ -106,14 +112,16 @@ def linear_recurrence(
     """
 
     def inside(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None = None) -> tuple[Tensor, ...]:
-        """What the queries read of their own chunk and what they read the state with; what is kept of it and added."""
+        """What the queries read of their own chunk and what they read the state with; what is kept of it; the keys and
+        values that are added.
+        """
         if log_decay is None:
-            return (q @ k.mT).tril() @ v, q, k.new_ones(1, 1, 1), k.mT @ v
+            return (q @ k.mT).tril() @ v, q, k.new_ones(1, 1, 1), k.mT, v
         scores, q, k, kept = under_decay(q, k, log_decay, bounded)
-        return scores @ v, q, kept.mT, k.mT @ v
+        return scores @ v, q, kept.mT, k.mT, v
 
-    def step(state: Tensor, own: Tensor, q: Tensor, kept: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.addcmul(new, state, kept), own + q @ state
+    def step(state: Tensor, own: Tensor, q: Tensor, kept: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.baddbmm(state * kept, k, v), torch.baddbmm(own, q, state)
 
     return in_chunks(inside, step, (q * scale, k, v, log_decay), chunk)
 
