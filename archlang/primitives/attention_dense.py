@@ -113,7 +113,9 @@ def _attn_mask(code: Emission, work: Work, batches: Batches, fused: bool) -> str
     concrete, beside = is_concrete(keys), work.beside_count(code)
     own = domain_mask(code, work.domain, keys, "" if concrete else f", device={code.device()}")
     masks = [code.buffer("mask", own.code) if concrete else code.bind(own, "mask", part=True).safe] if own else []
-    masks += [pairs(code, work.parts, batches, work.mask, fused).safe] if work.mask is not None else []
+    if work.mask is not None:
+        given = pairs(code, work.parts, batches, work.mask, fused)
+        masks += [given.safe if masks else given.code]
     if work.bias is None:
         text = " & ".join(masks)
         return f"F.pad({text}, (0, {beside}), value=True)" if beside else text

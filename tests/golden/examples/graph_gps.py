@@ -39,12 +39,11 @@ class SelfAttention(nn.Module):
     def forward(self, x: torch.Tensor, molecule: torch.Tensor) -> torch.Tensor:
         qkv = self.qkv(x).unflatten(-1, (3, 2, 6))
         q, k, v = qkv.unbind(1)
-        o = molecule[..., None] == molecule[..., None, :]
         o = F.scaled_dot_product_attention(
             q.transpose(0, 1)[None],
             k.transpose(0, 1)[None],
             v.transpose(0, 1)[None],
-            attn_mask=o,
+            attn_mask=molecule[..., None] == molecule[..., None, :],
             dropout_p=0.5 if self.training else 0.0,
         ).squeeze(0)
         return self.proj(o.transpose(0, 1).flatten(1))
