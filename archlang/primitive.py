@@ -18,6 +18,7 @@ from archlang.memory import Memory
 from archlang.named import Named
 from archlang.shapes import ROLES, Axis, TensorType
 from archlang.sizes import Poly, Size
+from archlang.term import Term as Term
 
 
 # ---- kinds of hyper-parameters: what a field takes, and how the language reads an argument for it
@@ -177,27 +178,6 @@ class Param:
 
 
 # ---- emission
-@dataclass(frozen=True, slots=True)
-class Term:
-    """A Python expression for a tensor and the physical order of its axes. `tight`: a name, call or attribute, fit for
-    `.method()`.
-    """
-
-    code: str
-    order: tuple[str, ...]
-    tight: bool = True
-
-    @property
-    def safe(self) -> str:
-        """The code, in parentheses where it must be."""
-        return self.code if self.tight else f"({self.code})"
-
-    def at(self, name: str) -> int:
-        """The position of an axis, from the end for the last one, as people write it."""
-        i = self.order.index(name)
-        return -1 if i == len(self.order) - 1 else i
-
-
 class Emission(Protocol):
     """What `emit` may ask of the writer of a module. Numbers always go through `const` or `size`, so that equal modules
     become one class.

@@ -304,3 +304,89 @@ def test_renamed_sums_keep_together():
     network = archlang.loads(text).net()
     assert "return (x + y) * w" in network.source()
     check_network(network, {"b": 2})
+
+
+def emitted(text: str, **sizes: int) -> str:
+    """The source of a program's network, which computes what its graph means."""
+    network = architecture(text)
+    check_network(network, {"b": 2, **sizes})
+    return network.source()
+
+
+@pytest.mark.parametrize("over", ["causal", "sliding(3)"])
+def test_heads_in_groups_are_never_taken_apart(over: str):
+    """What attention makes of all heads is what the map to the channels reads."""
+    source = emitted(
+        f"""model net {{
+  input x: [b, t, c = 16]
+  q = x -> linear([heads = 2, group = 2, c = 4]) as q
+  k = x -> linear([heads = 2, c = 4]) as k
+  o = attend(q, k, k, over = {over}, score = sigmoid)
+  output y = o -> linear([c = 16], on = [heads, group, c]) as out
+}}""",
+        t=5,
+    )
+    forward = source.partition("class Net")[2]
+    assert "k.repeat_interleave(2, 2)" in forward and "expand" not in forward
+    assert forward.count(".unflatten(") == 2 and ".flatten(2))" in forward  # those of q and k
+
+
+def test_axes_that_are_read_apart_are_split():
+    """The heads that attention made, in one order and in another."""
+    source = emitted("""model net {
+  input x: [b, n = 5, c = 16]
+  h = x -> linear([heads = 2, group = 2, c = 4]) as h
+  o = attend(h, h, h)
+  p = attend(h, h, h, scale = 1)
+  output y = (o -> rearrange("heads group c -> c") -> linear(8) as one) + (p -> rearrange("group heads c -> c") -> linear(8) as two)
+}""")
+    assert source.count("unflatten") == 2
+
+
+@pytest.mark.parametrize(
+    ("layer", "call"),
+    [
+        ("conv(6, weight = w)", "F.conv2d(image, self.w, self.conv.bias, padding=1)"),
+        ("conv_transpose(6, 3, weight = w)", "F.conv_transpose2d(image, self.w, self.conv_transpose.bias, padding=1)"),
+    ],
+)
+def test_a_bias_beside_a_given_weight_is_an_argument(layer: str, call: str):
+    kernel = "units = 6, c = 3, h = 3, w = 3" if layer.startswith("conv(") else "c = 3, units = 6, h = 3, w = 3"
+    source = emitted(f"""model net {{
+  input image: [b, c = 3, h = 4, w = 5]
+  param w: [{kernel}] = normal
+  output y = image -> {layer}
+}}""")
+    assert f"return {call}" in source
+
+
+def test_the_bias_of_a_linear_map_with_a_given_weight_is_an_argument():
+    source = emitted("""model net {
+  input x: [b, c = 3]
+  param w: [units = 6, c = 3] = normal
+  output y = x -> linear(6, weight = w)
+}""")
+    assert "return F.linear(x, self.w, self.linear.bias)" in source
+
+
+def test_a_block_without_opinion_takes_the_order_of_its_surroundings():
+    """A filter of frequencies stands between layers that read channels last."""
+    source = emitted("""block filter()(x: [b, h, w, c]) -> [b, h, w, c] {
+  param gain: [h, w = w // 2 + 1, c] = normal
+  return irfft(rfft(x, on = [h, w]) * gain, on = [h, w], size = w)
+}
+model net {
+  input image: [b, c = 3, h = 4, w = 4]
+  x = image -> conv(8, kernel = 1) as stem
+  repeat 2 as blocks[i] { x = x + (x -> layer_norm as norm -> filter -> linear(8) as fc) }
+  output y = x -> mean(on = space)
+}""")
+    assert "fft.rfftn(x, dim=(1, 2))" in source and source.count("permute") == 1
+
+
+def test_axes_flattened_twice_are_flattened_once():
+    source = emitted("""model net {
+  input image: [b, h = 4, w = 4, c = 3]
+  output y = image -> unfold(2, stride = 2) -> rearrange("c taps -> c") -> linear(8)
+}""")
+    assert ".flatten(3)" in source and ".flatten(4)" not in source

@@ -19,7 +19,7 @@ facts
 shapes
 lexer builder mistakes
 parser formatter
-named memory
+named memory term
 primitive
 primitives
 helpers

@@ -72,3 +72,14 @@ def applied(draft: Draft, module: str, arguments: Sequence[str], again: str = ""
     if not again:
         return f"{module}({', '.join(arguments)})"
     return f"{draft.need_helper('recompute')}({', '.join([module, *arguments, f'when={again}'])})"
+
+
+def results(body: Body, node: Node, op: Call, code: str) -> list[Term]:
+    """The results of a call, one term an output; several are bound together."""
+    port = body.called[op.graph.digest]
+    if len(port.of) == 1:
+        return [Term(code, port.outputs[0])]
+    used = {port.of[i]: i for i in reversed(range(len(port.of))) if body.uses[node.id, i]}
+    targets = [body.target(node, used[k]) if k in used else "_" for k in range(len(port.outputs))]
+    body.lines.append(f"{', '.join(targets)} = {code}")
+    return [Term(targets[k], port.outputs[k]) for k in port.of]

@@ -10,7 +10,7 @@ from archlang import helpers
 from archlang.emit import calls, head, hints, layout, loops, names, selects, training, witness
 from archlang.emit.calls import Port
 from archlang.emit.draft import Declaration, Draft
-from archlang.emit.scope import SLOT, Held, Scope, is_atom, place
+from archlang.emit.scope import SLOT, Held, Scope, is_atom, opened, place
 from archlang.emit.sizes import LocalSizes, Place
 from archlang.emit.switches import width
 from archlang.emit.triton import Kernels, entries
@@ -171,8 +171,8 @@ class Forward:
         tight = [self._tight(term, [value for _, value in operands]) for term in results]
         for _, value in operands:
             self.use(value)
-        results = [Term(code, term.order, t) for code, term, t in zip(codes, results, tight, strict=True)]
-        self.keep(node, self._returned(node, node.op, results[0].code) if isinstance(node.op, Call) else results)
+        results = [replace(term.filled(code), tight=t) for code, term, t in zip(codes, results, tight, strict=True)]
+        self.keep(node, calls.results(self, node, node.op, results[0].code) if isinstance(node.op, Call) else results)
 
     def temporarily(self, *hints: str) -> str:
         """A new variable, held until the node at hand is written."""
@@ -181,20 +181,10 @@ class Forward:
         self._temporary.append(name)
         return name
 
-    def _returned(self, node: Node, op: Call, code: str) -> list[Term]:
-        """The results of a call, one term an output; several are bound together."""
-        port = self.called[op.graph.digest]
-        if len(port.of) == 1:
-            return [Term(code, port.outputs[0])]
-        used = {port.of[i]: i for i in reversed(range(len(port.of))) if self.uses[node.id, i]}
-        targets = [self._target(node, used[k]) if k in used else "_" for k in range(len(port.outputs))]
-        self.lines.append(f"{', '.join(targets)} = {code}")
-        return [Term(targets[k], port.outputs[k]) for k in port.of]
-
     def slot(self, i: int, value: Value) -> Term:
         """An operand as operations see it: a variable, or a slot that is filled once the code around it is there."""
         term = self.held[value.node, value.output].term
-        return Term(f"\ue002{i}\ue003", term.order) if self.inline(value) else term
+        return opened(i, term) if self.inline(value) else term
 
     def _tight(self, term: Term, operands: Sequence[Value]) -> bool:
         """Whether a result is fit for `.method()`; one that is an operand itself where that is."""
@@ -230,7 +220,7 @@ class Forward:
         return [result] if isinstance(result, Term) else list(result)
 
     def unpack(self, node: Node, code: str, orders: Sequence[tuple[str, ...]]) -> tuple[Term, ...]:
-        targets = [self._target(node, i) if self.uses[node.id, i] else "_" for i in range(len(orders))]
+        targets = [self.target(node, i) if self.uses[node.id, i] else "_" for i in range(len(orders))]
         self.lines.append(f"{', '.join(targets)} = {code}")
         return tuple(Term(target, tuple(order)) for target, order in zip(targets, orders, strict=True))
 
@@ -239,12 +229,12 @@ class Forward:
     ) -> tuple[Term, ...]:
         name = self.temporarily("parts")
         self.lists[name] = len(items)
-        rest = [self._target(node, i) if self.uses[node.id, i] else "_" for i in range(len(items), len(node.types))]
+        rest = [self.target(node, i) if self.uses[node.id, i] else "_" for i in range(len(items), len(node.types))]
         self.lines.append(f"{', '.join([name, *rest])} = {code}")
         parts = [Term(f"{name}[{i}]", tuple(order)) for i, order in enumerate(items)]
         return (*parts, *(Term(target, tuple(order)) for target, order in zip(rest, orders, strict=True)))
 
-    def _target(self, node: Node, output: int) -> str:
+    def target(self, node: Node, output: int) -> str:
         """A variable for one of several results."""
         outputs = node.op.graph.outputs if isinstance(node.op, Call) else []
         label = (node.label or node.op.name).split(".")[0].lstrip("@")
@@ -278,25 +268,30 @@ class Forward:
     def fill(self, start: int, operands: Sequence[Value], codes: list[str], wanted: Sequence[str]) -> list[str]:
         """Write pending operands in their places; those read twice, or that make a line too long, get a name before."""
         texts = [*self.lines[start:], *codes]
-        found = Counter(int(slot) for text in texts for slot in SLOT.findall(text))
+        slots = [(int(i), split) for text in texts for i, split in SLOT.findall(text)]
+        found, whole = Counter(i for i, _ in slots), {i for i, split in slots if split}
         if not found:
             return codes
         terms = {slot: self.held[operands[slot].node, operands[slot].output].term for slot in found}
         pending = [slot for slot, count in found.items() if count == 1]
-        statements = [self._named(operands, terms, slot) for slot, count in found.items() if count > 1]
+        statements = [self._named(operands, terms, slot, slot in whole) for slot, count in found.items() if count > 1]
         budget = WIDTH - self.indent - max(map(len, wanted), default=6) - 3
         while pending and max(width(place(text, terms.__getitem__)) for text in texts) > budget:
             longest = max(pending, key=lambda slot: width(terms[slot].code))
             pending.remove(longest)
-            statements.append(self._named(operands, terms, longest))
+            statements.append(self._named(operands, terms, longest, longest in whole))
         self.lines[start:] = [*statements, *(place(text, terms.__getitem__) for text in self.lines[start:])]
         return [place(code, terms.__getitem__) for code in codes]
 
-    def _named(self, operands: Sequence[Value], terms: dict[int, Term], slot: int) -> str:
-        """The statement that names an operand, which its slot then shows."""
-        value = operands[slot]
+    def _named(self, operands: Sequence[Value], terms: dict[int, Term], slot: int, whole: bool) -> str:
+        """The statement that names an operand, which its slot then shows; `whole`, as it is before its split."""
+        value, key = operands[slot], (operands[slot].node, operands[slot].output)
+        split = terms[slot].split if whole else None
+        if split:
+            self.held[key] = replace(self.held[key], term=terms[slot].whole(terms[slot].order)[0])
         statement = self.baptise(value, *self.hints(value), read=True)
-        terms[slot] = self.held[value.node, value.output].term
+        named = self.held[key].term
+        terms[slot] = named.unflatten(split.name, split.members, split.sizes) if split else named
         return statement
 
     def baptise(self, value: Value, *hints: str, read: bool = False) -> str:
@@ -356,6 +351,8 @@ class Forward:
                 self.lines.append(self.baptise(value, *self.hints(value)))
 
     def _deserves_name(self, node: Node, held: Held) -> bool:
+        if held.uses == 1 and held.term.split and is_atom(held.term.split.code):  # it has one, and is split where read
+            return False
         last = held.uses == 1 and any(value.node == node.id for _, value in self.graph.outputs)
         return held.uses > 1 or (node.name is not None and not last)
 

@@ -36,19 +36,18 @@ def wish(value: Value, called: Orders) -> tuple[str, ...] | None:
     queue = [value]
     for at in queue:
         for node, argument in at.graph.users(at):
-            if isinstance(node.op, Call):
-                order = called(node.op, argument)
-                if order is not None and set(order) == set(value.type.names):
-                    return tuple(order)
-            elif isinstance(node.op, Linear) and argument == "x":
+            order = called(node.op, argument) if isinstance(node.op, Call) else None
+            if order is not None and set(order) == set(value.type.names):
+                return tuple(order)
+            if isinstance(node.op, Linear) and argument == "x":
                 return last(value.type, contracted(node.op.on, value.type))
-            elif isinstance(node.op, LayerNorm | RMSNorm):
+            if isinstance(node.op, LayerNorm | RMSNorm):
                 return last(value.type, axes_of(node.op.on, value.type))
-            elif isinstance(node.op, Chain) and node.op.axis in value.type:
+            if isinstance(node.op, Chain) and node.op.axis in value.type:
                 return last(value.type, (node.op.axis,))
-            elif node.op.prefers and "c" in value.type:
+            if node.op.prefers and "c" in value.type:
                 return first(value.type) if node.op.prefers == "first" else last(value.type)
-            elif len(queue) < _FAR and len(node.types) == 1 and _keeps(node, value.type):
+            if len(queue) < _FAR and len(node.types) == 1 and _keeps(node, value.type):
                 queue.append(Value(at.graph, node.id, 0, node.types[0]))
     return None
 
@@ -61,7 +60,8 @@ def _keeps(node: Node, type_: TensorType) -> bool:
 
 def plan(graphs: Iterable[Graph]) -> dict[str, dict[str, tuple[str, ...]]]:
     """The orders of the inputs of graphs, by digest, from graphs given children first; bodies of one loop agree."""
-    found: dict[str, dict[str, tuple[str, ...]]] = {}
+    graphs, found = list(graphs), dict[str, dict[str, tuple[str, ...]]]()
+    orders: Orders = lambda call, port: found[call.graph.digest].get(port)  # noqa: E731
     for graph in graphs:
         loops: dict[str, list[Graph]] = {}
         for _, node in graph.deep():
@@ -69,11 +69,25 @@ def plan(graphs: Iterable[Graph]) -> dict[str, dict[str, tuple[str, ...]]]:
                 loops.setdefault(node.label.split(".")[0], []).append(node.op.graph)
         for bodies in loops.values():
             _agree([found[body.digest] for body in bodies])
-        orders: Orders = lambda call, port: found[call.graph.digest].get(port)  # noqa: E731
-        found[graph.digest] = {
-            port: wish(value, orders) or _batch_first(value.type) for port, value in graph.inputs.items()
-        }
+        wishes = [(port, wish(value, orders)) for port, value in graph.inputs.items()]
+        found[graph.digest] = {port: order for port, order in wishes if order}
+    for graph in reversed(graphs):
+        own = found[graph.digest]
+        own.update({port: _batch_first(v.type) for port, v in graph.inputs.items() if port not in own})
+        for part, node in graph.deep():
+            if isinstance(node.op, Call) and len(node.types) == 1:
+                _follow(part, node, orders, found[node.op.graph.digest])
     return found
+
+
+def _follow(graph: Graph, node: Node, orders: Orders, found: dict[str, tuple[str, ...]]) -> None:
+    """The inputs of a block in which nothing has an opinion come as the readers of its result want that."""
+    order = None
+    for port, value in graph.operands(node):
+        if port not in found and set(value.type.names) == set(node.types[0].names):
+            order = order or wish(Value(graph, node.id, 0, node.types[0]), orders)
+            if order:
+                found[port] = order
 
 
 def _agree(bodies: list[dict[str, tuple[str, ...]]]) -> None:

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from archlang.emit import names
 from archlang.primitive import Term
@@ -11,7 +11,7 @@ from archlang.primitives.broadcast import LEVELS, level, merged
 
 IDENTIFIER = re.compile(r"(?<![\w.\"])[A-Za-z_]\w*")
 ATOM = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*|\[\d+\])*")
-SLOT = re.compile("\ue002(\\d+)\ue003")  # the place of an operand in code that is being written
+SLOT = re.compile("\ue002(\\d+)(-?)\ue003")  # the place of an operand in code under way; `-`: before its split
 _OPERATOR = r"(\*\*|//|==|!=|<=|>=|[-+*/%@&|<>]|and|or|not|if|else|in)"
 _BEFORE = re.compile(rf"{_OPERATOR} $|(?<![\w)\]\ue001\ue003] )(?<![\w)\]])([-~])$")
 _AFTER = re.compile(rf"^ {_OPERATOR} ")
@@ -22,6 +22,8 @@ def place(text: str, term: Callable[[int], Term]) -> str:
 
     def fill(match: re.Match[str]) -> str:
         filling = term(int(match[1]))
+        if match[2] and filling.split:
+            filling = Term(filling.split.code, ())
         if filling.tight:
             return filling.code
         before, after = text[: match.start()], text[match.end() :]
@@ -35,6 +37,12 @@ def place(text: str, term: Callable[[int], Term]) -> str:
         return f"({filling.code})" if torn else filling.code
 
     return merged(SLOT.sub(fill, text))
+
+
+def opened(i: int, term: Term) -> Term:
+    """A slot for an operand that is not written yet."""
+    split = term.split and replace(term.split, code=f"\ue002{i}-\ue003")
+    return Term(f"\ue002{i}\ue003", term.order, split=split)
 
 
 def is_atom(code: str) -> bool:

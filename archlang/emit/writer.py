@@ -1,5 +1,6 @@
 """What an operation may ask of the writer of a module: `archlang.primitive.Emission` for one node of one draft."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -24,6 +25,8 @@ class Body(Protocol):
     graph: Graph
     draft: Draft
     called: Mapping[str, Any]  # Port by digest
+    uses: Counter[tuple[int, int]]  # how often each value is read
+    lines: list[str]
     lists: dict[str, int]  # the variables that are lists, with their lengths
 
     def size(self, size: Poly, hint: str) -> str:
@@ -39,6 +42,9 @@ class Body(Protocol):
         self, node: Node, code: str, items: Sequence[tuple[str, ...]], orders: Sequence[tuple[str, ...]]
     ) -> tuple[Term, ...]:
         """Variables for a list of results and those after it."""
+
+    def target(self, node: Node, output: int) -> str:
+        """A variable for one of several results."""
 
     def witness(self, node: Node, attribute: str, floating: bool) -> str | None:
         """`x.dtype` or `x.device` of some tensor at hand."""
@@ -72,6 +78,11 @@ class Writer:
         term = self.views.get((term.code, term.order), term)
         if order == term.order:
             return term
+        if term.split and (whole := term.whole(order))[0] is not term:
+            split = term.split
+            result = self.permute(*whole).unflatten(split.name, split.members, split.sizes)
+            self.views[result.code, order] = term
+            return result
         places = [term.order.index(name) for name in order]
         moved = [i for i, place in enumerate(places) if i != place]
         text = f"transpose({moved[0]}, {moved[1]})" if len(moved) == 2 else f"permute({', '.join(map(str, places))})"
@@ -87,7 +98,7 @@ class Writer:
         names = tuple(names)
         if not names:
             return Term(f"{term.safe}.unsqueeze(-1)", (*term.order, name))
-        term = self.last(term, names)
+        term, names = self.last(term, names).whole(names)
         kept = term.order[: len(term.order) - len(names)]
         if len(names) == 1:
             return Term(term.code, (*kept, name), term.tight)
@@ -95,13 +106,16 @@ class Writer:
 
     def split(self, term: Term, name: str, axes: Iterable[Axis]) -> Term:
         axes, place = tuple(axes), term.order.index(name)
+        if len(axes) > 1:
+            receiver = Term(self._receiver(term), term.order, split=term.split)
+            return receiver.unflatten(name, [axis.name for axis in axes], self._sizes(axes))
         order = (*term.order[:place], *(axis.name for axis in axes), *term.order[place + 1 :])
-        if len(axes) == 1:
-            return Term(term.code, order, term.tight)
-        at = term.at(name)
         if not axes:
-            return Term(f"{term.safe}.squeeze({at})", order)
-        return Term(f"{self._receiver(term)}.unflatten({at}, {self._sizes(axes)})", order)
+            return Term(f"{term.safe}.squeeze({term.at(name)})", order)
+        split = term.split and replace(
+            term.split, members=tuple(order[term.order.index(n)] for n in term.split.members)
+        )
+        return Term(term.code, order, term.tight, split)
 
     def _receiver(self, term: Term) -> str:
         """What a method is called on; long expressions get a name first."""

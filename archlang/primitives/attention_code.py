@@ -85,14 +85,10 @@ def arrange(code: Emission, term: Term, groups: Mapping[str, Sequence[Axis]]) ->
     """The axes of the groups in order, each group flattened into one axis of its name; of size 1 where the term has
     none of it.
     """
-    for axes in groups.values():
+    members: dict[str, tuple[str, ...]] = {}
+    for name, axes in groups.items():
         if any(axis.name in term.order for axis in axes):
-            term = _widen(code, term, [axis for axis in axes if axis.name not in term.order])
-    members = {
-        name: tuple(axis.name for axis in axes)
-        for name, axes in groups.items()
-        if any(a.name in term.order for a in axes)
-    }
+            term, members[name] = _filled(code, term, axes)
     term = _merge(term, members)
     term = code.permute(term, [n for name, own in members.items() for n in ([name] if name in term.order else own)])
     term = _merge(term, members)
@@ -100,6 +96,21 @@ def arrange(code: Emission, term: Term, groups: Mapping[str, Sequence[Axis]]) ->
     while index and index[-1] == ":":
         index.pop()
     return Term(f"{term.safe}[{', '.join(index)}]" if index else term.code, tuple(groups), term.tight or bool(index))
+
+
+def _filled(code: Emission, term: Term, axes: Sequence[Axis]) -> tuple[Term, tuple[str, ...]]:
+    """A term that has some of the axes, with all of them, and the names that it has these under: those behind what it
+    has are repetitions of the last that it has.
+    """
+    names = [axis.name for axis in axes]
+    while names[-1] not in term.order:
+        names.pop()
+    term = _widen(code, term, [axis for axis in axes[: len(names)] if axis.name not in term.order])
+    times = product(axis.size for axis in axes[len(names) :])
+    if times != 1:
+        repeated = f"{term.safe}.repeat_interleave({code.size(times)}, {term.order.index(names[-1])})"
+        term = Term(repeated, term.order)
+    return term, tuple(names)
 
 
 def _widen(code: Emission, term: Term, axes: Sequence[Axis]) -> Term:

@@ -97,13 +97,17 @@ def index(term: Term, picks: dict[str, str]) -> str:
 
 
 _SUBSCRIPTS = re.compile(r"\[([^()\[\]]*)\]\[([^()\[\]]*)\]")
+_FLATTENED = re.compile(r"\.flatten\((\d+)\)\.flatten\((\d+)\)")
 
 
 def merged(text: str) -> str:
-    """Slices of slices along other axes in one bracket: `x[:, 0::2][:, :, 1::2]` is `x[:, 0::2, 1::2]`."""
+    """What stands twice in a row and is one: slices along other axes (`x[:, 0::2][:, :, 1::2]` is `x[:, 0::2, 1::2]`),
+    and all axes from one on flattened, then all from an earlier one on.
+    """
     before = ""
     while text != before:
         text, before = _SUBSCRIPTS.sub(lambda found: _merge(found[0], found[1], found[2]), text), text
+        text = _FLATTENED.sub(lambda found: f".flatten({min(int(found[1]), int(found[2]))})", text)
     return text
 
 

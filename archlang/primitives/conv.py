@@ -212,14 +212,14 @@ class Conv(Primitive):
         groups = product(axis.size for axis in samples) * self.groups
         if groups != 1:
             arguments["groups"] = code.size(groups)
-        within_call = [offset.code] if offset and not paired else []
-        given = [image.code, kernel.code, *within_call, *(f"{name}={value}" for name, value in arguments.items())]
-        call = Term(f"F.conv{len(found)}d({', '.join(given)})", image.order)
-        y = code.split(call, "c", [*samples, code.outputs[0]["c"]])
         if self.bias and offset is None:
             code.module("Bias", code.size(self.units))
             code.initialise("bias", self.init_bias)
             offset = Term(code.weight("bias"), ("units",))
+        within_call = [offset.code] if offset and not paired else []
+        given = [image.code, kernel.code, *within_call, *(f"{name}={value}" for name, value in arguments.items())]
+        call = Term(f"F.conv{len(found)}d({', '.join(given)})", image.order)
+        y = code.split(call, "c", [*samples, code.outputs[0]["c"]])
         return unstacked(code, y if within_call else shifted(y, offset, len(found)), others)
 
     def reference(

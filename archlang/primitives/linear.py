@@ -108,11 +108,12 @@ class Linear(Primitive):
         on = contracted(self.on, code.inputs[0])
         made, bias = self.made(code.inputs[0]), self.bias and offset is None
         flat, units = code.flat(x, on, "on"), code.size(_count(made))
+        if weight is not None and bias:
+            code.module("Bias", units)
+            offset = Term(code.weight("bias"), ("units",))
         y = self._own(code, flat, units, bias) if weight is None else self._given(code, flat, weight, offset, on)
         if weight is None and offset is not None:
             y = Term(f"{y.code} + {offset.code}", y.order, tight=False)
-        elif weight is not None and bias:
-            y = Term(f"{code.module('Bias', units)}({y.code})", y.order)
         if bias:
             code.initialise("bias", self.init_bias)
         return code.split(y, "units", made)

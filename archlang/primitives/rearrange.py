@@ -198,6 +198,8 @@ class _Chain:
         places = {name: max(self.term.order.index(atom) for atom in group) for name, group in self.groups.items()}
         names = sorted(places, key=places.__getitem__)
         self.term = self.code.permute(self.term, [atom for name in names for atom in self.groups[name]])
+        for name in names:
+            self.term, (*self.groups[name],) = self.term.whole(self.groups[name])
         text, order = self.term.safe, tuple(names)
         for place, name in enumerate(names):
             if len(self.groups[name]) > 1:

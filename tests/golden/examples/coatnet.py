@@ -190,7 +190,7 @@ class Transformer(nn.Module):
             v.flatten(1, 2).transpose(1, 2),
             bias=relative,
         )
-        o = self.proj(o.unflatten(2, (-1, self.height // 2)).permute(0, 2, 3, 1, 4).flatten(3))
+        o = self.proj(o.transpose(1, 2).unflatten(1, (-1, self.height // 2)).flatten(3))
         x = short + drop_path(o, self.drop_path, self.training)
         return (x + drop_path(self.mlp(self.norm2(x)), self.drop_path, self.training)).permute(0, 3, 1, 2)
 
@@ -227,7 +227,7 @@ class Transformer2(nn.Module):
             v.flatten(1, 2).transpose(1, 2),
             bias=relative,
         )
-        o = self.proj(o.unflatten(2, (-1, 4)).permute(0, 2, 3, 1, 4).flatten(3))
+        o = self.proj(o.transpose(1, 2).unflatten(1, (-1, 4)).flatten(3))
         x = x + drop_path(o, 0.16, self.training)
         return x + drop_path(self.mlp(self.norm2(x)), 0.16, self.training)
 

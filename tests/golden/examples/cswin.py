@@ -193,7 +193,7 @@ class CrossShapedAttention2(nn.Module):
         self.proj = nn.Linear(16, 16)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        qkv = self.qkv(x).unflatten(-1, (3, 2, 8)).permute(0, 3, 4, 5, 1, 2)
+        qkv = self.qkv(x).permute(0, 3, 1, 2).unflatten(1, (3, 2, 8))
         o = self.whole(qkv)
         return self.proj(o.permute(0, 2, 3, 1, 4).flatten(3))
 

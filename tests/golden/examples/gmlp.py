@@ -27,8 +27,8 @@ class SpatialGating(nn.Module):
         self.proj.bias = nn.Parameter(torch.ones(16))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        u, v = x.chunk(2, 1)
-        return u * self.proj(self.norm(v.transpose(1, 2)).transpose(1, 2))
+        u, v = x.chunk(2, -1)
+        return u * self.proj(self.norm(v).transpose(1, 2)).transpose(1, 2)
 
 
 class GmlpLayer(nn.Module):
@@ -42,7 +42,7 @@ class GmlpLayer(nn.Module):
         self.fc2 = nn.Linear(8, 8)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.fc2(self.gate(F.gelu(self.fc1(self.norm(x))).transpose(1, 2)).transpose(1, 2))
+        return x + self.fc2(self.gate(F.gelu(self.fc1(self.norm(x)))))
 
 
 class Block(nn.Module):

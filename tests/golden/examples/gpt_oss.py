@@ -359,13 +359,12 @@ class Attention(nn.Module):
         tiles = MapTiles([AxisTiles(band_span(t, 2, 0, device=v.device), tile=16, width=18, lead=2)])
         o = local_attention(
             q.flatten(2, 3),
-            k[..., None].expand(-1, -1, -1, -1, 2).transpose(3, 4).flatten(2, 3),
-            v[..., None].expand(-1, -1, -1, -1, 2).transpose(3, 4).flatten(2, 3),
+            k.repeat_interleave(2, 2),
+            v.repeat_interleave(2, 2),
             tiles,
             tiles.seen,
             core=partial(scored_attention, sink=self.sinks.flatten(0)[:, None, None]),
         )
-        o = o.unflatten(2, (2, 2))
         return self.o_proj(o.flatten(2))
 
 
@@ -465,13 +464,12 @@ class Attention2(nn.Module):
         mask = torch.ones(t, t, dtype=torch.bool, device=v.device).tril()
         o = scored_attention(
             q.flatten(2, 3).transpose(1, 2),
-            k[..., None].expand(-1, -1, -1, -1, 2).permute(0, 2, 4, 1, 3).flatten(1, 2),
-            v[..., None].expand(-1, -1, -1, -1, 2).permute(0, 2, 4, 1, 3).flatten(1, 2),
+            k.repeat_interleave(2, 2).transpose(1, 2),
+            v.repeat_interleave(2, 2).transpose(1, 2),
             mask=mask,
             sink=self.sinks.flatten(0)[:, None, None],
         )
-        o = o.unflatten(1, (2, 2))
-        return self.o_proj(o.permute(0, 3, 1, 2, 4).flatten(2))
+        return self.o_proj(o.transpose(1, 2).flatten(2))
 
 
 class Layer2(nn.Module):

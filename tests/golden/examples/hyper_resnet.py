@@ -8,14 +8,11 @@ from torch import nn
 
 
 class Bias(nn.Module):
-    """x + bias over the last axis; starts at 0."""
+    """The bias of a layer; starts at 0."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(dim))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.bias
 
 
 class Generator(nn.Module):
@@ -41,7 +38,7 @@ class TiledConv(nn.Module):
 
     def forward(self, x: torch.Tensor, generator: nn.Module) -> torch.Tensor:
         weight = generator(self.z).permute(1, 2, 0, 3, 4, 5).flatten(0, 1).flatten(1, 2).transpose(0, 1)
-        return F.conv2d(x, weight, padding=1) + self.conv.bias[:, None, None]
+        return F.conv2d(x, weight, self.conv.bias, padding=1)
 
 
 class Unit(nn.Module):
@@ -90,7 +87,7 @@ class TiledConv2(nn.Module):
 
     def forward(self, x: torch.Tensor, generator: nn.Module) -> torch.Tensor:
         weight = generator(self.z).permute(1, 2, 0, 3, 4, 5).flatten(0, 1).flatten(1, 2).transpose(0, 1)
-        return F.conv2d(x, weight, stride=2, padding=1) + self.conv.bias[:, None, None]
+        return F.conv2d(x, weight, self.conv.bias, stride=2, padding=1)
 
 
 class Unit2(nn.Module):

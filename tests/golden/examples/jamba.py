@@ -356,14 +356,7 @@ class CausalAttention(nn.Module):
         k = self.k_proj(x).unflatten(-1, (2, 4))
         v = self.v_proj(x).unflatten(-1, (2, 4))
         tiles = MapTiles([AxisTiles(band_span(t, 3, 0, device=q.device), tile=16, width=19, lead=3)])
-        o = local_attention(
-            q.flatten(2, 3),
-            k[..., None].expand(-1, -1, -1, -1, 2).transpose(3, 4).flatten(2, 3),
-            v[..., None].expand(-1, -1, -1, -1, 2).transpose(3, 4).flatten(2, 3),
-            tiles,
-            tiles.seen,
-        )
-        o = o.unflatten(2, (2, 2))
+        o = local_attention(q.flatten(2, 3), k.repeat_interleave(2, 2), v.repeat_interleave(2, 2), tiles, tiles.seen)
         return self.o_proj(o.flatten(2))
 
 

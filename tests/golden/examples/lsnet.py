@@ -228,7 +228,7 @@ class DistanceAttention(nn.Module):
         y = short_attention(
             q.flatten(3).transpose(2, 3), k.flatten(3).transpose(2, 3), v.flatten(3).transpose(2, 3), bias=distance
         )
-        y = y.unflatten(2, (-1, 2)).permute(0, 2, 3, 1, 4).flatten(3).permute(0, 3, 1, 2)
+        y = y.transpose(1, 2).unflatten(1, (-1, 2)).flatten(3).permute(0, 3, 1, 2)
         return self.proj(F.relu(y))
 
 

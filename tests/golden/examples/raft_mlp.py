@@ -13,9 +13,9 @@ class MultiScaleEmbed(nn.Module):
         self.fc = nn.Linear(240, 4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        unfold = F.pad(x, (2, 2, 2, 2)).unfold(2, 8, 4).unfold(3, 8, 4).flatten(4)
-        x = x.unfold(2, 4, 4).unfold(3, 4, 4).flatten(4).permute(0, 2, 3, 1, 4).flatten(3)
-        return self.fc(torch.cat((x, unfold.permute(0, 2, 3, 1, 4).flatten(3)), -1)).permute(0, 3, 1, 2)
+        unfold = F.pad(x.permute(0, 3, 1, 2), (2, 2, 2, 2)).unfold(2, 8, 4).unfold(3, 8, 4)
+        x = x.unfold(1, 4, 4).unfold(2, 4, 4).flatten(3)
+        return self.fc(torch.cat((x, unfold.flatten(4).permute(0, 2, 3, 1, 4).flatten(3)), -1))
 
 
 class RaftMixing(nn.Module):
@@ -71,10 +71,10 @@ class Level(nn.Module):
         self.blocks = nn.ModuleList([Block(8, dim=4)])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.embed(x).permute(0, 2, 3, 1)
+        x = self.embed(x)
         for block in self.blocks:
             x = block(x)
-        return x.permute(0, 3, 1, 2)
+        return x
 
 
 class MultiScaleEmbed2(nn.Module):
@@ -85,7 +85,7 @@ class MultiScaleEmbed2(nn.Module):
         self.fc = nn.Linear(16, 8)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc(torch.cat((x.unfold(1, 2, 2).unfold(2, 2, 2).flatten(4).flatten(3),), -1))
+        return self.fc(torch.cat((x.unfold(1, 2, 2).unfold(2, 2, 2).flatten(3),), -1))
 
 
 class Level2(nn.Module):
@@ -95,10 +95,10 @@ class Level2(nn.Module):
         self.blocks = nn.ModuleList(Block(4, dim=8) for _ in range(2))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.embed(x.permute(0, 2, 3, 1))
+        x = self.embed(x)
         for block in self.blocks:
             x = block(x)
-        return x.permute(0, 3, 1, 2)
+        return x
 
 
 class RaftMlp(nn.Module):
@@ -111,6 +111,7 @@ class RaftMlp(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         if image.ndim != 4 or image.shape[1:] != (3, 32, 32):
             raise ValueError(f"image must be [b, c = 3, h = 32, w = 32], and is {list(image.shape)}")
+        x = image.permute(0, 2, 3, 1)
         for level in self.levels:
-            image = level(image)
-        return self.head(self.norm(image.permute(0, 2, 3, 1)).mean((1, 2)))
+            x = level(x)
+        return self.head(self.norm(x).mean((1, 2)))

@@ -83,7 +83,7 @@ class RankAugmentedAttention(nn.Module):
         k = 1 + F.elu(k.unflatten(-1, (1, -1)), 1.0)
         v = v.unflatten(-1, (1, -1))
         seen = torch.einsum("abc,adebc->abde", q.mean((1, 2)), k) * 0.3535533905932738
-        k = k * seen.flatten(2).softmax(-1).unflatten(-1, (-1, 8)).permute(0, 2, 3, 1)[..., None]
+        k = k * seen.flatten(2).softmax(-1).transpose(1, 2).unflatten(1, (-1, 8))[..., None]
         weight = torch.einsum("abcde,ade->abcd", q, k.sum((1, 2)))
         turns = rotary_turns((8, 8), 2, base=100000000.0, dtype=q.dtype, device=q.device)
         q = turn(q, turns, (1, 2), interleaved=True)
@@ -161,7 +161,7 @@ class GatedAttention(nn.Module):
         y = F.scaled_dot_product_attention(
             q.flatten(1, 2).transpose(1, 2), k.flatten(1, 2).transpose(1, 2), v.flatten(1, 2).transpose(1, 2)
         )
-        y = y.unflatten(2, (-1, 4)).permute(0, 2, 3, 1, 4).flatten(3)
+        y = y.transpose(1, 2).unflatten(1, (-1, 4)).flatten(3)
         return self.proj((y + local) * gate)
 
 

@@ -51,14 +51,14 @@ class SimplifiedLinearAttention(nn.Module):
         self.proj = nn.Linear(12, 12)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        qkv = self.qkv(x).unflatten(-1, (3, 3, 4)).permute(0, 3, 4, 5, 1, 2)
+        qkv = self.qkv(x).permute(0, 3, 1, 2).unflatten(1, (3, 3, 4))
         select, select2, v = qkv.unbind(1)
         select = F.relu(select)
         select2 = F.relu(select2 + self.place.permute(2, 3, 0, 1))
         weight = torch.einsum("abcde,abc->abde", select, select2.sum((3, 4)))
         total = torch.einsum("abcde,abcf->abdef", select, torch.einsum("abcde,abfde->abcf", select2, v))
-        y = self.dwc(v.flatten(0, 1)).unflatten(0, (-1, 3))
-        y = total / (weight + 1e-6)[..., None] + y.permute(0, 1, 3, 4, 2)
+        y = self.dwc(v.flatten(0, 1))
+        y = total / (weight + 1e-6)[..., None] + y.permute(0, 2, 3, 1).unflatten(0, (-1, 3))
         return self.proj(y.permute(0, 2, 3, 1, 4).flatten(3))
 
 

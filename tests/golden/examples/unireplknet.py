@@ -42,7 +42,7 @@ class SqueezeExcite(nn.Module):
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * torch.sigmoid(self.fc2(F.relu(self.fc1(x.mean((2, 3))))))[..., None, None]
+        return x * torch.sigmoid(self.fc2(F.relu(self.fc1(x.mean((1, 2))))))[:, None, None]
 
 
 class UnirepBlock(nn.Module):
@@ -60,7 +60,7 @@ class UnirepBlock(nn.Module):
         self.scale = LayerScale(8, init=1e-6)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.response(F.gelu(self.fc1(self.se(self.norm(self.mixer(x))).permute(0, 2, 3, 1))))
+        y = self.response(F.gelu(self.fc1(self.se(self.norm(self.mixer(x)).permute(0, 2, 3, 1)))))
         y = self.norm2(self.fc2(y).permute(0, 3, 1, 2)) * self.scale.gamma[:, None, None]
         return x + y
 
@@ -144,7 +144,7 @@ class UnirepBlock2(nn.Module):
         self.scale = LayerScale(12, init=1e-6)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.response(F.gelu(self.fc1(self.se(self.norm(self.mixer(x))).permute(0, 2, 3, 1))))
+        y = self.response(F.gelu(self.fc1(self.se(self.norm(self.mixer(x)).permute(0, 2, 3, 1)))))
         y = self.norm2(self.fc2(y).permute(0, 3, 1, 2)) * self.scale.gamma[:, None, None]
         return x + y
 

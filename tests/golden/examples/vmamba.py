@@ -166,7 +166,7 @@ class Scan2(nn.Module):
         dt = dt.transpose(1, 2).flatten(1, 2)
         u = u.transpose(1, 2).flatten(1, 2)
         y = selective_scan(u, dt, (-torch.exp(self.a_log)).transpose(0, 1), y, read, self.skip)
-        return (y2 + y.unflatten(1, (-1, self.height)).transpose(1, 3)).permute(0, 2, 3, 1)
+        return y2 + y.unflatten(1, (-1, self.height)).transpose(1, 2)
 
 
 class Scan3(nn.Module):
@@ -189,7 +189,7 @@ class Scan3(nn.Module):
         read = read.flatten(1, 2)
         dt = dt.flatten(1, 2)
         y = selective_scan(u.flatten(1, 2), dt, y.transpose(0, 1), write, read, self.skip, reverse=True)
-        return (y2 + y.unflatten(1, (-1, self.height)).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return y2 + y.unflatten(1, (-1, self.height))
 
 
 class Scan4(nn.Module):
@@ -213,7 +213,7 @@ class Scan4(nn.Module):
         u = u.transpose(1, 2).flatten(1, 2)
         neg = -torch.exp(self.a_log)
         y = selective_scan(u, dt, neg.transpose(0, 1), y, read, self.skip, reverse=True)
-        return (y2 + y.unflatten(1, (-1, self.height)).transpose(1, 3)).permute(0, 2, 3, 1)
+        return y2 + y.unflatten(1, (-1, self.height)).transpose(1, 2)
 
 
 class Ss2d(nn.Module):
@@ -237,9 +237,9 @@ class Ss2d(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         u, gate = self.in_proj(x).chunk(2, -1)
         u = F.silu(self.conv(u.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
-        y = self.scans[0](u).permute(0, 3, 1, 2)
-        y = self.scans[1](u, y).permute(0, 3, 1, 2)
-        y = self.scans[2](u, y).permute(0, 3, 1, 2)
+        y = self.scans[0](u)
+        y = self.scans[1](u, y)
+        y = self.scans[2](u, y)
         y = self.scans[3](u, y)
         return self.out_proj(self.out_norm(y) * F.silu(gate))
 

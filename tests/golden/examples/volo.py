@@ -118,8 +118,7 @@ class SelfAttention(nn.Module):
         o = F.scaled_dot_product_attention(
             q.flatten(1, 2).transpose(1, 2), k.flatten(1, 2).transpose(1, 2), v.flatten(1, 2).transpose(1, 2)
         )
-        o = o.unflatten(2, (-1, 2))
-        return self.proj(o.permute(0, 2, 3, 1, 4).flatten(3))
+        return self.proj(o.transpose(1, 2).unflatten(1, (-1, 2)).flatten(3))
 
 
 class Block(nn.Module):
