@@ -164,7 +164,7 @@ class Architecture:
                 header=header,
                 conditions=list(self.conditions.items()),
                 evaluate=purpose == "inference",
-                kernels=kernels_for(graph, target),
+                kernels=kernels_for(graph, target, tuned),
             )
 
     @property

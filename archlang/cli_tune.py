@@ -1,12 +1,18 @@
-"""`archlang tune`: measure which implementation of each operation is the fastest here."""
+"""`archlang tune`: measure which implementation of each operation is the fastest here, or which tiles of kernels."""
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from archlang import console
+from archlang.cli_options import Backend, ForTarget
 from archlang.console import AsFormat, Format
+
+if TYPE_CHECKING:
+    from archlang.tuning import Record
 
 
 def tune(
@@ -15,55 +21,94 @@ def tune(
         "tuning.json"
     ),
     batch: Annotated[int, typer.Option(min=1, help="What the free size `b` is.")] = 1,
+    target: ForTarget = Backend.torch,
     seconds: Annotated[float, typer.Option(min=0, help="When to stop; what is missing, a model guesses.")] = 60,
     format: AsFormat = Format.text,
 ) -> None:
-    """Measure which implementation of each operation is the fastest on this machine, for `build --tuned`.
+    """Measure which implementation of each operation is the fastest on this machine, for `build --tuned`; for the
+    target triton, which tiles of kernels are on its GPU.
 
     Ctrl-C stops and keeps what is known.
     """
-    from archlang.tuner import Tuning, tasks
-    from archlang.tuning import Record, device, read
+    from archlang.tuning import Record, read
 
     known = read(output) if output.exists() else Record({})
-    tuning = Tuning(tasks(_graphs(paths), batch, inference=True))
-    stopped = _run(tuning, seconds)
-    known.merged(tuning.record()).write(output)
-    done, every = len(tuning.times), len(tuning.tasks)
+    networks = _networks(paths)
+    tuned = _operations(networks, batch, seconds) if target is Backend.torch else _kernels(networks, batch, seconds)
+    known.merged(tuned.record).write(output)
     if format is Format.json:
-        about: dict[str, Any] = {"device": device(), "cases": every, "measured": done, "output": str(output)}
-        console.document({"ok": not stopped, **about})
+        about: dict[str, Any] = {"device": tuned.device, "cases": tuned.every, "measured": tuned.done}
+        console.document({"ok": not tuned.stopped, **about, "output": str(output)})
     else:
-        console.table(
-            [("device", device()), ("measured", f"{done} of {console.plural(every, 'case')}"), *_gains(tuning)]
-        )
+        counted = f"{tuned.done} of {console.plural(tuned.every, tuned.what)}"
+        console.table([("device", tuned.device), ("measured", counted), *tuned.rows])
         console.table([("wrote", str(output))])
-    raise typer.Exit(130 if stopped else 0)
+    raise typer.Exit(130 if tuned.stopped else 0)
 
 
-def _graphs(paths: list[Path]) -> list[Any]:
-    """Of all models with all variants, as they are for inference before anything is chosen."""
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What came of it."""
+
+    device: str
+    record: "Record"
+    done: int
+    every: int
+    what: str  # was counted
+    rows: Sequence[tuple[str, str]]
+    stopped: bool
+
+
+def _networks(paths: list[Path]) -> list[Any]:
+    """All models with all variants."""
     from archlang.compile import load
-    from archlang.passes import Options
 
     return [
-        program.architecture(model, variant).optimised(Options("inference")).graph
+        program.architecture(model, variant)
         for program in map(load, paths)
         for model in program.models
         for variant in [None, *program.variants(model)]
     ]
 
 
-def _run(tuning: Any, seconds: float) -> bool:
-    """Measure; whether the user stopped it."""
-    from archlang.tuner import tune
+def _operations(networks: list[Any], batch: int, seconds: float) -> Tuned:
+    """Of PyTorch's operations, as they are for inference before anything is chosen."""
+    from archlang.passes import Options
+    from archlang.tuner import Tuning, tasks, tune
+    from archlang.tuning import device
 
+    tuning = Tuning(tasks([net.optimised(Options("inference")).graph for net in networks], batch, inference=True))
+    done, stopped = _run(tuning.tasks, tune(tuning, seconds))
+    return Tuned(device(), tuning.record(), done, len(tuning.tasks), "case", _gains(tuning), stopped)
+
+
+def _kernels(networks: list[Any], batch: int, seconds: float) -> Tuned:
+    """Of the kernels of networks in training."""
+    from archlang.kernel_tuner import KernelTuning, calls, gpu, tune
+
+    here = gpu()
+    tuning = KernelTuning(here, calls(networks, batch, here.device))
+    done, stopped = _run(tuning.calls, tune(tuning, seconds))
+    times = [list(times.values()) for times in tuning.times.values() if times]
+    ratios = [taken[0] / min(taken) for taken in times]
+    rows = (
+        [("shipped", f"{max(ratios):.2f}x the time of the fastest in the worst case of {len(ratios)}")]
+        if ratios
+        else []
+    )
+    rows += [("refused", what) for what in tuning.refused]
+    return Tuned(here.name, tuning.record(), done, len(tuning.calls), "kernel", rows, stopped)
+
+
+def _run(tasks: Sequence[Any], measured: Iterable[Any]) -> tuple[int, bool]:
+    """Measure; how many are done, and whether the user stopped it."""
+    done = 0
     try:
-        for _ in zip(console.progress(tuning.tasks, "measuring"), tune(tuning, seconds), strict=False):
-            pass
+        for _ in zip(console.progress(tasks, "measuring"), measured, strict=False):
+            done += 1
     except KeyboardInterrupt:
-        return True
-    return False
+        return done, True
+    return done, False
 
 
 def _gains(tuning: Any) -> list[tuple[str, str]]:

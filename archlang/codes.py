@@ -141,5 +141,6 @@ CODES: dict[str, str] = {
     "A905": "a tensor does not fit the input it is for",
     "A906": "a file that is no record of `archlang tune`",
     "A907": "the network cannot take its input",
+    "A908": "no GPU to measure kernels on",
     "A999": "a bug of archlang",
 }

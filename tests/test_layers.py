@@ -36,7 +36,7 @@ compile
 tuner
 testing
 products feed console
-measure
+measure kernel_tuner
 cli_cache cli_options cli_tune
 cli""".splitlines()
 RANK = {name: rank for rank, line in enumerate(LAYERS) for name in line.split()}

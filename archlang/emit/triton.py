@@ -1,5 +1,6 @@
 """Which operations of a graph a kernel takes, and the text of the kernels: Triton beside the PyTorch forms."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
@@ -21,9 +22,9 @@ COMMON = ("kernels", "map_rows", "chunks", "chains", "sequential", "bases", "gro
 
 
 class Kernels:
-    """The kernels of one file: they stand in for helpers where they serve."""
+    """The kernels of one file: they stand in for helpers where they serve, with the tiles of a record."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, tuned: str = "") -> None:
         found: dict[str, tuple[Kernel, list[Features]]] = {}
         for part in graph.children_first():
             for holder, node in part.deep():
@@ -33,6 +34,7 @@ class Kernels:
                             found.setdefault(file, (kernel, []))[1].append(served.features)
         self.chains = _chains(graph)
         self._features = {file: kernel.joined(features) for file, (kernel, features) in found.items()}
+        self._configs = _configs(tuned, {*COMMON, *self._features, *self.chains}) if tuned else {}
 
     @property
     def found(self) -> bool:
@@ -50,6 +52,9 @@ class Kernels:
 
     def helper(self, file: str) -> Helper:
         """The text under a name that `name` gave, or of a helper."""
+        if file == "kernels":
+            written = [(json.dumps(case), json.dumps(config)) for case, config in self._configs.items()]
+            return helpers.parsed(text(file, configs=written))
         if file in COMMON:
             return helpers.parsed(text(file, **self._features.get(file, {})))
         if file in self.chains:
@@ -72,9 +77,16 @@ def _chains(graph: Graph) -> dict[str, Chain | FusedScan]:
     return named
 
 
-def kernels_for(graph: Graph, target: str) -> Kernels | None:
-    """The kernels of a graph, for a target that has some."""
-    return Kernels(graph) if has_kernels(target) else None
+def _configs(tuned: str, kernels: set[str]) -> dict[str, dict[str, int]]:
+    """The tiles that a record of `archlang tune` has for some kernels."""
+    from archlang.tuning import fastest, loads  # knows operations, which not every network has
+
+    return fastest(loads(tuned), kernels)
+
+
+def kernels_for(graph: Graph, target: str, tuned: str = "") -> Kernels | None:
+    """The kernels of a graph, for a target that has some, with the tiles of a record of `archlang tune`."""
+    return Kernels(graph, tuned) if has_kernels(target) else None
 
 
 def said_for(target: str) -> Callable[[Primitive, Sequence[Any]], str] | None:

@@ -18,10 +18,11 @@ TUNED = "linear conv depthwise linear_recurrence attend"
 
 
 def rules(options: Options) -> Sequence[Rule]:
-    """None without a record."""
-    if not options.tuned:
+    """None without a record, and with one of kernels alone."""
+    record = loads(options.tuned) if options.tuned else None
+    if record is None or (record.gpus and len(record.gpus) == len(record.devices)):
         return ()
-    return implementation(loads(options.tuned), options.purpose == "inference"), activation, residual
+    return implementation(record, options.purpose == "inference"), activation, residual
 
 
 def implementation(record: Record, inference: bool) -> Rule:

@@ -51,7 +51,7 @@ class Options:
         """What differs from the usual, as a header of a file shows it."""
         purpose = [f"for {self.purpose}"] if self.purpose != "training" else []
         purpose += [str(self.budget)] if self.budget is not None else []
-        tuned = [f"tuned for {_device(self.tuned)}"] if self.tuned else []
+        tuned = [f"tuned for {_devices(self.tuned, self.kernels)}"] if self.tuned else []
         return [*purpose, *(f"without {name}" for name in self.disable), *tuned]
 
 
@@ -61,11 +61,13 @@ def has_kernels(target: str) -> bool:
     return target != "torch"
 
 
-def _device(record: str) -> str:
-    """What a record was measured on."""
+def _devices(record: str, kernels: bool) -> str:
+    """What a record was measured on, as far as that counts."""
     from archlang.tuning import loads  # knows operations, which not every network has
 
-    return loads(record).device
+    known = loads(record)
+    gpus = sorted(known.gpus) if kernels else []
+    return ", ".join([known.device] * (known.device in known.devices or not gpus) + gpus)
 
 
 def _need(what: str, name: str, known: tuple[str, ...]) -> None:

@@ -71,6 +71,7 @@ def compiling(capabilities: Sequence[int] = (80, 90)) -> Iterator[list[Compiled]
         yield found
     finally:
         JITFunction.run = run
+        driver.set_active(None)  # whoever asks next finds the real device
 
 
 def _read(kernel: Any, capability: int, constants: str) -> Compiled:

@@ -2,8 +2,21 @@
 
 from archlang.tuning.candidates import candidates
 from archlang.tuning.cases import Case, case
+from archlang.tuning.configs import configurations, fastest
 from archlang.tuning.device import device
 from archlang.tuning.model import expected
 from archlang.tuning.record import Record, choose, loads, read
 
-__all__ = ["Case", "Record", "candidates", "case", "choose", "device", "expected", "loads", "read"]
+__all__ = [
+    "Case",
+    "Record",
+    "candidates",
+    "case",
+    "choose",
+    "configurations",
+    "device",
+    "expected",
+    "fastest",
+    "loads",
+    "read",
+]

@@ -18,24 +18,32 @@ from archlang.primitives.sliding import windows
 from archlang.shapes import TensorType
 from archlang.sizes import Size, substitute, symbols
 
-DTYPE = "float32"
+DTYPES = ("float32", "bfloat16", "float16")
 LENGTH = 1024  # what a free length is taken for
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Case:
-    """`linear rows=256 on=384 units=1536 float32`; sizes are rounded to powers of two, and 0 is 0."""
+    """`linear rows=256 on=384 units=1536 float32`; sizes are rounded to powers of two, and 0 is 0. With a dot,
+    `delta_rule.forward c=64 d=64 bfloat16`, it is a part of a kernel.
+    """
 
     op: str
     sizes: tuple[tuple[str, int], ...]
+    dtype: str = DTYPES[0]
 
     def __str__(self) -> str:
-        return " ".join([self.op, *(f"{name}={size}" for name, size in self.sizes), DTYPE])
+        return " ".join([self.op, *(f"{name}={size}" for name, size in self.sizes), self.dtype])
+
+    @property
+    def kernel(self) -> str:
+        """The kernel that this is a part of, if so."""
+        return self.op.rpartition(".")[0]
 
     def distance(self, other: "Case") -> float:
         """How far apart the sizes are, in doublings; infinite where the operations differ."""
         mine, theirs = dict(self.sizes), dict(other.sizes)
-        if self.op != other.op or mine.keys() != theirs.keys():
+        if (self.op, self.dtype) != (other.op, other.dtype) or mine.keys() != theirs.keys():
             return float("inf")
         return sum(abs(log2(max(1, mine[name])) - log2(max(1, theirs[name]))) for name in mine)
 
@@ -43,10 +51,10 @@ class Case:
 def parse(text: str) -> Case:
     """A case from its text. Raises `ValueError` where it is none."""
     op, *sizes, dtype = text.split()
-    if dtype != DTYPE:
-        raise ValueError(f"`{dtype}` is not {DTYPE}")
+    if dtype not in DTYPES:
+        raise ValueError(f"`{dtype}` is none of {', '.join(DTYPES)}")
     pairs = (part.partition("=")[::2] for part in sizes)
-    return Case(op, tuple((name, int(size)) for name, size in pairs))
+    return Case(op, tuple((name, int(size)) for name, size in pairs), dtype)
 
 
 def case(op: Primitive, types: Sequence[Any], batch: int = 1) -> Case | None:

@@ -27,12 +27,17 @@ class Record:
     @property
     def device(self) -> str:
         """Whose times count: this machine's where there are any, else those of the only one that was measured."""
-        here = device()
-        return next(iter(self.devices)) if len(self.devices) == 1 and here not in self.devices else here
+        here, known = device(), [name for name in self.devices if name not in self.gpus]
+        return known[0] if len(known) == 1 and here not in known else here
+
+    @property
+    def gpus(self) -> Mapping[str, Mapping[Case, Times]]:
+        """The times of kernels, by device."""
+        return {name: cases for name, cases in self.devices.items() if any(case.kernel for case in cases)}
 
     def only(self, device: str) -> "Record":
-        """The part of one device."""
-        return Record({device: self.devices.get(device, {})})
+        """The part of one processor, and those of all GPUs: a file runs on any of them."""
+        return Record({device: self.devices.get(device, {}), **self.gpus})
 
     def merged(self, other: "Record") -> "Record":
         """Both, and of what both have the shorter times."""

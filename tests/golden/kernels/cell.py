@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -90,6 +91,25 @@ def dense(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
+# The shapes of tiles that `archlang tune` measured to be the fastest, by device and case; others are those of the rules.
+CONFIGS: dict[str, dict[str, int]] = {}
+
+
+@cache
+def device_name(device: torch.device) -> str:
+    """A GPU, as records of `archlang tune` name it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "interpreter"
+
+
+def tile_shape(kernel: str, x: Tensor, sizes: Mapping[str, int], **shipped: int) -> dict[str, int]:
+    """The shape of a kernel's tiles: as it was measured to be the fastest here for such sizes, else as it ships."""
+    if not CONFIGS:
+        return shipped
+    words = [kernel, *(f"{name}={tile(size, 1)}" for name, size in sizes.items()), str(x.dtype).removeprefix("torch.")]
+    found = CONFIGS.get(f"{device_name(x.device)} | {' '.join(words)}", shipped)
+    return found if found.keys() == shipped.keys() else shipped
+
+
 def math_of(x: Tensor) -> dict[str, Any]:
     """How products are taken: float32 as three of TF32, which is float32 but for the last bit, or as one where torch
     may do so; always summed in float32. The interpreter multiplies no bfloat16, so that it is widened there.
@@ -158,19 +178,13 @@ def chain_rows(tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], int, list[t
     return tensors, inner, list(zip(far, near, strict=True))
 
 
-def chain_call(x: Tensor, whole: bool) -> dict[str, Any]:
+def chain_call(kernel: str, x: Tensor, whole: bool) -> dict[str, Any]:
     """What kernels are told of x [*rows, c]: counts, and the shape of a tile, which has 1024 numbers, or a row."""
     rows, width = x.numel() // x.shape[-1], x.shape[-1]
     columns = tile(width, 1) if whole else min(tile(width, 1), 1024)
     height = max(1, min(tile(rows, 1), 1024 // columns))
-    return dict(
-        rows=rows,
-        width=width,
-        tiles=triton.cdiv(width, columns),
-        ROWS=height,
-        COLUMNS=columns,
-        num_warps=min(16, max(1, height * columns // 256)),
-    )
+    shape = tile_shape(kernel, x, dict(c=width), ROWS=height, num_warps=min(16, max(1, height * columns // 256)))
+    return dict(rows=rows, width=width, tiles=triton.cdiv(width, columns), COLUMNS=columns, **shape)
 
 
 def chain_kind(*tensors: Tensor) -> torch.dtype:
@@ -235,13 +249,13 @@ def sequential_steps(*tensors: Tensor) -> list[tuple[int, ...]]:
     return [x.stride() for x in tensors]
 
 
-def sequential_call(x: Tensor) -> dict[str, Any]:
+def sequential_call(kernel: str, x: Tensor) -> dict[str, Any]:
     """What every kernel of a call is told: counts, how many elements a program has, which one warp holds, and how many
     positions ahead are read: a step takes less time than memory to answer.
     """
     rows, length, width = x.shape
-    sizes = dict(EVERY=SEQUENTIAL_EVERY, LANES=64, AHEAD=8, num_warps=1)
-    return dict(length=length, width=width, lanes=rows * width, **sizes)
+    shape = tile_shape(kernel, x, dict(lanes=rows * width), LANES=64, AHEAD=8)
+    return dict(length=length, width=width, lanes=rows * width, EVERY=SEQUENTIAL_EVERY, num_warps=1, **shape)
 
 
 @jit
@@ -370,7 +384,8 @@ def scan_mul_mul_maximum_mul_step(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """mul, mul, mul, add, tanh, sigmoid, sub, maximum, mul of tensors [rows, t, width] and others [rows * width], and carries that are kept."""
     *made, kept = scan_mul_mul_maximum_mul_like(x, f, u, h_start, s_start, number, number2)
-    call, steps = sequential_call(x), sequential_steps(x, f)
+    call = sequential_call("scan_mul_mul_maximum_mul.forward", x)
+    steps = sequential_steps(x, f)
     grid = (triton.cdiv(call["lanes"], call["LANES"]),)
     scan_mul_mul_maximum_mul_forward[grid](x, f, u, h_start, *made, kept, s_start, number, number2, *steps, **call)
     return *made, kept
@@ -403,7 +418,8 @@ def scan_mul_mul_maximum_mul_slopes(
     made = scan_mul_mul_maximum_mul_slopes_like(
         grad_h_out, grad_before_out, x, f, u, h_start, kept, s_start, number, number2
     )
-    call, steps = sequential_call(x), sequential_steps(grad_h_out, grad_before_out, x, f)
+    call = sequential_call("scan_mul_mul_maximum_mul.backward", x)
+    steps = sequential_steps(grad_h_out, grad_before_out, x, f)
     walked, grid = kept.new_empty(SEQUENTIAL_EVERY, *kept.shape[1:]), (triton.cdiv(call["lanes"], call["LANES"]),)
     scan_mul_mul_maximum_mul_backward[grid](
         grad_h_out, grad_before_out, x, f, u, kept, walked, *made, s_start, number, number2, *steps, **call

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -135,6 +136,25 @@ def alike(*tensors: Tensor) -> list[Tensor]:
 def dense(x: Tensor) -> Tensor:
     """The tensor with its last axis in one piece."""
     return x if x.stride(-1) == 1 else x.contiguous()
+
+
+# The shapes of tiles that `archlang tune` measured to be the fastest, by device and case; others are those of the rules.
+CONFIGS: dict[str, dict[str, int]] = {}
+
+
+@cache
+def device_name(device: torch.device) -> str:
+    """A GPU, as records of `archlang tune` name it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "interpreter"
+
+
+def tile_shape(kernel: str, x: Tensor, sizes: Mapping[str, int], **shipped: int) -> dict[str, int]:
+    """The shape of a kernel's tiles: as it was measured to be the fastest here for such sizes, else as it ships."""
+    if not CONFIGS:
+        return shipped
+    words = [kernel, *(f"{name}={tile(size, 1)}" for name, size in sizes.items()), str(x.dtype).removeprefix("torch.")]
+    found = CONFIGS.get(f"{device_name(x.device)} | {' '.join(words)}", shipped)
+    return found if found.keys() == shipped.keys() else shipped
 
 
 def math_of(x: Tensor) -> dict[str, Any]:
@@ -319,10 +339,11 @@ def basis_backward_weights(
     tl.store(places, total, mask=(column < C)[:, None] & (unit < units)[None, :])
 
 
-def basis_call(x: Tensor, weight: Tensor, numbers: Sequence[float], kind: str, order: int) -> dict[str, Any]:
+def basis_call(part: str, x: Tensor, weight: Tensor, numbers: Sequence[float], kind: str, order: int) -> dict[str, Any]:
     """What every kernel of a call is told: the basis, sizes, and the shape of tiles."""
     half, (count, _, units) = x.dtype != torch.float32, weight.shape
     some = min(tile(units), 128 if half else 32)
+    sizes = dict(c=x.shape[1], functions=count, units=units)
     tiles = dict(
         ROWS=64 if half else 32,
         CHANNELS=min(tile(x.shape[1]), 16 if order > 1 else 32),
@@ -332,7 +353,9 @@ def basis_call(x: Tensor, weight: Tensor, numbers: Sequence[float], kind: str, o
     )
     low, step, wide = numbers
     basis = dict(low=low, step=step, wide=wide, C=x.shape[1], COUNT=count, KIND=kind, ORDER=order)
-    return dict(**basis, rows=x.shape[0], units=units, **tiles, **math_of(x))
+    return dict(
+        **basis, rows=x.shape[0], units=units, **tile_shape(f"basis_linear.{part}", x, sizes, **tiles), **math_of(x)
+    )
 
 
 @operation
@@ -340,7 +363,7 @@ def sum_curves(
     x: Tensor, weight: Tensor, knots: Tensor | None, numbers: Sequence[float], kind: str, order: int
 ) -> Tensor:
     """y [rows, units] for x [rows, channels] and weight [functions, channels, units]."""
-    call, y = basis_call(x, weight, numbers, kind, order), x.new_empty(x.shape[0], weight.shape[2])
+    call, y = basis_call("forward", x, weight, numbers, kind, order), x.new_empty(x.shape[0], weight.shape[2])
     grid = triton.cdiv(x.shape[0], call["ROWS"]), triton.cdiv(weight.shape[2], call["SOME"])
     basis_forward[grid](x, weight, y, knots, **call)
     return y
@@ -358,7 +381,7 @@ def sum_curves_backward(
     grad: Tensor, x: Tensor, weight: Tensor, knots: Tensor | None, numbers: Sequence[float], kind: str, order: int
 ) -> tuple[Tensor, Tensor]:
     """The gradients of x and of the weight; torch adds what programs have summed."""
-    call, grad, grad_x = basis_call(x, weight, numbers, kind, order), grad.contiguous(), torch.empty_like(x)
+    call, grad, grad_x = basis_call("backward", x, weight, numbers, kind, order), grad.contiguous(), torch.empty_like(x)
     steps, pieces = triton.cdiv(x.shape[0], call["ROWS"]), triton.cdiv(x.shape[1], call["CHANNELS"])
     basis_backward_inputs[steps, pieces](grad, x, weight, grad_x, knots, **call)
     pieces *= triton.cdiv(weight.shape[2], call["SOME"])

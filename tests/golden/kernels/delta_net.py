@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -91,6 +92,25 @@ def dense(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
+# The shapes of tiles that `archlang tune` measured to be the fastest, by device and case; others are those of the rules.
+CONFIGS: dict[str, dict[str, int]] = {}
+
+
+@cache
+def device_name(device: torch.device) -> str:
+    """A GPU, as records of `archlang tune` name it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "interpreter"
+
+
+def tile_shape(kernel: str, x: Tensor, sizes: Mapping[str, int], **shipped: int) -> dict[str, int]:
+    """The shape of a kernel's tiles: as it was measured to be the fastest here for such sizes, else as it ships."""
+    if not CONFIGS:
+        return shipped
+    words = [kernel, *(f"{name}={tile(size, 1)}" for name, size in sizes.items()), str(x.dtype).removeprefix("torch.")]
+    found = CONFIGS.get(f"{device_name(x.device)} | {' '.join(words)}", shipped)
+    return found if found.keys() == shipped.keys() else shipped
+
+
 def math_of(x: Tensor) -> dict[str, Any]:
     """How products are taken: float32 as three of TF32, which is float32 but for the last bit, or as one where torch
     may do so; always summed in float32. The interpreter multiplies no bfloat16, so that it is widened there.
@@ -159,19 +179,13 @@ def chain_rows(tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], int, list[t
     return tensors, inner, list(zip(far, near, strict=True))
 
 
-def chain_call(x: Tensor, whole: bool) -> dict[str, Any]:
+def chain_call(kernel: str, x: Tensor, whole: bool) -> dict[str, Any]:
     """What kernels are told of x [*rows, c]: counts, and the shape of a tile, which has 1024 numbers, or a row."""
     rows, width = x.numel() // x.shape[-1], x.shape[-1]
     columns = tile(width, 1) if whole else min(tile(width, 1), 1024)
     height = max(1, min(tile(rows, 1), 1024 // columns))
-    return dict(
-        rows=rows,
-        width=width,
-        tiles=triton.cdiv(width, columns),
-        ROWS=height,
-        COLUMNS=columns,
-        num_warps=min(16, max(1, height * columns // 256)),
-    )
+    shape = tile_shape(kernel, x, dict(c=width), ROWS=height, num_warps=min(16, max(1, height * columns // 256)))
+    return dict(rows=rows, width=width, tiles=triton.cdiv(width, columns), COLUMNS=columns, **shape)
 
 
 def chain_kind(*tensors: Tensor) -> torch.dtype:
@@ -279,7 +293,7 @@ def fused_add_rms_norm_step(x: Tensor, stochastic_depth: Tensor, weight: Tensor,
     """add, rms_norm of rows [.., c]."""
     rows, inner, steps = chain_rows([dense(x), dense(stochastic_depth)])
     add, mul = fused_add_rms_norm_like(x, stochastic_depth, weight, eps)
-    call = chain_call(x, True)
+    call = chain_call("fused_add_rms_norm.forward", x, True)
     grid = (call["tiles"] * triton.cdiv(call["rows"], call["ROWS"]),)
     fused_add_rms_norm_forward[grid](*rows, weight, add, mul, eps, *steps, inner, **call)
     return add, mul
@@ -299,7 +313,7 @@ def fused_add_rms_norm_slopes(
     given = [dense(grad_add), dense(grad_mul), dense(x), dense(stochastic_depth)]
     rows, inner, steps = chain_rows(given)
     made = list(fused_add_rms_norm_slopes_like(grad_add, grad_mul, x, stochastic_depth, weight, eps))
-    call = chain_call(x, True)
+    call = chain_call("fused_add_rms_norm.backward", x, True)
     count = triton.cdiv(call["rows"], call["ROWS"])
     each = triton.cdiv(count, max(1, CHAIN_PARTS // call["tiles"]))
     parts = triton.cdiv(count, each)
@@ -400,7 +414,7 @@ def fused_silu_mul_step(gate: Tensor, up: Tensor) -> Tensor:
     """silu, mul of rows [.., c]."""
     rows, inner, steps = chain_rows([dense(gate), dense(up)])
     mul = fused_silu_mul_like(gate, up)
-    call = chain_call(gate, False)
+    call = chain_call("fused_silu_mul.forward", gate, False)
     grid = (call["tiles"] * triton.cdiv(call["rows"], call["ROWS"]),)
     fused_silu_mul_forward[grid](*rows, mul, *steps, inner, **call)
     return mul
@@ -418,7 +432,7 @@ def fused_silu_mul_slopes(grad_mul: Tensor, gate: Tensor, up: Tensor) -> tuple[T
     given = [dense(grad_mul), dense(gate), dense(up)]
     rows, inner, steps = chain_rows(given)
     made = list(fused_silu_mul_slopes_like(grad_mul, gate, up))
-    call = chain_call(gate, False)
+    call = chain_call("fused_silu_mul.backward", gate, False)
     count = triton.cdiv(call["rows"], call["ROWS"])
     each, parts = 1, count
     grid = (call["tiles"] * parts,)
@@ -717,25 +731,26 @@ def conv_backward(
 
 
 def conv_call(
-    x: Tensor, weight: Tensor, bias: Tensor | None, before: Tensor | None, dilation: int, silu: bool
+    part: str, x: Tensor, weight: Tensor, bias: Tensor | None, before: Tensor | None, dilation: int, silu: bool
 ) -> dict[str, Any]:
     """What both kernels are told of x [rows, t, c]: sizes and steps, and the shape of a tile: few taps leave room for 1024 numbers in
     registers, many for half as many.
     """
-    columns = min(tile(x.shape[-1], 1), 64)
+    columns, taps = min(tile(x.shape[-1], 1), 64), weight.shape[-1]
+    times = min(tile(x.shape[1], 1), (1024 if taps <= 4 else 512) // columns)
     return dict(
         length=x.shape[1],
         channels=x.shape[2],
         row_step=x.stride(0),
         time_step=x.stride(1),
-        TAPS=weight.shape[-1],
+        TAPS=taps,
         DILATION=dilation,
         STATE=before is not None,
         BIAS=bias is not None,
         SILU=silu,
-        TIMES=min(tile(x.shape[1], 1), (1024 if weight.shape[-1] <= 4 else 512) // columns),
-        CHANNELS=columns,
-        num_warps=4,
+        **tile_shape(
+            f"causal_conv.{part}", x, dict(c=x.shape[2], taps=taps), TIMES=times, CHANNELS=columns, num_warps=4
+        ),
     )
 
 
@@ -744,7 +759,7 @@ def causal_sums(
     x: Tensor, weight: Tensor, bias: Tensor | None, before: Tensor | None, dilation: int, silu: bool
 ) -> Tensor:
     """The convolution of x [rows, t, c]."""
-    call = conv_call(x, weight, bias, before, dilation, silu)
+    call = conv_call("forward", x, weight, bias, before, dilation, silu)
     y = causal_sums_like(x, weight, bias, before, dilation, silu)
     tiles = triton.cdiv(x.shape[1], call["TIMES"])
     grid = tiles * x.shape[0], triton.cdiv(x.shape[2], call["CHANNELS"])
@@ -764,7 +779,7 @@ def causal_slopes(
     grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, before: Tensor | None, dilation: int, silu: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The gradients of x, the weight, the bias and what came before; torch adds what the programs have summed."""
-    call, grad = conv_call(x, weight, bias, before, dilation, silu), grad.contiguous()
+    call, grad = conv_call("backward", x, weight, bias, before, dilation, silu), grad.contiguous()
     tiles = triton.cdiv(x.shape[1] + (0 if before is None else before.shape[1]), call["TIMES"])
     count, columns = tiles * x.shape[0], triton.cdiv(x.shape[2], call["CHANNELS"])
     each = triton.cdiv(count, max(1, CONV_PARTS // columns))
@@ -1391,14 +1406,16 @@ def delta_call(k: Tensor, v: Tensor, g: Tensor | None) -> dict[str, Any]:
     return {**call, "ROWS": min(call["ROWS"], 16 if k.dtype == torch.float32 else 32)}
 
 
-def delta_tiles(k: Tensor, v: Tensor, whole: bool) -> dict[str, int]:
+def delta_tiles(part: str, k: Tensor, v: Tensor, whole: bool) -> dict[str, int]:
     """The shape of tiles: what a program holds fits into registers. The `whole` keys of a state, or some."""
     channels, values, most = tile(k.shape[-1]), tile(v.shape[-1]), 32 if k.dtype == torch.bfloat16 else 16
+    kernel, sizes = f"delta_rule.{part}", dict(c=channels, d=values)
     if not whole:
-        return dict(CHANNELS=min(channels, most), VALUES=min(values, most), num_warps=4, num_stages=most // 16)
-    if channels > 128:
-        return dict(CHANNELS=channels, VALUES=16, num_warps=8, num_stages=2)
-    return dict(CHANNELS=channels, VALUES=min(values, most), num_warps=4, num_stages=2)
+        return tile_shape(
+            kernel, k, sizes, CHANNELS=min(channels, most), VALUES=min(values, most), num_warps=4, num_stages=most // 16
+        )
+    values, warps = (16, 8) if channels > 128 else (min(values, most), 4)
+    return dict(CHANNELS=channels, **tile_shape(kernel, k, sizes, VALUES=values, num_warps=warps, num_stages=2))
 
 
 def delta_prepared(q: Tensor, k: Tensor, b: Tensor, g: Tensor | None, call: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -1415,7 +1432,7 @@ def delta_prepared(q: Tensor, k: Tensor, b: Tensor, g: Tensor | None, call: dict
 @operation
 def write_in_chunks(q: Tensor, k: Tensor, v: Tensor, b: Tensor, g: Tensor | None, scale: float) -> Tensor:
     """The outputs [b, heads, t, d] for q, k [b, heads, t, c], v [b, heads, t, d], and b and g [b, heads, t, 1]."""
-    call, tiles = delta_call(k, v, g), delta_tiles(k, v, True)
+    call, tiles = delta_call(k, v, g), delta_tiles("forward", k, v, True)
     scores, inverses = delta_prepared(q, k, b, g, call)
     out = rows_of(v, v.shape[-1])
     grid = k.shape[0] * k.shape[1], triton.cdiv(v.shape[-1], tiles["VALUES"])
@@ -1434,7 +1451,7 @@ def write_in_chunks_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, b: Tensor, g: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The gradients of q, k, v, b and g: the states are made again, and from the end their slopes."""
-    call, tiles, some = delta_call(k, v, g), delta_tiles(k, v, True), delta_tiles(k, v, False)
+    call, tiles, some = delta_call(k, v, g), delta_tiles("values", k, v, True), delta_tiles("keys", k, v, False)
     scores, inverses = delta_prepared(q, k, b, g, call)
     grid, chunks = (k.shape[0] * k.shape[1], triton.cdiv(v.shape[-1], tiles["VALUES"])), scores.shape[1]
     pieces = triton.cdiv(k.shape[-1], some["CHANNELS"])

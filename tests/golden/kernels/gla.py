@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -91,6 +92,25 @@ def dense(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
+# The shapes of tiles that `archlang tune` measured to be the fastest, by device and case; others are those of the rules.
+CONFIGS: dict[str, dict[str, int]] = {}
+
+
+@cache
+def device_name(device: torch.device) -> str:
+    """A GPU, as records of `archlang tune` name it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "interpreter"
+
+
+def tile_shape(kernel: str, x: Tensor, sizes: Mapping[str, int], **shipped: int) -> dict[str, int]:
+    """The shape of a kernel's tiles: as it was measured to be the fastest here for such sizes, else as it ships."""
+    if not CONFIGS:
+        return shipped
+    words = [kernel, *(f"{name}={tile(size, 1)}" for name, size in sizes.items()), str(x.dtype).removeprefix("torch.")]
+    found = CONFIGS.get(f"{device_name(x.device)} | {' '.join(words)}", shipped)
+    return found if found.keys() == shipped.keys() else shipped
+
+
 def math_of(x: Tensor) -> dict[str, Any]:
     """How products are taken: float32 as three of TF32, which is float32 but for the last bit, or as one where torch
     may do so; always summed in float32. The interpreter multiplies no bfloat16, so that it is widened there.
@@ -159,19 +179,13 @@ def chain_rows(tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], int, list[t
     return tensors, inner, list(zip(far, near, strict=True))
 
 
-def chain_call(x: Tensor, whole: bool) -> dict[str, Any]:
+def chain_call(kernel: str, x: Tensor, whole: bool) -> dict[str, Any]:
     """What kernels are told of x [*rows, c]: counts, and the shape of a tile, which has 1024 numbers, or a row."""
     rows, width = x.numel() // x.shape[-1], x.shape[-1]
     columns = tile(width, 1) if whole else min(tile(width, 1), 1024)
     height = max(1, min(tile(rows, 1), 1024 // columns))
-    return dict(
-        rows=rows,
-        width=width,
-        tiles=triton.cdiv(width, columns),
-        ROWS=height,
-        COLUMNS=columns,
-        num_warps=min(16, max(1, height * columns // 256)),
-    )
+    shape = tile_shape(kernel, x, dict(c=width), ROWS=height, num_warps=min(16, max(1, height * columns // 256)))
+    return dict(rows=rows, width=width, tiles=triton.cdiv(width, columns), COLUMNS=columns, **shape)
 
 
 def chain_kind(*tensors: Tensor) -> torch.dtype:
@@ -279,7 +293,7 @@ def fused_add_rms_norm_step(x: Tensor, stochastic_depth: Tensor, weight: Tensor,
     """add, rms_norm of rows [.., c]."""
     rows, inner, steps = chain_rows([dense(x), dense(stochastic_depth)])
     add, mul = fused_add_rms_norm_like(x, stochastic_depth, weight, eps)
-    call = chain_call(x, True)
+    call = chain_call("fused_add_rms_norm.forward", x, True)
     grid = (call["tiles"] * triton.cdiv(call["rows"], call["ROWS"]),)
     fused_add_rms_norm_forward[grid](*rows, weight, add, mul, eps, *steps, inner, **call)
     return add, mul
@@ -299,7 +313,7 @@ def fused_add_rms_norm_slopes(
     given = [dense(grad_add), dense(grad_mul), dense(x), dense(stochastic_depth)]
     rows, inner, steps = chain_rows(given)
     made = list(fused_add_rms_norm_slopes_like(grad_add, grad_mul, x, stochastic_depth, weight, eps))
-    call = chain_call(x, True)
+    call = chain_call("fused_add_rms_norm.backward", x, True)
     count = triton.cdiv(call["rows"], call["ROWS"])
     each = triton.cdiv(count, max(1, CHAIN_PARTS // call["tiles"]))
     parts = triton.cdiv(count, each)
@@ -393,7 +407,7 @@ def fused_neg_softplus_neg_div_step(decay: Tensor, beta: float) -> Tensor:
     """neg, softplus, neg, div of rows [.., c]."""
     rows, inner, steps = chain_rows([dense(decay)])
     div = fused_neg_softplus_neg_div_like(decay, beta)
-    call = chain_call(decay, False)
+    call = chain_call("fused_neg_softplus_neg_div.forward", decay, False)
     grid = (call["tiles"] * triton.cdiv(call["rows"], call["ROWS"]),)
     fused_neg_softplus_neg_div_forward[grid](*rows, div, beta, *steps, inner, **call)
     return div
@@ -411,7 +425,7 @@ def fused_neg_softplus_neg_div_slopes(grad_div: Tensor, decay: Tensor, beta: flo
     given = [dense(grad_div), dense(decay)]
     rows, inner, steps = chain_rows(given)
     made = [fused_neg_softplus_neg_div_slopes_like(grad_div, decay, beta)]
-    call = chain_call(decay, False)
+    call = chain_call("fused_neg_softplus_neg_div.backward", decay, False)
     count = triton.cdiv(call["rows"], call["ROWS"])
     each, parts = 1, count
     grid = (call["tiles"] * parts,)
@@ -508,7 +522,7 @@ def fused_silu_mul_step(gate: Tensor, up: Tensor) -> Tensor:
     """silu, mul of rows [.., c]."""
     rows, inner, steps = chain_rows([dense(gate), dense(up)])
     mul = fused_silu_mul_like(gate, up)
-    call = chain_call(gate, False)
+    call = chain_call("fused_silu_mul.forward", gate, False)
     grid = (call["tiles"] * triton.cdiv(call["rows"], call["ROWS"]),)
     fused_silu_mul_forward[grid](*rows, mul, *steps, inner, **call)
     return mul
@@ -526,7 +540,7 @@ def fused_silu_mul_slopes(grad_mul: Tensor, gate: Tensor, up: Tensor) -> tuple[T
     given = [dense(grad_mul), dense(gate), dense(up)]
     rows, inner, steps = chain_rows(given)
     made = list(fused_silu_mul_slopes_like(grad_mul, gate, up))
-    call = chain_call(gate, False)
+    call = chain_call("fused_silu_mul.backward", gate, False)
     count = triton.cdiv(call["rows"], call["ROWS"])
     each, parts = 1, count
     grid = (call["tiles"] * parts,)
@@ -647,7 +661,7 @@ def fused_silu_rms_norm_mul_step(g_proj: Tensor, o: Tensor, weight: Tensor, eps:
     """silu, rms_norm, mul of rows [.., c]."""
     rows, inner, steps = chain_rows([dense(g_proj), dense(o)])
     mul = fused_silu_rms_norm_mul_like(g_proj, o, weight, eps)
-    call = chain_call(g_proj, True)
+    call = chain_call("fused_silu_rms_norm_mul.forward", g_proj, True)
     grid = (call["tiles"] * triton.cdiv(call["rows"], call["ROWS"]),)
     fused_silu_rms_norm_mul_forward[grid](*rows, weight, mul, eps, *steps, inner, **call)
     return mul
@@ -667,7 +681,7 @@ def fused_silu_rms_norm_mul_slopes(
     given = [dense(grad_mul), dense(g_proj), dense(o)]
     rows, inner, steps = chain_rows(given)
     made = list(fused_silu_rms_norm_mul_slopes_like(grad_mul, g_proj, o, weight, eps))
-    call = chain_call(g_proj, True)
+    call = chain_call("fused_silu_rms_norm_mul.backward", g_proj, True)
     count = triton.cdiv(call["rows"], call["ROWS"])
     each = triton.cdiv(count, max(1, CHAIN_PARTS // call["tiles"]))
     parts = triton.cdiv(count, each)
@@ -1315,22 +1329,18 @@ def recurrence_backward_keys(
             chunk_store(grad_g, at, heads, chunk, length, part, slope * scale, (C + CHANNELS - 1) // CHANNELS, ROWS)
 
 
-def recurrence_tiles(k: Tensor, v: Tensor, decay: int, backward: bool) -> dict[str, int]:
+def recurrence_tiles(part: str, k: Tensor, v: Tensor, decay: int) -> dict[str, int]:
     """The shape of tiles: what a program holds fits into registers. Forward that is all keys of a state."""
     channels, values, half = tile(k.shape[-1]), tile(v.shape[-1]), k.dtype != torch.float32
-    if backward:
-        return dict(
-            CHANNELS=min(channels, 32 if half and decay < 2 else 16),
-            VALUES=min(values, 32 if half else 16),
-            num_warps=4,
-        )
-    most = 32 if k.dtype == torch.bfloat16 or channels <= 64 else 16
-    return dict(
-        CHANNELS=channels,
-        VALUES=min(values, most),
-        num_warps=4 if channels <= 128 else 8,
-        num_stages=1 if k.dtype == torch.float16 else 2,
+    kernel, sizes = f"linear_recurrence.{part}", dict(c=channels, d=values, decays=channels if decay == 2 else 1)
+    if part != "forward":
+        some = min(channels, 32 if half and decay < 2 else 16)
+        return tile_shape(kernel, k, sizes, CHANNELS=some, VALUES=min(values, 32 if half else 16), num_warps=4)
+    most, stages = 32 if k.dtype == torch.bfloat16 or channels <= 64 else 16, 1 if k.dtype == torch.float16 else 2
+    shape = tile_shape(
+        kernel, k, sizes, VALUES=min(values, most), num_warps=4 if channels <= 128 else 8, num_stages=stages
     )
+    return dict(CHANNELS=channels, **shape)
 
 
 def recurrence_prepared(q: Tensor, k: Tensor, g: Tensor | None, call: dict[str, Any]) -> tuple[Any, ...]:
@@ -1351,7 +1361,7 @@ def recurrence_kept(
     k: Tensor, v: Tensor, g: Tensor | None, kept: Tensor | None, each: int, reverse: bool, call: dict[str, Any]
 ) -> Tensor:
     """The states before parts of `each` chunks, or in reverse their slopes after them."""
-    tiles = recurrence_tiles(k, v, call["DECAY"], True)
+    tiles = recurrence_tiles("states", k, v, call["DECAY"])
     states = states_of(k, v, triton.cdiv(triton.cdiv(k.shape[2], call["ROWS"]), each))
     pieces = triton.cdiv(k.shape[-1], tiles["CHANNELS"]), triton.cdiv(v.shape[-1], tiles["VALUES"])
     grid = k.shape[0] * k.shape[1], *pieces
@@ -1363,7 +1373,7 @@ def recurrence_kept(
 def recur_in_chunks(q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float) -> Tensor:
     """The outputs [b, heads, t, d] for q, k [b, heads, t, c], v [b, heads, t, d] and g [b, heads, t, c] or [.., t, 1]."""
     call = chunk_call(k, v, g)
-    tiles = recurrence_tiles(k, v, call["DECAY"], False)
+    tiles = recurrence_tiles("forward", k, v, call["DECAY"])
     chunks, pieces = triton.cdiv(k.shape[2], call["ROWS"]), triton.cdiv(v.shape[-1], tiles["VALUES"])
     several = k.shape[0] * k.shape[1] * pieces
     each = triton.cdiv(chunks, min(chunks, triton.cdiv(RECURRENCE_PROGRAMS, several)))
@@ -1388,7 +1398,7 @@ def recur_in_chunks_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The gradients of q, k, v and g: the states are made again, and from the end their slopes."""
     call = chunk_call(k, v, g)
-    tiles = recurrence_tiles(k, v, call["DECAY"], True)
+    tiles = recurrence_tiles("backward", k, v, call["DECAY"])
     chunks, pieces = triton.cdiv(k.shape[2], call["ROWS"]), triton.cdiv(k.shape[-1], tiles["CHANNELS"])
     grad_q, grad_k, grad_v, grad_g = recur_in_chunks_backward_like(grad, q, k, v, g, scale)
     slopes = g.new_empty(*k.shape[:3], pieces, dtype=torch.float32) if call["DECAY"] == 1 else grad_g

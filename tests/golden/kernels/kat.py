@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -91,6 +92,25 @@ def dense(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
+# The shapes of tiles that `archlang tune` measured to be the fastest, by device and case; others are those of the rules.
+CONFIGS: dict[str, dict[str, int]] = {}
+
+
+@cache
+def device_name(device: torch.device) -> str:
+    """A GPU, as records of `archlang tune` name it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "interpreter"
+
+
+def tile_shape(kernel: str, x: Tensor, sizes: Mapping[str, int], **shipped: int) -> dict[str, int]:
+    """The shape of a kernel's tiles: as it was measured to be the fastest here for such sizes, else as it ships."""
+    if not CONFIGS:
+        return shipped
+    words = [kernel, *(f"{name}={tile(size, 1)}" for name, size in sizes.items()), str(x.dtype).removeprefix("torch.")]
+    found = CONFIGS.get(f"{device_name(x.device)} | {' '.join(words)}", shipped)
+    return found if found.keys() == shipped.keys() else shipped
+
+
 def math_of(x: Tensor) -> dict[str, Any]:
     """How products are taken: float32 as three of TF32, which is float32 but for the last bit, or as one where torch
     may do so; always summed in float32. The interpreter multiplies no bfloat16, so that it is widened there.
@@ -159,19 +179,13 @@ def chain_rows(tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], int, list[t
     return tensors, inner, list(zip(far, near, strict=True))
 
 
-def chain_call(x: Tensor, whole: bool) -> dict[str, Any]:
+def chain_call(kernel: str, x: Tensor, whole: bool) -> dict[str, Any]:
     """What kernels are told of x [*rows, c]: counts, and the shape of a tile, which has 1024 numbers, or a row."""
     rows, width = x.numel() // x.shape[-1], x.shape[-1]
     columns = tile(width, 1) if whole else min(tile(width, 1), 1024)
     height = max(1, min(tile(rows, 1), 1024 // columns))
-    return dict(
-        rows=rows,
-        width=width,
-        tiles=triton.cdiv(width, columns),
-        ROWS=height,
-        COLUMNS=columns,
-        num_warps=min(16, max(1, height * columns // 256)),
-    )
+    shape = tile_shape(kernel, x, dict(c=width), ROWS=height, num_warps=min(16, max(1, height * columns // 256)))
+    return dict(rows=rows, width=width, tiles=triton.cdiv(width, columns), COLUMNS=columns, **shape)
 
 
 def chain_kind(*tensors: Tensor) -> torch.dtype:
@@ -289,7 +303,7 @@ def fused_add_layer_norm_step(
     """add, layer_norm of rows [.., c]."""
     rows, inner, steps = chain_rows([dense(x), dense(stochastic_depth)])
     add, add2 = fused_add_layer_norm_like(x, stochastic_depth, weight, bias, eps)
-    call = chain_call(x, True)
+    call = chain_call("fused_add_layer_norm.forward", x, True)
     grid = (call["tiles"] * triton.cdiv(call["rows"], call["ROWS"]),)
     fused_add_layer_norm_forward[grid](*rows, weight, bias, add, add2, eps, *steps, inner, **call)
     return add, add2
@@ -311,7 +325,7 @@ def fused_add_layer_norm_slopes(
     given = [dense(grad_add), dense(grad_add2), dense(x), dense(stochastic_depth)]
     rows, inner, steps = chain_rows(given)
     made = list(fused_add_layer_norm_slopes_like(grad_add, grad_add2, x, stochastic_depth, weight, bias, eps))
-    call = chain_call(x, True)
+    call = chain_call("fused_add_layer_norm.backward", x, True)
     count = triton.cdiv(call["rows"], call["ROWS"])
     each = triton.cdiv(count, max(1, CHAIN_PARTS // call["tiles"]))
     parts = triton.cdiv(count, each)
@@ -571,7 +585,7 @@ def rational_backward(
     tl.store(grad_ab + 9, tl.sum(sum_b_3) * (tl.where(b_3 < 0, -1.0, 1.0) if not WHOLE else 1.0))
 
 
-def rational_call(x: Tensor, a: Tensor, whole: bool) -> dict[str, Any]:
+def rational_call(part: str, x: Tensor, a: Tensor, whole: bool) -> dict[str, Any]:
     """What both kernels are told: counts, and the shape of a tile, which has 512 numbers."""
     width = x.shape[-1] // a.shape[0]
     columns = min(tile(width, 1), 128)
@@ -580,9 +594,7 @@ def rational_call(x: Tensor, a: Tensor, whole: bool) -> dict[str, Any]:
         channels=x.shape[-1],
         WIDTH=width,
         WHOLE=whole,
-        ROWS=512 // columns,
-        COLUMNS=columns,
-        num_warps=4,
+        **tile_shape(f"group_rational.{part}", x, dict(c=width), ROWS=512 // columns, COLUMNS=columns, num_warps=4),
     )
 
 
@@ -590,7 +602,7 @@ def rational_call(x: Tensor, a: Tensor, whole: bool) -> dict[str, Any]:
 def rational(x: Tensor, a: Tensor, b: Tensor, whole: bool) -> Tensor:
     """P / Q of x [.., c] for coefficients [groups, powers]."""
     x, a, b = x.contiguous(), a.contiguous(), b.contiguous()
-    call, y = rational_call(x, a, whole), torch.empty_like(x)
+    call, y = rational_call("forward", x, a, whole), torch.empty_like(x)
     grid = triton.cdiv(call["rows"], call["ROWS"]), a.shape[0], triton.cdiv(call["WIDTH"], call["COLUMNS"])
     rational_forward[grid](x, a, b, y, **call)
     return y
@@ -605,7 +617,7 @@ def rational_like(x: Tensor, a: Tensor, b: Tensor, whole: bool) -> Tensor:
 def rational_gradients(grad: Tensor, x: Tensor, a: Tensor, b: Tensor, whole: bool) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of x and the coefficients; torch adds what the programs have summed."""
     grad, x, a, b = grad.contiguous(), x.contiguous(), a.contiguous(), b.contiguous()
-    call, grad_x = rational_call(x, a, whole), torch.empty_like(x)
+    call, grad_x = rational_call("backward", x, a, whole), torch.empty_like(x)
     tiles, pieces = triton.cdiv(call["rows"], call["ROWS"]), triton.cdiv(call["WIDTH"], call["COLUMNS"])
     each = triton.cdiv(tiles, max(1, RATIONAL_PARTS // (a.shape[0] * pieces)))
     parts = triton.cdiv(tiles, each)

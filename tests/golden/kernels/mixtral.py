@@ -5,7 +5,8 @@ which each token meets two.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -94,6 +95,25 @@ def dense(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
+# The shapes of tiles that `archlang tune` measured to be the fastest, by device and case; others are those of the rules.
+CONFIGS: dict[str, dict[str, int]] = {}
+
+
+@cache
+def device_name(device: torch.device) -> str:
+    """A GPU, as records of `archlang tune` name it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "interpreter"
+
+
+def tile_shape(kernel: str, x: Tensor, sizes: Mapping[str, int], **shipped: int) -> dict[str, int]:
+    """The shape of a kernel's tiles: as it was measured to be the fastest here for such sizes, else as it ships."""
+    if not CONFIGS:
+        return shipped
+    words = [kernel, *(f"{name}={tile(size, 1)}" for name, size in sizes.items()), str(x.dtype).removeprefix("torch.")]
+    found = CONFIGS.get(f"{device_name(x.device)} | {' '.join(words)}", shipped)
+    return found if found.keys() == shipped.keys() else shipped
+
+
 def math_of(x: Tensor) -> dict[str, Any]:
     """How products are taken: float32 as three of TF32, which is float32 but for the last bit, or as one where torch
     may do so; always summed in float32. The interpreter multiplies no bfloat16, so that it is widened there.
@@ -162,19 +182,13 @@ def chain_rows(tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], int, list[t
     return tensors, inner, list(zip(far, near, strict=True))
 
 
-def chain_call(x: Tensor, whole: bool) -> dict[str, Any]:
+def chain_call(kernel: str, x: Tensor, whole: bool) -> dict[str, Any]:
     """What kernels are told of x [*rows, c]: counts, and the shape of a tile, which has 1024 numbers, or a row."""
     rows, width = x.numel() // x.shape[-1], x.shape[-1]
     columns = tile(width, 1) if whole else min(tile(width, 1), 1024)
     height = max(1, min(tile(rows, 1), 1024 // columns))
-    return dict(
-        rows=rows,
-        width=width,
-        tiles=triton.cdiv(width, columns),
-        ROWS=height,
-        COLUMNS=columns,
-        num_warps=min(16, max(1, height * columns // 256)),
-    )
+    shape = tile_shape(kernel, x, dict(c=width), ROWS=height, num_warps=min(16, max(1, height * columns // 256)))
+    return dict(rows=rows, width=width, tiles=triton.cdiv(width, columns), COLUMNS=columns, **shape)
 
 
 def chain_kind(*tensors: Tensor) -> torch.dtype:
@@ -282,7 +296,7 @@ def fused_add_rms_norm_step(x: Tensor, stochastic_depth: Tensor, weight: Tensor,
     """add, rms_norm of rows [.., c]."""
     rows, inner, steps = chain_rows([dense(x), dense(stochastic_depth)])
     add, mul = fused_add_rms_norm_like(x, stochastic_depth, weight, eps)
-    call = chain_call(x, True)
+    call = chain_call("fused_add_rms_norm.forward", x, True)
     grid = (call["tiles"] * triton.cdiv(call["rows"], call["ROWS"]),)
     fused_add_rms_norm_forward[grid](*rows, weight, add, mul, eps, *steps, inner, **call)
     return add, mul
@@ -302,7 +316,7 @@ def fused_add_rms_norm_slopes(
     given = [dense(grad_add), dense(grad_mul), dense(x), dense(stochastic_depth)]
     rows, inner, steps = chain_rows(given)
     made = list(fused_add_rms_norm_slopes_like(grad_add, grad_mul, x, stochastic_depth, weight, eps))
-    call = chain_call(x, True)
+    call = chain_call("fused_add_rms_norm.backward", x, True)
     count = triton.cdiv(call["rows"], call["ROWS"])
     each = triton.cdiv(count, max(1, CHAIN_PARTS // call["tiles"]))
     parts = triton.cdiv(count, each)
@@ -510,19 +524,20 @@ def grouped_sums(rows, places, y, tokens, channels, CHOICES: tl.constexpr, TOKEN
     tl.store(y + at, total.to(y.dtype.element_ty), mask=here[:, None] & inside)
 
 
-def grouped_call(x: Tensor, rows: int, units: int, experts: int, layers: int = 1) -> dict[str, Any]:
+def grouped_call(part: str, x: Tensor, rows: int, units: int, experts: int, layers: int = 1) -> dict[str, Any]:
     """The shape of a tile, by the numbers of channels and units and of the rows that an expert has if all have as many. A program that
     has several `layers` side by side takes as many fewer units.
     """
-    half = x.element_size() == 2
-    return dict(
-        ROWS=min(tile(triton.cdiv(rows, experts)), 64 if half else 32),
+    half, rows = x.element_size() == 2, triton.cdiv(rows, experts)
+    shipped = dict(
+        ROWS=min(tile(rows), 64 if half else 32),
         UNITS=min(tile(units), (128 if half else 64) // layers),
         CHANNELS=min(tile(x.shape[-1]), 64 if half else 32),
-        **math_of(x),
         num_warps=4,
         num_stages=2,
     )
+    sizes = dict(rows=rows, c=x.shape[-1], units=units, layers=layers)
+    return dict(**tile_shape(f"grouped.{part}", x, sizes, **shipped), **math_of(x))
 
 
 def grouped_rows_of(x: Tensor, order: Tensor | None) -> tuple[Tensor | None, int]:
@@ -556,12 +571,12 @@ def grouped_gradients_of(
     layers, units = grad.shape[0], grad.shape[2]
     channels, experts = x.shape[-1], len(weights) // layers
     _, grad_weight, grad_bias = grouped_gradients_like(grad, x, weights, bias)
-    call = grouped_call(x, rows, units, experts)
+    call = grouped_call("weights", x, rows, units, experts)
     grid = triton.cdiv(units, call["UNITS"]), triton.cdiv(channels, call["CHANNELS"]), len(weights)
     grouped_backward[grid](
         grad, x, tokens, ends, grad_weight, grad_bias if bias else None, rows, channels, units, EXPERTS=experts, **call
     )
-    call, grad_rows = grouped_call(grad, rows, channels, experts), x.new_empty(rows, channels)
+    call, grad_rows = grouped_call("inputs", grad, rows, channels, experts), x.new_empty(rows, channels)
     grid = triton.cdiv(rows, call["ROWS"]) + experts, triton.cdiv(channels, call["UNITS"])
     grouped_forward[grid](
         grad,
@@ -693,7 +708,7 @@ def grouped_silu_mul_step(
     """silu, mul of the layers of all experts [row, units] on x [token, inner, c], and what the layers made [layer, row, units]."""
     weights, biases = [w.contiguous() for w in weights], [b.contiguous() for b in biases]
     (tokens, rows), (units, channels), experts = grouped_rows_of(x, order), weights[0].shape, len(weights) // 2
-    call = grouped_call(x, rows, units, experts, 2)
+    call = grouped_call("forward", x, rows, units, experts, 2)
     y, kept = grouped_silu_mul_like(x, ends, weights, biases, order, keep)
     grid = triton.cdiv(rows, call["ROWS"]) + experts, triton.cdiv(units, call["UNITS"])
     tables = grouped_table(weights), grouped_table(biases) if biases else None
@@ -889,23 +904,22 @@ def combine_backward(
     tl.store(grad_weight + at, total.to(grad_weight.dtype.element_ty), mask=here)
 
 
-def combine_call(rows: Tensor, weight: Tensor) -> dict[str, Any]:
+def combine_call(part: str, rows: Tensor, weight: Tensor) -> dict[str, Any]:
     """What both kernels are told of rows [row, c] and weights [token, choice]."""
-    columns = min(tile(rows.shape[1], 1), 128)
+    columns, sizes = min(tile(rows.shape[1], 1), 128), dict(c=rows.shape[1], choices=weight.shape[1])
+    shipped = dict(TOKENS=min(tile(weight.shape[0], 1), 2048 // columns), COLUMNS=columns, num_warps=4)
     return dict(
         tokens=weight.shape[0],
         channels=rows.shape[1],
         CHOICES=weight.shape[1],
-        TOKENS=min(tile(weight.shape[0], 1), 2048 // columns),
-        COLUMNS=columns,
-        num_warps=4,
+        **tile_shape(f"combine.{part}", rows, sizes, **shipped),
     )
 
 
 @operation
 def combined(rows: Tensor, places: Tensor, weight: Tensor) -> Tensor:
     """The weighted sum of the rows at the places [token, choice]; there is no row at -1."""
-    call, y = combine_call(rows, weight), combined_like(rows, places, weight)
+    call, y = combine_call("forward", rows, weight), combined_like(rows, places, weight)
     grid = triton.cdiv(call["tokens"], call["TOKENS"]), triton.cdiv(call["channels"], call["COLUMNS"])
     combine_forward[grid](rows, places, weight, y, **call)
     return y
@@ -919,7 +933,7 @@ def combined_like(rows: Tensor, places: Tensor, weight: Tensor) -> Tensor:
 @operation
 def combined_backward(grad: Tensor, rows: Tensor, places: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients of the rows and the weights."""
-    call, grad = combine_call(rows, weight), grad.contiguous()
+    call, grad = combine_call("backward", rows, weight), grad.contiguous()
     grad_rows, grad_weight = rows.new_empty(rows.shape), weight.new_empty(weight.shape)
     grid = triton.cdiv(call["tokens"], call["TOKENS"]), call["CHOICES"]
     combine_backward[grid](grad, rows, places, weight, grad_rows, grad_weight, **call)
@@ -964,7 +978,7 @@ def grouped_products(
     """The layers of all experts [row, units] on x [token, inner, c]."""
     weights, biases = [w.contiguous() for w in weights], [b.contiguous() for b in biases]
     (tokens, rows), (units, channels) = grouped_rows_of(x, order), weights[0].shape
-    call, y = grouped_call(x, rows, units, len(weights)), x.new_empty(rows, units)
+    call, y = grouped_call("forward", x, rows, units, len(weights)), x.new_empty(rows, units)
     grid = triton.cdiv(rows, call["ROWS"]) + len(weights), triton.cdiv(units, call["UNITS"])
     grouped_forward[grid](
         x,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial, reduce
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial, reduce
 from math import prod
 from typing import Any, NamedTuple
 
@@ -195,6 +195,25 @@ def alike(*tensors: Tensor) -> list[Tensor]:
 def dense(x: Tensor) -> Tensor:
     """The tensor with its last axis in one piece."""
     return x if x.stride(-1) == 1 else x.contiguous()
+
+
+# The shapes of tiles that `archlang tune` measured to be the fastest, by device and case; others are those of the rules.
+CONFIGS: dict[str, dict[str, int]] = {}
+
+
+@cache
+def device_name(device: torch.device) -> str:
+    """A GPU, as records of `archlang tune` name it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "interpreter"
+
+
+def tile_shape(kernel: str, x: Tensor, sizes: Mapping[str, int], **shipped: int) -> dict[str, int]:
+    """The shape of a kernel's tiles: as it was measured to be the fastest here for such sizes, else as it ships."""
+    if not CONFIGS:
+        return shipped
+    words = [kernel, *(f"{name}={tile(size, 1)}" for name, size in sizes.items()), str(x.dtype).removeprefix("torch.")]
+    found = CONFIGS.get(f"{device_name(x.device)} | {' '.join(words)}", shipped)
+    return found if found.keys() == shipped.keys() else shipped
 
 
 def math_of(x: Tensor) -> dict[str, Any]:
@@ -860,6 +879,7 @@ def near_sides(lengths: list[int], places: int) -> tuple[int, ...]:
 
 
 def near_call(
+    part: str,
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -878,6 +898,14 @@ def near_call(
     half, line, wide = q.element_size() == 2, len(size) == 1, tile(max(c, d))
     some = 16 if not half or wide > 64 and not line else 32 if wide > 32 or not line else 64
     step, before, after, chunk, begin, count = (tuple(near[place::6]) for place in range(6))
+    shipped = dict(
+        PLACES=64 if half else 16 if line else 32,
+        SOME=some,
+        num_warps=(4 if half else 2) * (1 if line else 2),
+        num_stages=1,
+    )
+    shape = tile_shape(f"near_attention.{part}", q, dict(axes=len(size), c=c, d=d), **shipped)
+    lengths = [-(-whole // gap) for whole, gap in zip(size, step, strict=True)]
     return dict(
         q=q,
         k=k,
@@ -894,17 +922,13 @@ def near_call(
         size=size,
         step=step,
         count=count,
-        TILE=near_sides(
-            [-(-whole // gap) for whole, gap in zip(size, step, strict=True)], 64 if half else 16 if line else 32
-        ),
-        SOME=some,
+        TILE=near_sides(lengths, shape.pop("PLACES")),
         C=c,
         CHANNELS=tile(c),
         D=d,
         VALUES=tile(d),
         **math_of(q),
-        num_warps=(4 if half else 2) * (1 if line else 2),
-        num_stages=1,
+        **shape,
     )
 
 
@@ -932,7 +956,9 @@ def attend_near(
     scale: float,
 ) -> tuple[Tensor, Tensor]:
     """The output, and of every query the logarithm of what softmax divides by: [batch, heads, places]."""
-    call = near_call(flat_map(q), flat_map(k), flat_map(v), table, mask, segments, sink, near, radius, cap, scale)
+    call = near_call(
+        "forward", flat_map(q), flat_map(k), flat_map(v), table, mask, segments, sink, near, radius, cap, scale
+    )
     out, lse = attend_near_like(q, k, v, table, mask, segments, sink, near, radius, cap, scale)
     near_attention_forward[near_grid(call, q.shape[-2])](out=out, lse=lse, **call)
     return out, lse
@@ -975,7 +1001,9 @@ def attend_near_backward(
     learned: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The gradients of q, k, v, of a table that is learned, and of the sink."""
-    call = near_call(flat_map(q), flat_map(k), flat_map(v), table, mask, segments, sink, near, radius, cap, scale)
+    call = near_call(
+        "backward", flat_map(q), flat_map(k), flat_map(v), table, mask, segments, sink, near, radius, cap, scale
+    )
     grad, mean = grad.contiguous(), torch.empty_like(lse)
     grad_q, grad_k, grad_v = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
     near_attention_backward_queries[near_grid(call, q.shape[-2])](

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -101,6 +102,25 @@ def dense(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
+# The shapes of tiles that `archlang tune` measured to be the fastest, by device and case; others are those of the rules.
+CONFIGS: dict[str, dict[str, int]] = {}
+
+
+@cache
+def device_name(device: torch.device) -> str:
+    """A GPU, as records of `archlang tune` name it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "interpreter"
+
+
+def tile_shape(kernel: str, x: Tensor, sizes: Mapping[str, int], **shipped: int) -> dict[str, int]:
+    """The shape of a kernel's tiles: as it was measured to be the fastest here for such sizes, else as it ships."""
+    if not CONFIGS:
+        return shipped
+    words = [kernel, *(f"{name}={tile(size, 1)}" for name, size in sizes.items()), str(x.dtype).removeprefix("torch.")]
+    found = CONFIGS.get(f"{device_name(x.device)} | {' '.join(words)}", shipped)
+    return found if found.keys() == shipped.keys() else shipped
+
+
 def math_of(x: Tensor) -> dict[str, Any]:
     """How products are taken: float32 as three of TF32, which is float32 but for the last bit, or as one where torch
     may do so; always summed in float32. The interpreter multiplies no bfloat16, so that it is widened there.
@@ -169,19 +189,13 @@ def chain_rows(tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], int, list[t
     return tensors, inner, list(zip(far, near, strict=True))
 
 
-def chain_call(x: Tensor, whole: bool) -> dict[str, Any]:
+def chain_call(kernel: str, x: Tensor, whole: bool) -> dict[str, Any]:
     """What kernels are told of x [*rows, c]: counts, and the shape of a tile, which has 1024 numbers, or a row."""
     rows, width = x.numel() // x.shape[-1], x.shape[-1]
     columns = tile(width, 1) if whole else min(tile(width, 1), 1024)
     height = max(1, min(tile(rows, 1), 1024 // columns))
-    return dict(
-        rows=rows,
-        width=width,
-        tiles=triton.cdiv(width, columns),
-        ROWS=height,
-        COLUMNS=columns,
-        num_warps=min(16, max(1, height * columns // 256)),
-    )
+    shape = tile_shape(kernel, x, dict(c=width), ROWS=height, num_warps=min(16, max(1, height * columns // 256)))
+    return dict(rows=rows, width=width, tiles=triton.cdiv(width, columns), COLUMNS=columns, **shape)
 
 
 def chain_kind(*tensors: Tensor) -> torch.dtype:
@@ -299,7 +313,7 @@ def fused_add_layer_norm_step(
     """add, layer_norm of rows [.., c]."""
     rows, inner, steps = chain_rows([dense(x), dense(stochastic_depth)])
     add, add2 = fused_add_layer_norm_like(x, stochastic_depth, weight, bias, eps)
-    call = chain_call(x, True)
+    call = chain_call("fused_add_layer_norm.forward", x, True)
     grid = (call["tiles"] * triton.cdiv(call["rows"], call["ROWS"]),)
     fused_add_layer_norm_forward[grid](*rows, weight, bias, add, add2, eps, *steps, inner, **call)
     return add, add2
@@ -321,7 +335,7 @@ def fused_add_layer_norm_slopes(
     given = [dense(grad_add), dense(grad_add2), dense(x), dense(stochastic_depth)]
     rows, inner, steps = chain_rows(given)
     made = list(fused_add_layer_norm_slopes_like(grad_add, grad_add2, x, stochastic_depth, weight, bias, eps))
-    call = chain_call(x, True)
+    call = chain_call("fused_add_layer_norm.backward", x, True)
     count = triton.cdiv(call["rows"], call["ROWS"])
     each = triton.cdiv(count, max(1, CHAIN_PARTS // call["tiles"]))
     parts = triton.cdiv(count, each)
@@ -804,10 +818,12 @@ def window_attention_backward_bias(
 
 
 def window_call(
-    q: Tensor, k: Tensor, v: Tensor, window: list[int], step: list[int], shift: list[int]
+    part: str, q: Tensor, k: Tensor, v: Tensor, window: list[int], step: list[int], shift: list[int]
 ) -> dict[str, Any]:
     """What every kernel of a call is told: counts, strides, and the shape of a tile."""
     places, count, heads, c = prod(window), prod(q.shape[1:-2]), q.shape[-2], q.shape[-1]
+    rows = min(tile(places), 32 if q.element_size() == 2 else 16)
+    sizes = dict(places=places, c=c, d=v.shape[-1])
     return dict(
         cells=count // places,
         heads=heads,
@@ -820,14 +836,12 @@ def window_call(
         step=(*step,),
         shift=(*shift,),
         SIDE=(*window,),
-        ROWS=min(tile(places), 32 if q.element_size() == 2 else 16),
         C=c,
         CHANNELS=tile(c),
         D=v.shape[-1],
         VALUES=tile(v.shape[-1]),
         **math_of(q),
-        num_warps=4,
-        num_stages=1,
+        **tile_shape(f"window_attention.{part}", q, sizes, ROWS=rows, num_warps=4, num_stages=1),
     )
 
 
@@ -853,7 +867,7 @@ def attend_in_windows(
 ) -> tuple[Tensor, Tensor]:
     """The output, and of every query the logarithm of what softmax divides by: [windows, heads, places]."""
     q, k, v = flat_map(q), flat_map(k), flat_map(v)
-    call = window_call(q, k, v, window, step, shift)
+    call = window_call("forward", q, k, v, window, step, shift)
     bias = window_bias(bias, call["ROWS"])
     out, lse = attend_in_windows_like(q, k, v, bias, mask, window, step, shift, scale)
     grid = lse.shape[0], lse.shape[1], triton.cdiv(lse.shape[2], call["ROWS"])
@@ -896,7 +910,7 @@ def attend_in_windows_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The gradients of q, k, v, and of a bias that is learned."""
     q, k, v, grad = flat_map(q), flat_map(k), flat_map(v), grad.contiguous()
-    call = window_call(q, k, v, window, step, shift)
+    call = window_call("backward", q, k, v, window, step, shift)
     total, heads, places = lse.shape
     parts = total if not learned else min(total, max(1, 1024 // heads))  # each sums its windows
     each = triton.cdiv(total, parts)
