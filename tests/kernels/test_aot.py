@@ -24,6 +24,7 @@ QUICK = [
     ("basis_linear", "bfloat16", 768, 3072, "bspline"),
     ("basis_linear", "bfloat16", 768, 0, "bspline"),
     ("grouped_chain", "bfloat16", 4096, 14336, 2),
+    ("basis_linear", "bfloat16", 768, 0, "fourier(3)"),
 ]
 MORE = [
     *(("grouped_linear", kind, c, units) for kind, c, units in [("bfloat16", 1024, 2048), ("float32", 96, 384)]),
@@ -55,10 +56,9 @@ MORE = [
     *(("selective_scan", "float32", channels, n) for channels, n in [(100, 128), (768, 16)]),
     ("delta_rule", "float16", 128, 128, "none"),
     *(("basis_linear", kind, c, units, "bspline") for kind, c, units in [("float32", 100, 33), ("float16", 64, 64)]),
-    *(("basis_linear", "bfloat16", 512, 512, basis) for basis in ("rbf", "rswaf", "chebyshev")),
+    *(("basis_linear", "bfloat16", 512, 512, basis) for basis in ("rbf", "rswaf", "chebyshev", "fourier(8)")),
     ("basis_linear", "float32", 100, 33, "rbf"),
-    # not `fourier`: sines of large angles have a stack of their own
-    *(("basis_linear", "float32", c, 0, basis) for c, basis in [(100, "bspline"), (768, "rswaf")]),
+    *(("basis_linear", "float32", c, 0, basis) for c, basis in [(100, "bspline"), (768, "rswaf"), (768, "fourier(8)")]),
     *(("scan", kind, c, form) for kind, c, form in [("float32", 100, "cell"), ("float16", 64, "sum")]),
     *(("chains", kind, c) for kind, c in [("float32", 768), ("bfloat16", 64), ("bfloat16", 4096), ("float32", 4096)]),
 ]

@@ -104,6 +104,14 @@ def test_curves_of_channels(module: Any, rows: int, c: int, kind: str, monkeypat
     check(*forms(module, kind, c, "basis_curve"), [x, weight.view(c, -1)])
 
 
+def test_large_angles(module: Any) -> None:
+    """As far as a number of quarters of a turn has 16 bits; where a wave turns, too."""
+    turns = torch.tensor([[0.0, 0.125, 0.25, 0.375, 0.5, 0.75], [0.875, 1.0, 3.3, 100.1, 9e3, 1.6e4]]).flatten()
+    x, weight = torch.cat([turns, -turns])[:, None] * 6.2831853, torch.tensor([[1.0, 0.5]])
+    kernel, form = module.triton_basis_curve, module.basis_curve
+    check(*(lambda x, w, f=f: f(x, w, module.fourier, 1) for f in (kernel, form)), [x, weight])
+
+
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision(module: Any, kind: torch.dtype) -> None:
     x, weight = inputs(9, 4, 5, "rbf")

@@ -397,3 +397,16 @@ def test_faults_of_curves_of_channels_are_found(fault: str, monkeypatch: pytest.
     x, weight = curves.inputs(300, 5, 1, "cubic")
     with pytest.raises(AssertionError, match=r"result \d"):
         check(*curves.forms(module, "cubic", 5, "basis_curve"), [x, weight.view(5, -1)])
+
+
+WAVES = {
+    "a quarter of a turn too much": ("(quarter == 1) | (quarter == 2)", "quarter == 2"),
+    "sines turn with cosines": ("quarter >= 2", "quarter >= 1"),
+    "a turn is as long as 8 bits say": (" - quarters * 0.0004825592041015625", ""),
+}
+
+
+@pytest.mark.parametrize("fault", WAVES)
+def test_faults_of_waves_are_found(fault: str) -> None:
+    with pytest.raises(AssertionError, match=r"result \d"):
+        curves.test_large_angles(broken(curves.CURVE.replace("BASIS", "fourier(3)"), *WAVES[fault]))

@@ -11,14 +11,19 @@ import torch
 
 import archlang
 from archlang.testing.networks import random_inputs
-from tests.kernels.test_basis_linear import ONE
+from tests.kernels.test_basis_linear import CURVE, ONE
 from tests.kernels.test_near_attention import NEIGHBORS
 from tests.kernels.test_scan import CELL
 from tests.toys import Toy, all_toys
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 GOLDEN = Path(__file__).parent.parent / "golden/kernels"
-TEXTS = {"neighborhood": NEIGHBORS, "cell": CELL, "curves": ONE.replace("BASIS", "bspline")}
+TEXTS = {
+    "neighborhood": NEIGHBORS,
+    "cell": CELL,
+    "curves": ONE.replace("BASIS", "bspline"),
+    "waves": CURVE.replace("BASIS", "fourier(3)"),
+}
 TOYS = {toy.name: toy for toy in all_toys()}
 SMALL: dict[str, dict[str, Any]] = {
     "swin": {"dim": 4, "depths": [2], "heads": [1], "window": 3, "resolution": 24, "classes": 3},
@@ -87,7 +92,7 @@ def test_a_scan_that_stays_a_loop_has_kernels_in_its_body() -> None:
     torch.testing.assert_close(fused(x), plain(x))
 
 
-@pytest.mark.parametrize("name", ["swin", "kat", "gla", "delta_net", "mixtral", "neighborhood", "cell", "curves"])
+@pytest.mark.parametrize("name", ["swin", "kat", "gla", "delta_net", "mixtral", *TEXTS])
 def test_golden(name: str, request: pytest.FixtureRequest) -> None:
     """`--update-golden` writes them anew; read the difference before you commit it."""
     made = network(TOYS[name]) if name in TOYS else archlang.loads(TEXTS[name], f"{name}.arch").architecture()

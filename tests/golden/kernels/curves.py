@@ -154,7 +154,7 @@ def tile_shape(kernel: str, x: Tensor, sizes: Mapping[str, int], **shipped: int)
         return shipped
     words = [kernel, *(f"{name}={tile(size, 1)}" for name, size in sizes.items()), str(x.dtype).removeprefix("torch.")]
     found = CONFIGS.get(f"{device_name(x.device)} | {' '.join(words)}", shipped)
-    return found if found.keys() == shipped.keys() else shipped
+    return {**found} if found.keys() == shipped.keys() else shipped
 
 
 def math_of(x: Tensor) -> dict[str, Any]:
