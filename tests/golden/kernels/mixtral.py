@@ -1085,8 +1085,7 @@ class CausalAttention(nn.Module):
         o = F.scaled_dot_product_attention(
             q.flatten(2, 3).transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True, enable_gqa=True
         )
-        o = o.unflatten(1, (2, 2))
-        return self.o_proj(o.permute(0, 3, 1, 2, 4).flatten(2))
+        return self.o_proj(o.transpose(1, 2).flatten(2))
 
 
 class TopSoftmax(nn.Module):
