@@ -6,8 +6,7 @@ from archlang.ir import Chain, Graph, Node, Rebuild, Value
 from archlang.ir.grouped_chain import GroupedChain
 from archlang.passes.chains import NORMS, fits
 from archlang.primitives.grouped import GroupedLinear
-from archlang.rewrite import Record, describe, everywhere
-from archlang.rewrite.record import Event
+from archlang.rewrite import Event, Record, describe, everywhere
 from archlang.sizes import total
 
 MOST = 2  # layers whose products a program holds in registers

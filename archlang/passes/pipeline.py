@@ -56,6 +56,13 @@ def grouped_experts(graph: Graph, record: Record) -> Graph:
     return experts.grouped_experts(graph, record)
 
 
+def top_k_routing(graph: Graph, record: Record) -> Graph:
+    """Routers of experts, as one step each."""
+    from archlang.passes import routing
+
+    return routing.top_k_routing(graph, record)
+
+
 def fused_curves(graph: Graph, record: Record) -> Graph:
     """linear(basis(x)) = basis_linear(x), dot(basis(x), weight) = basis_curve(x)"""
     from archlang.passes import curves
@@ -143,7 +150,7 @@ PIPELINE: tuple[Pass, ...] = (
     Pass(
         "kernels",
         RulesOf("kernels"),
-        (grouped_experts, fused_curves, fused_scans, pointwise_chains, grouped_chains),
+        (grouped_experts, top_k_routing, fused_curves, fused_scans, pointwise_chains, grouped_chains),
         kernels=True,
     ),
     Pass("constants", changes=(constants.constants_once,)),

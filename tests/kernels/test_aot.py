@@ -25,6 +25,7 @@ QUICK = [
     ("basis_linear", "bfloat16", 768, 0, "bspline"),
     ("grouped_chain", "bfloat16", 4096, 14336, 2),
     ("basis_linear", "bfloat16", 768, 0, "fourier(3)"),
+    ("top_k_routing", "bfloat16", 128, 4, "none", "softmax"),
 ]
 MORE = [
     *(("grouped_linear", kind, c, units) for kind, c, units in [("bfloat16", 1024, 2048), ("float32", 96, 384)]),
@@ -32,6 +33,14 @@ MORE = [
         ("grouped_chain", kind, c, units, layers)
         for kind, c, units in [("bfloat16", 1024, 2048), ("float16", 64, 96), ("float32", 96, 384)]
         for layers in (1, 2)
+    ),
+    *(
+        ("top_k_routing", kind, experts, k, score, "share")
+        for kind, experts, k, score in [
+            ("float32", 256, 8, "sigmoid"),
+            ("float16", 8, 2, "softmax"),
+            ("bfloat16", 1000, 64, "softmax"),
+        ]
     ),
     *(("combine", kind, c, choices) for kind, c, choices in [("bfloat16", 2880, 4), ("float32", 96, 2)]),
     *(

@@ -22,6 +22,7 @@ from tests.kernels import test_linear_recurrence as recurrence
 from tests.kernels import test_near_attention as near
 from tests.kernels import test_scan as sequential
 from tests.kernels import test_selective_scan as scan
+from tests.kernels import test_top_k_routing as routing
 from tests.kernels import test_wide_depthwise as wide
 from tests.kernels.test_window_attention import LINE, forms, inputs
 
@@ -256,6 +257,26 @@ def test_faults_of_hidden_layers_are_found(fault: str) -> None:
     module, name = broken(hidden.NET, *HIDDEN[fault]), "grouped_leaky_relu_sigmoid_mul"
     with pytest.raises(AssertionError, match=r"result \d"):
         check(*hidden.forms(module, name, 5, 2, 3), hidden.inputs(2, 5, 3, 8, 5, inner=3))
+
+
+ROUTERS = {
+    "an expert is chosen twice": ('key = tl.where(hit, float("-inf"), key)', "key = key"),
+    "no expert has a bias": ("key += tl.load(bias", "key += 0.0 * tl.load(bias"),
+    "what is beyond the experts is scored": ('x = tl.where(inside, x, float("-inf"))', "x = x"),
+    "a share has the slope of a score": (
+        "slope -= tl.sum(slope * value, 1)",
+        "slope -= 0.0 * tl.sum(slope * value, 1)",
+    ),
+    "scores have no slope": ("total += tl.load(grad_scores", "total += 0.0 * tl.load(grad_scores"),
+    "the sum of a softmax stands still": ("(total - tl.sum(total * score, 1)[:, None])", "total"),
+}
+
+
+@pytest.mark.parametrize("fault", ROUTERS)
+def test_faults_of_routers_are_found(fault: str) -> None:
+    module = broken(routing.NET, *ROUTERS[fault])
+    with pytest.raises(AssertionError, match=r"result \d"):
+        check(*routing.forms(module, 3, "softmax", "share", scored=True), routing.inputs(9, 5, bias=True))
 
 
 DELTAS = {

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from archlang.emit.kernels.kernel import Features, Kernel, Served
+from archlang.emit.kernels.kernel import Features, Kernel, Served, refused
 from archlang.primitive import Primitive
+
+EXPERTS = 1024  # whose scores a program holds
 
 
 class CausalConv(Kernel):
@@ -37,6 +39,18 @@ class Combine(Kernel):
     op: ClassVar[str] = "combine"
     helper: ClassVar[str] = "combine"
     does: ClassVar[str] = "rows of experts weighted and summed where they lie"
+
+
+class TopKRouting(Kernel):
+    """The largest of a row one after another, in registers."""
+
+    op: ClassVar[str] = "top_k_routing"
+    helper: ClassVar[str] = "top_k_routing"
+    does: ClassVar[str] = "scores, the largest of them and their weights in one pass"
+
+    def serves(self, op: Primitive, types: Sequence[Any]) -> Served:
+        experts: int = types[0].size(op.on)  # type: ignore[attr-defined]
+        return Served({}) if experts <= EXPERTS else refused(f"there are more than {EXPERTS} experts")
 
 
 class _OfBasis(Kernel):

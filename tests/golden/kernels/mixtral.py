@@ -1050,6 +1050,237 @@ def triton_grouped_linear(
     return y.view(-1, *x.shape[1:-1], y.shape[-1])
 
 
+def top_k_routing(
+    logits: Tensor,
+    k: int,
+    score: str = "none",
+    weights: str = "none",
+    bias: Tensor | None = None,
+    scored: bool = False,
+) -> tuple[Tensor, ...]:
+    """The k experts of logits [.., experts] with the largest score plus bias [experts], where a score is a softmax or
+    sigmoid of the logits or these themselves; and their weights: their scores, the shares of these in their sum, or a
+    softmax of these; where `scored` the scores of all.
+    """
+    scores = logits.softmax(-1) if score == "softmax" else logits.sigmoid() if score == "sigmoid" else logits
+    index = (scores if bias is None else scores + bias).topk(k, -1).indices
+    weight = scores.gather(-1, index)
+    if weights == "share":
+        weight = weight / weight.sum(-1, keepdim=True)
+    elif weights == "softmax":
+        weight = weight.softmax(-1)
+    return (index, weight, scores) if scored else (index, weight)
+
+
+@jit
+def routing_rows(rows, EXPERTS: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr):
+    """Some rows and all experts: which, where they lie, and which there are."""
+    row, expert = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, WIDTH)
+    at = row.to(tl.int64)[:, None] * EXPERTS + expert[None, :]
+    return row, expert, at, (row < rows)[:, None] & (expert < EXPERTS)[None, :]
+
+
+@jit
+def routing_scores(x, inside, SCORE: tl.constexpr):
+    """The scores of experts, 0 beyond the last."""
+    if SCORE == "softmax":
+        x = tl.where(inside, x, float("-inf"))
+        power = tl.exp(x - tl.max(x, 1)[:, None])
+        x = power / tl.sum(power, 1)[:, None]
+    elif SCORE == "sigmoid":
+        x = tl.sigmoid(x)
+    return tl.where(inside, x, 0.0)
+
+
+@jit
+def routing_weights(chosen, here, WEIGHTS: tl.constexpr):
+    """The weights that follow from the scores of those that are chosen, 0 beyond the last."""
+    if WEIGHTS == "share":
+        chosen = chosen / tl.sum(chosen, 1)[:, None]
+    elif WEIGHTS == "softmax":
+        chosen = tl.where(here, chosen, float("-inf"))
+        power = tl.exp(chosen - tl.max(chosen, 1)[:, None])
+        chosen = power / tl.sum(power, 1)[:, None]
+    return chosen
+
+
+@jit
+def routing_forward(
+    logits,
+    bias,
+    index,
+    weight,
+    scores,
+    rows,
+    K: tl.constexpr,
+    EXPERTS: tl.constexpr,
+    SCORE: tl.constexpr,
+    WEIGHTS: tl.constexpr,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    SLOTS: tl.constexpr,
+):
+    """The experts and weights of some rows; where there is room for them the scores of all experts."""
+    row, expert, at, here = routing_rows(rows, EXPERTS, ROWS, WIDTH)
+    inside, slot = (expert < EXPERTS)[None, :], tl.arange(0, SLOTS)
+    score = routing_scores(tl.load(logits + at, mask=here, other=1.0).to(tl.float32), inside, SCORE)
+    if scores is not None:
+        tl.store(scores + at, score.to(scores.dtype.element_ty), mask=here)
+    key = score
+    if bias is not None:
+        key += tl.load(bias + expert, mask=expert < EXPERTS, other=0.0).to(tl.float32)[None, :]
+    key = tl.where(inside, tl.maximum(key, -3.4028234663852886e38), float("-inf"))
+    chosen, places = tl.zeros([ROWS, SLOTS], tl.float32), tl.zeros([ROWS, SLOTS], tl.int32)
+    for i in range(K):
+        best = tl.argmax(key, 1)
+        hit, own = expert[None, :] == best[:, None], (slot == i)[None, :]
+        chosen = tl.where(own, tl.sum(tl.where(hit, score, 0.0), 1)[:, None], chosen)
+        places = tl.where(own, best[:, None], places)
+        key = tl.where(hit, float("-inf"), key)
+    spot = row.to(tl.int64)[:, None] * K + slot[None, :]
+    seen = (row < rows)[:, None] & (slot < K)[None, :]
+    value = routing_weights(chosen, (slot < K)[None, :], WEIGHTS)
+    tl.store(index + spot, places.to(tl.int64), mask=seen)
+    tl.store(weight + spot, value.to(weight.dtype.element_ty), mask=seen)
+
+
+@jit
+def routing_backward(
+    grad,
+    grad_scores,
+    logits,
+    index,
+    grad_logits,
+    rows,
+    K: tl.constexpr,
+    EXPERTS: tl.constexpr,
+    SCORE: tl.constexpr,
+    WEIGHTS: tl.constexpr,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    SLOTS: tl.constexpr,
+):
+    """The slopes of the logits of some rows, from those of the weights, and of the scores of all where these were made."""
+    row, expert, at, here = routing_rows(rows, EXPERTS, ROWS, WIDTH)
+    slot = tl.arange(0, SLOTS)
+    spot, used = row.to(tl.int64)[:, None] * K + slot[None, :], (slot < K)[None, :]
+    seen = (row < rows)[:, None] & used
+    score = routing_scores(
+        tl.load(logits + at, mask=here, other=1.0).to(tl.float32), (expert < EXPERTS)[None, :], SCORE
+    )
+    places = tl.load(index + spot, mask=seen, other=0)
+    slope = tl.load(grad + spot, mask=seen, other=0.0).to(tl.float32)
+    chosen = tl.zeros([ROWS, SLOTS], tl.float32)
+    for i in range(K):
+        own = (slot == i)[None, :]
+        hit = expert[None, :] == tl.sum(tl.where(own, places, 0), 1)[:, None]
+        chosen = tl.where(own, tl.sum(tl.where(hit, score, 0.0), 1)[:, None], chosen)
+    value = routing_weights(chosen, used, WEIGHTS)
+    if WEIGHTS != "none":
+        slope -= tl.sum(slope * value, 1)[:, None]
+    if WEIGHTS == "share":
+        slope = slope / tl.sum(chosen, 1)[:, None]
+    elif WEIGHTS == "softmax":
+        slope *= value
+    total = tl.zeros([ROWS, WIDTH], tl.float32)
+    if grad_scores is not None:
+        total += tl.load(grad_scores + at, mask=here, other=0.0).to(tl.float32)
+    for i in range(K):
+        own = (slot == i)[None, :]
+        hit = expert[None, :] == tl.sum(tl.where(own, places, 0), 1)[:, None]
+        total += tl.where(hit, tl.sum(tl.where(own, slope, 0.0), 1)[:, None], 0.0)
+    if SCORE == "softmax":
+        total = score * (total - tl.sum(total * score, 1)[:, None])
+    elif SCORE == "sigmoid":
+        total *= score * (1.0 - score)
+    tl.store(grad_logits + at, total.to(grad_logits.dtype.element_ty), mask=here)
+
+
+def routing_call(logits: Tensor, k: int, score: str, weights: str) -> dict[str, Any]:
+    """What both kernels are told of logits [row, experts]: a tile has 1024 numbers, or a row."""
+    width = tile(logits.shape[1], 1)
+    height = max(1, min(tile(logits.shape[0], 1), 1024 // width))
+    return dict(
+        rows=logits.shape[0],
+        K=k,
+        EXPERTS=logits.shape[1],
+        SCORE=score,
+        WEIGHTS=weights,
+        ROWS=height,
+        WIDTH=width,
+        SLOTS=tile(k, 1),
+        num_warps=4,
+    )
+
+
+@operation
+def route(
+    logits: Tensor, bias: Tensor | None, k: int, score: str, weights: str, scored: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The experts and weights [row, k] for logits [row, experts], and the scores of all experts or nothing."""
+    call = routing_call(logits, k, score, weights)
+    index, weight, scores = route_like(logits, bias, k, score, weights, scored)
+    routing_forward[(triton.cdiv(call["rows"], call["ROWS"]),)](
+        logits, bias, index, weight, scores if scored else None, **call
+    )
+    return index, weight, scores
+
+
+@route.register_fake
+def route_like(
+    logits: Tensor, bias: Tensor | None, k: int, score: str, weights: str, scored: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    rows, experts = logits.shape
+    index = logits.new_empty(rows, k, dtype=torch.int64)
+    return index, logits.new_empty(rows, k), logits.new_empty(rows if scored else 0, experts)
+
+
+@operation
+def route_backward(
+    grad: Tensor, grad_scores: Tensor | None, logits: Tensor, index: Tensor, score: str, weights: str
+) -> Tensor:
+    """The gradient of the logits."""
+    call, made = routing_call(logits, index.shape[1], score, weights), torch.empty_like(logits)
+    scores = None if grad_scores is None else grad_scores.contiguous()
+    routing_backward[(triton.cdiv(call["rows"], call["ROWS"]),)](grad.contiguous(), scores, logits, index, made, **call)
+    return made
+
+
+@route_backward.register_fake
+def route_backward_like(
+    grad: Tensor, grad_scores: Tensor | None, logits: Tensor, index: Tensor, score: str, weights: str
+) -> Tensor:
+    return torch.empty_like(logits)
+
+
+def route_keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    logits, _, _, score, weights, scored = inputs
+    ctx.mark_non_differentiable(output[0])
+    ctx.save_for_backward(logits, output[0])
+    ctx.given, ctx.scored = (score, weights), scored
+
+
+def route_gradients(ctx: Any, _: Tensor, grad: Tensor, grad_scores: Tensor) -> tuple[Tensor | None, ...]:
+    made = route_backward(grad, grad_scores if ctx.scored else None, *ctx.saved_tensors, *ctx.given)
+    return made, None, None, None, None, None
+
+
+route.register_autograd(route_gradients, setup_context=route_keep)
+
+
+def triton_top_k_routing(
+    logits: Tensor, k: int, score: str = "none", weights: str = "none", bias: Tensor | None = None, scored: bool = False
+) -> tuple[Tensor, ...]:
+    """`top_k_routing` by kernels."""
+    if not runs(logits, bias) or not logits.numel():
+        return top_k_routing(logits, k, score, weights, bias, scored)
+    lead, experts = logits.shape[:-1], logits.shape[-1]
+    bias = None if bias is None else bias.contiguous()
+    index, weight, scores = route(logits.reshape(-1, experts).contiguous(), bias, k, score, weights, scored)
+    made = index.view(*lead, k), weight.view(*lead, k)
+    return (*made, scores.view(logits.shape)) if scored else made
+
+
 def turn(x: Tensor, turns: Tensor, axes: Sequence[int], interleaved: bool = False) -> Tensor:
     """(a, b) -> (a cos - b sin, b cos + a sin) for pairs of the first channels of x (the last axis), with the cos and
     sin of each place along `axes`: turns [2, *places, pairs].
@@ -1101,10 +1332,9 @@ class TopSoftmax(nn.Module):
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         logits = self.gate(x)
-        probability = logits.softmax(-1)
-        index, weight = probability.topk(2, -1)[::-1]
+        index, weight, probability = triton_top_k_routing(logits, 2, score="softmax", weights="share", scored=True)
         z = torch.square(logits.logsumexp(-1)).mean((0, 1))
-        return index, weight / weight.sum(-1)[..., None], load_balance(probability, index), z
+        return index, weight, load_balance(probability, index), z
 
 
 class Swiglu(nn.Module):
