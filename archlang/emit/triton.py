@@ -18,7 +18,7 @@ from archlang.passes.options import has_kernels
 from archlang.primitive import Primitive
 
 PREFIX = "triton_"
-COMMON = ("kernels", "map_rows", "chunks", "chains", "sequential", "bases", "grouped")  # what kernels stand on
+COMMON = ("kernels", "map_rows", "chunks", "chains", "sequential", "bases", "grouped", "scores")  # what others share
 
 
 class Kernels:

@@ -1,6 +1,6 @@
 """Attention to what is near on a map, in one call."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -28,11 +28,12 @@ def near_attention(
     scale: float | None = None,
     cap: float | None = None,
     sink: Tensor | None = None,
+    score: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Attention of q [batch, *map, heads, c] to the keys that are `near` along every axis and closer than `radius`; k
     and v may have fewer heads. `table` [heads, *offsets] is a bias for every offset of a key, `mask` [batch, *map] says
     which keys are there, `segments` [batch, *map] the document of each place; `cap` bounds the scaled products, `sink`
-    [heads, 1, 1] is one more logit to be divided by.
+    [heads, 1, 1] is one more logit to be divided by; a `score` stands for softmax.
     """
     k, v = (x if x.shape[-2] == 1 else x.repeat_interleave(q.shape[-2] // x.shape[-2], -2) for x in (k, v))
     shape = torch.broadcast_shapes(*(x.shape[:-1] for x in (q, k, v)))
@@ -46,5 +47,6 @@ def near_attention(
         seen = seen & segments_in_tiles(segments, axes)
     if table is not None and tiles.offsets is not None:
         seen = torch.where(seen, offset_bias(table[None], tiles.offsets), float("-inf"))
-    core = fused_attention if cap is None and sink is None else partial(scored_attention, cap=cap, sink=sink)
+    plain = cap is None and sink is None and score is None
+    core = fused_attention if plain else partial(scored_attention, score=score, cap=cap, sink=sink)
     return local_attention(q, k, v, tiles, seen, scale, core=core)

@@ -49,9 +49,11 @@ MORE = [
     ),
     *(("near_attention", kind, 1, c) for kind, c in [("bfloat16", 64), ("float16", 128), ("float32", 64)]),
     *(("near_attention", kind, 1, c, "packed") for kind, c in [("bfloat16", 64), ("float16", 128), ("float32", 64)]),
+    *(("near_attention", kind, 1, c, "scored") for kind, c in [("bfloat16", 64), ("float16", 128), ("float32", 64)]),
     *(("near_attention", kind, 2, c) for kind, c in [("bfloat16", 64), ("float16", 128), ("float32", 32)]),
     *(("window_attention", "bfloat16", side, c) for side, c in [(7, 64), (8, 32), (12, 128), (16, 24)]),
     *(("window_attention", "float32", side, c) for side, c in [(7, 32), (16, 32)]),
+    *(("window_attention", kind, 7, c, "relu") for kind, c in [("bfloat16", 32), ("float16", 128), ("float32", 32)]),
     *(("group_rational", kind, c) for kind, c in [("float32", 768), ("bfloat16", 192), ("float16", 8)]),
     *(("causal_conv", kind, 100, taps) for kind, taps in [("float32", 4), ("float32", 6), ("float16", 2)]),
     *(

@@ -24,6 +24,7 @@ from tests.kernels import test_scan as sequential
 from tests.kernels import test_selective_scan as scan
 from tests.kernels import test_top_k_routing as routing
 from tests.kernels import test_wide_depthwise as wide
+from tests.kernels import test_window_attention as windows
 from tests.kernels.test_window_attention import LINE, forms, inputs
 
 
@@ -62,7 +63,7 @@ def test_faults_of_windows_are_found(fault: str) -> None:
 
 NEAR = {
     "the tail is one position too short": ("end = (size[0] - 1 - rest[0])", "end = (size[0] - 2 - rest[0])"),
-    "the table has no gradient": ("slopes += weights *", "slopes += 0.0 * weights *"),
+    "the table has no gradient": ("slopes += score_slopes(", "slopes += 0.0 * score_slopes("),
     "a border cuts the window": ("window = tl.minimum(tl.maximum(x[0] - half, 0),", "window = tl.minimum(x[0] - half,"),
     "offsets count the other way": ("key[0] - query[0] + span[0] // 2", "query[0] - key[0] + span[0] // 2"),
     "keys are half as far apart": ("step_0 * step[0] * stride", "step_0 * stride"),
@@ -100,6 +101,41 @@ def test_faults_of_documents_are_found(fault: str) -> None:
     given[-1] = (torch.arange(19) + torch.tensor([[0], [5]])) // 17
     with pytest.raises(AssertionError, match=r"result \d"):
         check(*near.forms(module, near.near(module, size, [{"before": 2, "after": 2}]), names), given)
+
+
+SIGMOID, SQUARE = ("sigmoid", {"bias": -1.0}), ("relu", {"power": 2, "count": 3})
+SCORES = {
+    "the bias of a sigmoid is dropped": (SIGMOID, "tl.sigmoid(logits + number)", "tl.sigmoid(logits)"),
+    "a sigmoid has no slope of its own": (SIGMOID, "bend = weights * (1.0 - weights)", "bend = weights"),
+    "a power is lower by one": (SQUARE, "POWER):\n            weights *= over", "1):\n            weights *= over"),
+    "a power has the slope of another": (SQUARE, "number * POWER, 0.0)", "number, 0.0)"),
+    "keys have no share": (SQUARE, "weights = number * over", "weights = over"),
+    "what is below 0 has a slope": (("relu", {}), "tl.where(logits > 0, ", "tl.where(logits > -9, "),
+    "the slope of the cap is dropped": (SIGMOID, "slope *= bend", "slope *= 1.0"),
+}
+
+
+@pytest.mark.parametrize("fault", SCORES)
+def test_faults_of_scores_are_found(fault: str) -> None:
+    score, *change = SCORES[fault]
+    module, size = broken(near.LINE, *change), (11,)
+    given, names = near.inputs(size, 16, 16, table=(5,))
+    axes = near.near(module, size, [{"before": 2, "after": 2}])
+    with pytest.raises(AssertionError, match=r"result \d"):
+        check(*near.forms(module, axes, names, score=score, cap=2.0), given)
+
+
+CAPPED = {
+    "the slope of the cap is dropped": ("slope *= bend", "slope *= 1.0"),
+    "the bias has no gradient": ("bias_sum += score_slopes(", "bias_sum += 0.0 * score_slopes("),
+}
+
+
+@pytest.mark.parametrize("fault", CAPPED)
+def test_faults_of_scores_in_windows_are_found(fault: str) -> None:
+    module = broken(windows.MAP, *CAPPED[fault])
+    with pytest.raises(AssertionError, match=r"result \d"):
+        check(*windows.forms(module, (2, 6), (1, 3), score=SQUARE, cap=2.0), windows.inputs((2, 6), (1, 3), 16, 16))
 
 
 def test_queries_that_are_forgotten_at_a_border_are_found() -> None:

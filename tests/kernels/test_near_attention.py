@@ -1,6 +1,7 @@
 """Attention to what is near: neighborhoods, sliding windows, chunks, discs."""
 
 import sys
+from functools import partial
 from typing import Any
 
 import pytest
@@ -31,13 +32,20 @@ model net {
   first = attend(q, q, q, bias = near, cap = 2, over = sliding(3) & chunks(2))
   second = attend(q, q, q, mask = there, sink = 0.5)
   third = attend(q, q, q, segments = doc, over = neighborhood(3))
-  output y = first + second + third
+  fourth = attend(q, q, q, score = sigmoid, over = chunks(3)) + attend(q, q, q, score = relu(power = 2))
+  output y = first + second + third + fourth
 }
 """
 SLIDING = """
 model net {
   input q: [b, t, heads, c]
   output y = attend(q, q, q, sink = 0.5, over = causal & sliding(8))
+}
+"""
+SCORED = """
+model net {
+  input q: [b, t, heads, c]
+  output y = attend(q, q, q, score = sigmoid, cap = 5, over = causal & sliding(8))
 }
 """
 PACKED = """
@@ -80,6 +88,13 @@ SHAPES = [  # map, bounds of each axis, the head sizes of keys and values, and m
     ((100,), [{"after": 0, "before": 70}], 16, 16, {"segments": True, "groups": 2, "kind": HALF}),
     ((9,), [{"before": 4, "after": 4}], 16, 16, {"segments": True, "unsorted": True, "table": (9,)}),
     ((4, 5), [{"before": 2, "after": 2}] * 2, 16, 16, {"radius": 3, "segments": True}),
+    ((1,), [{"nearest": 1}], 16, 16, {"score": ("sigmoid", {"bias": -1.5})}),
+    ((17,), [{"before": 2, "after": 2}], 16, 16, {"score": ("sigmoid", {"bias": 0.3}), "table": (5,), "cap": 2.0}),
+    ((63,), [{"after": 0}], 16, 16, {"score": ("relu", {"count": 63}), "segments": True, "kind": HALF}),
+    ((64,), [{"nearest": 5}], 16, 16, {"score": ("relu", {"power": 2, "count": 5}), "groups": 2, "kind": HALF}),
+    ((100,), [{}], 16, 16, {"score": ("sigmoid", {"bias": -4.6}), "scale": 0.3, "mask": True, "kind": HALF}),
+    ((9,), [{"chunk": 4}], 16, 16, {"score": ("relu", {"power": 3}), "cap": 2.0, "table": (7,)}),
+    ((9,), [{"chunk": 4}], 16, 16, {"score": ("relu", {}), "mask": True}),
 ]
 EXTRA = ("table", "mask", "segments", "sink")
 
@@ -141,8 +156,15 @@ def inputs(
     return [q, k, v, *(x for x in more.values() if x is not None)], [name for name, x in more.items() if x is not None]
 
 
+def scored(module: Any, name: str, given: dict[str, float]) -> Any:
+    """A score as emitted modules have it."""
+    return partial(getattr(module, f"{name}_score"), **given) if given else getattr(module, f"{name}_score")
+
+
 def forms(module: Any, axes: Any, names: Any, **options: Any) -> tuple[Any, Any]:
     """The kernel and the PyTorch form as functions of the tensors."""
+    if "score" in options:
+        options["score"] = scored(module, *options["score"])
 
     def call(function: Any, *x: Any) -> Any:
         return function(*x[:3], axes, **dict(zip(names, x[3:], strict=True)), **options)
@@ -186,8 +208,8 @@ def test_samples_may_lie_far_apart(modules: Any) -> None:
 
 
 def test_compilers_take_it_as_one_step(modules: Any) -> None:
-    given, names = inputs((4,), 16, 16, table=(3,))
-    kernel, form = forms(modules[0], near(modules[0], (4,), [{"nearest": 3}]), names)
+    (given, names), options = inputs((4,), 16, 16, table=(3,)), {"score": ("sigmoid", {"bias": -1.0}), "cap": 2.0}
+    kernel, form = forms(modules[0], near(modules[0], (4,), [{"nearest": 3}]), names, **options)
     check(torch.compile(lambda *x: kernel(*x) * 2, backend="aot_eager", fullgraph=True), lambda *x: form(*x) * 2, given)
 
 
@@ -208,21 +230,26 @@ def test_operators_are_well_formed(modules: Any) -> None:
     given = (*(x.requires_grad_() for x in (q, k, v, table)), None, None, sink.flatten().requires_grad_())
     tests = ("test_schema", "test_faketensor", "test_autograd_registration")
     bounds = [1, 1, 1, 4, 0, 4]
-    torch.library.opcheck(modules[0].attend_near, (*given, bounds, 0, 0.0, 0.25), test_utils=tests)
+    for score in (("softmax", 1, 0.0), ("sigmoid", 1, -1.0)):
+        torch.library.opcheck(modules[0].attend_near, (*given, bounds, 0, 0.0, *score, 0.25), test_utils=tests)
 
 
 def launch(kind: torch.dtype, rank: int, c: int, program: str = "") -> None:
-    """One of the configurations that `test_aot` compiles: a sliding window with a sink, a neighborhood with a bias, or
-    the window over documents.
+    """One of the configurations that `test_aot` compiles: a sliding window with a sink, a neighborhood with a bias, the
+    window over documents, or with a sigmoid under a cap.
     """
-    module = emitted({"": SLIDING if rank == 1 else NEIGHBORS, "packed": PACKED}[program])
+    module = emitted({"": SLIDING if rank == 1 else NEIGHBORS, "packed": PACKED, "scored": SCORED}[program])
     module.runs = lambda *x: True
     q = torch.empty(1, *[16] * rank, 4, c, dtype=kind, requires_grad=True)
-    more: dict[str, torch.Tensor]
+    more: dict[str, Any]
     if rank == 1:
-        sink, segments = torch.zeros(4, 1, 1, requires_grad=True), torch.zeros(1, 16, dtype=torch.long)
         near = [module.NearAxis(tile=8, width=15, lead=0, before=7, after=0)]
-        more = {"segments": segments} if program == "packed" else {"sink": sink}
+        if program == "packed":
+            more = {"segments": torch.zeros(1, 16, dtype=torch.long)}
+        elif program == "scored":
+            more = {"score": scored(module, "sigmoid", {"bias": -2.0}), "cap": 5.0}
+        else:
+            more = {"sink": torch.zeros(4, 1, 1, requires_grad=True)}
     else:
         table = torch.empty(4, *[5] * rank, dtype=kind, requires_grad=True)
         near, more = [module.NearAxis(tile=8, width=10, step=2, lead=0, nearest=3)] * rank, {"table": table}

@@ -53,14 +53,17 @@ def network(toy: Toy) -> Any:
         "retnet",
         "mixtral",
         "delta_net",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("maxvit_digits", "dinat", "delta_product", "vmamba")),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("maxvit_digits", "dinat", "delta_product", "vmamba", "mossformer")
+        ),
     ],
 )
 def test_both_targets_agree(name: str) -> None:
     made = network(TOYS[name])
     plain, fused = (made.module(seed=0, target=target).eval() for target in ("torch", "triton"))
     assert list(plain.state_dict()) == list(fused.state_dict())
-    inputs = random_inputs(made, {"b": 1, "t": 9})
+    inputs = random_inputs(made, {"b": 1, "t": 9, "n": 10})
     inputs = {port: x.float() if x.is_floating_point() else x for port, x in inputs.items()}
     found, meant = fused(**inputs), plain(**inputs)
     torch.testing.assert_close(found, meant, rtol=1e-4, atol=1e-5)
@@ -139,6 +142,8 @@ def test_explain_says_what_is_taken() -> None:
     assert "kernel near_attention: tiles of queries walk the keys that they see, without copies" in said
     said = archlang.loads(text.replace("OVER", "sliding(3), position = alibi")).net().explain(target="triton")
     assert "kernel near_attention" in said
+    for over in ("chunks(3), on = t, score = sigmoid, cap = 5", "causal, score = relu(power = 2)"):
+        assert "kernel near_attention" in archlang.loads(text.replace("OVER", over)).net().explain(target="triton")
     said = archlang.loads(text.replace("OVER", "causal")).net().explain(target="triton")
     assert "no kernel: softmax over all keys has a fused kernel in torch" in said
     said = network(TOYS["gla"]).explain(target="triton")

@@ -1,5 +1,6 @@
 """Attention inside windows."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 import torch.utils.checkpoint
 
 from tests.kernels import check, emitted
+from tests.kernels.test_near_attention import scored
 
 MAP = """
 model net {
@@ -19,8 +21,9 @@ model net {
   small = attend(q, k, k, bias = near, mask = there, over = windows(3, shift = 1))
   large = attend(q, k, k, bias = far, over = windows(5))
   line = attend(q, k, k, over = axial(h))
-  row = attend(q, k, k, on = w, over = windows(4))
-  output y = small + large + line + row
+  row = attend(q, k, k, on = w, score = sigmoid, over = windows(4))
+  column = attend(q, k, k, on = h, score = relu(power = 2), cap = 2, over = windows(3))
+  output y = small + large + line + row + column
 }
 """
 LINE = """
@@ -53,6 +56,13 @@ SHAPES = [  # map, window, the head sizes of keys and values, and more
     ((4,), (4,), 16, 16, {"groups": 2}),
     ((4, 4), (2, 4), 16, 16, {"bias": False, "shift": (1, 0)}),
     ((4,), (4,), 16, 16, {"scale": 0.3}),
+    ((1, 1), (1, 1), 16, 16, {"score": ("sigmoid", {"bias": 0.0})}),
+    ((2, 17), (2, 17), 16, 16, {"score": ("sigmoid", {"bias": -3.5}), "cap": 2.0, "kind": HALF}),
+    ((1, 63), (1, 63), 16, 16, {"score": ("relu", {"count": 63}), "kind": HALF}),
+    ((64, 2), (64, 1), 16, 16, {"score": ("relu", {"power": 2, "count": 64}), "scale": 0.3, "kind": HALF}),
+    ((100, 1), (100, 1), 16, 16, {"score": ("sigmoid", {"bias": -4.6}), "kind": HALF}),
+    ((4, 6), (2, 3), 16, 16, {"score": ("relu", {"power": 2}), "cap": 1.5, "mask": True, "shift": (1, 0)}),
+    ((4, 6), (2, 3), 16, 16, {"cap": 1.5, "groups": 2}),
 ]
 
 
@@ -82,6 +92,9 @@ def inputs(size: Any, window: Any, c: int, d: int, groups: int = 1, mask: bool =
 
 def forms(module: Any, size: Any, window: Any, **options: Any) -> tuple[Any, Any]:
     """The kernel and the PyTorch form as functions of the tensors."""
+    core = {name: options.pop(name) for name in ("score", "cap") if name in options}
+    if "score" in core:
+        core["score"] = scored(module, *core["score"])
     border = module.shift_bias(size, window, options["shift"]) if "shift" in options else None
 
     def call(function: Any, q: Any, k: Any, v: Any, *more: Any) -> Any:
@@ -91,6 +104,8 @@ def forms(module: Any, size: Any, window: Any, **options: Any) -> tuple[Any, Any
             k, v = (x.repeat_interleave(max(1, q.shape[-2] // x.shape[-2]), -2) for x in (k, v))
         if "mask" in given:
             given["core"] = F.scaled_dot_product_attention
+        if core:
+            given["core"] = partial(module.scored_attention, **core)
         return function(q, k, v, window, **given, **options)
 
     return lambda *x: call(module.triton_window_attention, *x), lambda *x: call(module.window_attention, *x)
@@ -130,11 +145,11 @@ def test_samples_may_lie_far_apart(module: Any) -> None:
     torch.testing.assert_close(found, form(*near).half(), atol=4e-3, rtol=4e-3)
 
 
-def test_compilers_take_it_as_one_step(module: Any) -> None:
-    given = inputs((4,), (4,), 16, 16)
-    kernel, _ = forms(module, (4,), (4,))
+def test_compilers_take_it_as_one_step(modules: list[Any]) -> None:
+    given = inputs((2, 2), (2, 2), 16, 16)
+    kernel, form = forms(modules[1], (2, 2), (2, 2), score=("relu", {"count": 4}), cap=2.0)
     compiled = torch.compile(lambda *x: kernel(*x) * 2, backend="aot_eager", fullgraph=True)
-    check(compiled, lambda *x: module.window_attention(*x[:3], (4,), bias=x[3]) * 2, given)
+    check(compiled, lambda *x: form(*x) * 2, given)
 
 
 def test_checkpointing_and_autocast(module: Any) -> None:
@@ -153,10 +168,13 @@ def test_operators_are_well_formed(module: Any) -> None:
     torch.library.opcheck(module.attend_in_windows, (q, k, v, bias, None, [4], [1], [0], 0.25), test_utils=tests)
 
 
-def launch(kind: torch.dtype, side: int, c: int) -> None:
-    """One of the configurations that `test_aot` compiles: two-dimensional windows, shifted, with a bias."""
-    module = emitted(TWO)
+def launch(kind: torch.dtype, side: int, c: int, name: str = "") -> None:
+    """One of the configurations that `test_aot` compiles: two-dimensional windows, shifted, with a bias; with the
+    square of a rectified score under a cap.
+    """
+    module = emitted(TWO.replace("over =", "score = relu(power = 2), cap = 5, over =") if name else TWO)
     module.runs = lambda *x: True
     q = torch.empty(1, 2 * side, 2 * side, 4, c, dtype=kind, requires_grad=True)
     bias = torch.empty(4, side**2, side**2, dtype=kind, requires_grad=True)
-    module.triton_window_attention(q, q, q, (side, side), shift=(3, 3), bias=bias).backward(q)
+    more = {"core": partial(module.scored_attention, score=scored(module, name, {"power": 2}), cap=5.0)} if name else {}
+    module.triton_window_attention(q, q, q, (side, side), shift=(3, 3), bias=bias, **more).backward(q)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from archlang.emit.kernels.kernel import Features, Kernel, Served, refused
-from archlang.emit.kernels.windows import WIDEST, is_wide
+from archlang.emit.kernels.kernel import Served, refused
+from archlang.emit.kernels.windows import WIDEST, OfAttention, is_wide
 from archlang.primitive import Primitive
 from archlang.primitives.attention import Attend
 from archlang.primitives.attention_code import SEGMENTS, Layout, form, layout
@@ -13,10 +13,9 @@ from archlang.primitives.near import bounds, is_local
 from archlang.primitives.score import Softmax
 
 
-class NearAttention(Kernel):
+class NearAttention(OfAttention):
     """Tiles of queries walk the keys near them."""
 
-    op: ClassVar[str] = "attend"
     helper: ClassVar[str] = "near_attention"
     does: ClassVar[str] = "tiles of queries walk the keys that they see, without copies"
 
@@ -26,11 +25,12 @@ class NearAttention(Kernel):
         q, k, v, bias, mask, _, sink, *mixes, segments = given
         parts = layout(op.on, q, k, v)
         domain = op.domain(parts)
-        bent = op.cap is not None or op.sink is not None or sink is not None or segments is not None
+        other = not isinstance(op.score, Softmax)
+        bent = other or op.cap is not None or op.sink is not None or sink is not None or segments is not None
         if not is_local(domain) and any(isinstance(part, Cells) for part in domain.parts()):
             return refused("")
-        if not isinstance(op.score, Softmax) or any(x is not None for x in mixes):
-            return refused("the kernel has softmax, with a cap and a sink, over the map alone")
+        if any(x is not None for x in mixes):
+            return refused("the kernel has no heads that mix, and the keys of the map alone")
         if not is_local(domain) and not bent:
             return refused("softmax over all keys has a fused kernel in torch")
         if op.drop:
@@ -55,12 +55,9 @@ class NearAttention(Kernel):
             "segments": segments is not None,
             "cap": op.cap is not None,
             "sink": op.sink is not None or sink is not None,
+            "scores": other,
         }
         return Served({"rank": len(parts.keys), **flags})
-
-    def joined(self, features: Sequence[Features]) -> Features:
-        flags = {name: any(each[name] for each in features) for name in features[0] if name != "rank"}
-        return {**flags, "rank": max(each["rank"] for each in features)}
 
 
 def _unlike(parts: Layout, bias: Any, mask: Any, segments: Any) -> str:

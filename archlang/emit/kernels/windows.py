@@ -6,26 +6,39 @@ from typing import Any, ClassVar
 from archlang.emit.kernels.kernel import Features, Kernel, Served, refused
 from archlang.primitive import Primitive
 from archlang.primitives.attention import Attend
-from archlang.primitives.attention_code import EXTRA, SEGMENTS, form, layout
+from archlang.primitives.attention_code import SEGMENTS, form, layout
 from archlang.primitives.attention_dense import is_long
 from archlang.primitives.domain import Cells, cells_of, is_whole
 from archlang.primitives.near import is_local
+from archlang.primitives.score import Softmax
 from archlang.sizes import Size
 
 WIDEST = 128  # of a head, that a tile holds
 
 
-class WindowAttention(Kernel):
-    """Windows by arithmetic on addresses."""
+class OfAttention(Kernel):
+    """What weighs values by the logits of keys."""
 
     op: ClassVar[str] = "attend"
+    stands_on: ClassVar[str] = "scores"
+
+    def joined(self, features: Sequence[Features]) -> Features:
+        ranks = {each["rank"] for each in features}
+        names = sorted({name for each in features for name in each} - {"rank"})
+        flags = {name: any(each.get(name) for each in features) for name in names}
+        return {**flags, "rank": max(ranks), "mixed": len(ranks) > 1}
+
+
+class WindowAttention(OfAttention):
+    """Windows by arithmetic on addresses."""
+
     helper: ClassVar[str] = "window_attention"
     does: ClassVar[str] = "windows by address, without copies"
 
     def serves(self, op: Primitive, types: Sequence[Any]) -> Served:
         assert isinstance(op, Attend)
         given: list[Any] = [*types, *[None] * (SEGMENTS + 1 - len(types))]
-        q, k, v, bias, mask = given[:5]
+        q, k, v, bias, mask, _, sink, *mixes, segments = given
         parts = layout(op.on, q, k, v)
         domain = op.domain(parts)
         cells = cells_of(domain)
@@ -35,9 +48,9 @@ class WindowAttention(Kernel):
             return refused("")
         if not isinstance(domain, Cells):
             return refused(f"`{domain}` forbids pairs inside a cell")
-        if op.is_scored(given[3:]) or given[EXTRA] is not None:
-            return refused("the kernel has plain softmax, over the map alone")
-        if given[SEGMENTS] is not None:
+        if op.sink is not None or sink is not None or any(x is not None for x in mixes):
+            return refused("the kernel has no sink, no heads that mix, and the keys of the map alone")
+        if segments is not None:
             return refused("the kernel knows no documents")
         if op.drop:
             return refused("the kernel drops no weights")
@@ -47,13 +60,14 @@ class WindowAttention(Kernel):
             return refused("the mask is one of pairs")
         if any(is_wide(x.size("c")) for x in (q, v)):
             return refused(f"heads are wider than {WIDEST}")
-        moved = any(cells.moved(axis) for axis in parts.keys)
-        return Served({"rank": len(parts.keys), "shift": moved, "bias": bias is not None, "mask": mask is not None})
-
-    def joined(self, features: Sequence[Features]) -> Features:
-        ranks = {each["rank"] for each in features}
-        flags = {name: any(each[name] for each in features) for name in features[0] if name != "rank"}
-        return {**flags, "rank": max(ranks), "mixed": len(ranks) > 1}
+        flags = {
+            "shift": any(cells.moved(axis) for axis in parts.keys),
+            "bias": bias is not None,
+            "mask": mask is not None,
+            "cap": op.cap is not None,
+            "scores": not isinstance(op.score, Softmax),
+        }
+        return Served({"rank": len(parts.keys), **flags})
 
 
 def is_wide(size: Size) -> bool:

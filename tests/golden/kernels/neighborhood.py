@@ -466,11 +466,12 @@ def near_attention(
     scale: float | None = None,
     cap: float | None = None,
     sink: Tensor | None = None,
+    score: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Attention of q [batch, *map, heads, c] to the keys that are `near` along every axis and closer than `radius`; k
     and v may have fewer heads. `table` [heads, *offsets] is a bias for every offset of a key, `mask` [batch, *map] says
     which keys are there, `segments` [batch, *map] the document of each place; `cap` bounds the scaled products, `sink`
-    [heads, 1, 1] is one more logit to be divided by.
+    [heads, 1, 1] is one more logit to be divided by; a `score` stands for softmax.
     """
     k, v = (x if x.shape[-2] == 1 else x.repeat_interleave(q.shape[-2] // x.shape[-2], -2) for x in (k, v))
     shape = torch.broadcast_shapes(*(x.shape[:-1] for x in (q, k, v)))
@@ -484,8 +485,20 @@ def near_attention(
         seen = seen & segments_in_tiles(segments, axes)
     if table is not None and tiles.offsets is not None:
         seen = torch.where(seen, offset_bias(table[None], tiles.offsets), float("-inf"))
-    core = fused_attention if cap is None and sink is None else partial(scored_attention, cap=cap, sink=sink)
+    plain = cap is None and sink is None and score is None
+    core = fused_attention if plain else partial(scored_attention, score=score, cap=cap, sink=sink)
     return local_attention(q, k, v, tiles, seen, scale, core=core)
+
+
+@jit
+def softmax_weights(logits, top, total):
+    """exp(logits - top) with the largest logit so far as `top`, what exponentials before are worth now, that logit, and
+    the sum of all.
+    """
+    new_top = tl.maximum(top, tl.max(logits, 1))
+    base = tl.where(new_top == float("-inf"), 0.0, new_top)  # for rows that have seen nothing yet
+    weights, kept = tl.exp(logits - base[:, None]), tl.exp(top - base)
+    return weights, kept, new_top, total * kept + tl.sum(weights, 1)
 
 
 NEAR_PARTS = 4096  # so many programs sum the gradient of a table
@@ -643,12 +656,8 @@ def near_attention_forward(
         v_tile = map_load(v, row_k, v_strides[1], there, D, VALUES)
         seen = here[:, None] & there[None, :] & near_pairs(first, last, query, key)
         logits = near_logits(q_tile, k_tile, scale, seen, query, key, table, span, PRECISION, WIDEN)
-        new_top = tl.maximum(top, tl.max(logits, 1))
-        base = tl.where(new_top == float("-inf"), 0.0, new_top)  # for rows that have seen nothing yet
-        weights, kept = tl.exp(logits - base[:, None]), tl.exp(top - base)
+        weights, kept, top, weight = softmax_weights(logits, top, weight)
         value = value * kept[:, None] + product(weights.to(v_tile.dtype), v_tile, PRECISION, WIDEN)
-        weight = weight * kept + tl.sum(weights, 1)
-        top = new_top
     safe = tl.where(weight > 0, weight, 1.0)
     map_store(out + (batch * places * heads + head) * D, row, heads * D, here, value / safe[:, None], D, VALUES)
     base = tl.where(weight > 0, top + tl.log(safe), float("inf"))  # no weights where nothing is seen
@@ -864,7 +873,8 @@ def near_attention_backward_table(
             lse_tile = tl.load(lse + (batch * heads + head) * places + place, mask=seen, other=float("inf"))
             mean_tile = tl.load(mean + (batch * heads + head) * places + place, mask=seen, other=0.0)
             logits = tl.sum(q_tile.to(tl.float32) * k_tile.to(tl.float32), 1) * scale
-            weights = tl.exp(logits + bias - lse_tile)
+            logits = logits + bias
+            weights = tl.exp(logits - lse_tile)
             slopes += weights * (tl.sum(grad_tile.to(tl.float32) * v_tile.to(tl.float32), 1) - mean_tile)
     tl.store(grad_table + store, tl.sum(slopes))
 
@@ -898,12 +908,8 @@ def near_call(
     half, line, wide = q.element_size() == 2, len(size) == 1, tile(max(c, d))
     some = 16 if not half or wide > 64 and not line else 32 if wide > 32 or not line else 64
     step, before, after, chunk, begin, count = (tuple(near[place::6]) for place in range(6))
-    shipped = dict(
-        PLACES=64 if half else 16 if line else 32,
-        SOME=some,
-        num_warps=(4 if half else 2) * (1 if line else 2),
-        num_stages=1,
-    )
+    warps = (4 if half else 2) * (1 if line else 2)
+    shipped = dict(PLACES=64 if half else 16 if line else 32, SOME=some, num_warps=warps, num_stages=1)
     shape = tile_shape(f"near_attention.{part}", q, dict(axes=len(size), c=c, d=d), **shipped)
     lengths = [-(-whole // gap) for whole, gap in zip(size, step, strict=True)]
     return dict(

@@ -457,6 +457,17 @@ def flat_map(x: Tensor) -> Tensor:
     return dense(x.flatten(1, -3)).unflatten(1, x.shape[1:-2])
 
 
+@jit
+def softmax_weights(logits, top, total):
+    """exp(logits - top) with the largest logit so far as `top`, what exponentials before are worth now, that logit, and
+    the sum of all.
+    """
+    new_top = tl.maximum(top, tl.max(logits, 1))
+    base = tl.where(new_top == float("-inf"), 0.0, new_top)  # for rows that have seen nothing yet
+    weights, kept = tl.exp(logits - base[:, None]), tl.exp(top - base)
+    return weights, kept, new_top, total * kept + tl.sum(weights, 1)
+
+
 def short_attention(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, drop: float = 0.0, scale: float | None = None
 ) -> Tensor:
@@ -600,12 +611,8 @@ def window_attention_forward(
         logits = window_logits(
             q_tile, k_tile, scale, seen, bias, query[:, None] * SPAN + key[None, :], PRECISION, WIDEN
         )
-        new_top = tl.maximum(top, tl.max(logits, 1))
-        base = tl.where(new_top == float("-inf"), 0.0, new_top)  # for rows that have seen nothing yet
-        weights, kept = tl.exp(logits - base[:, None]), tl.exp(top - base)
+        weights, kept, top, total = softmax_weights(logits, top, total)
         value = value * kept[:, None] + product(weights.to(v_tile.dtype), v_tile, PRECISION, WIDEN)
-        total = total * kept + tl.sum(weights, 1)
-        top = new_top
     safe = tl.where(total > 0, total, 1.0)
     map_store(out, row, heads * D, query < PLACES, value / safe[:, None], D, VALUES)
     base = tl.where(total > 0, top + tl.log(safe), float("inf"))  # no weights where nothing is seen
