@@ -3,6 +3,7 @@
 import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping, Sequence
+from errno import EINVAL
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -49,7 +50,11 @@ def read(file: Path | str | bytes, name: str | None = None) -> Source:
 
 
 def _head(path: Path) -> bytes:
-    """As much of a file as is needed to see that it is too long."""
+    """As much of a file as is needed to see that it is too long. A named pipe would wait for somebody to write; those
+    that a shell makes, `<(..)`, are below `/dev`.
+    """
+    if path.is_fifo() and Path("/dev") not in path.parents:
+        raise OSError(EINVAL, "it is a pipe, not a file")
     with path.open("rb") as stream:
         return stream.read(MAX_BYTES + 1)
 

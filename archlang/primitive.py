@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
+from sys import float_info
 from typing import Annotated, Any, ClassVar, Protocol, TypeAlias, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
@@ -58,6 +59,8 @@ LARGEST = 2**63 - 1  # of whole numbers: what is beyond it is a float
 def _number(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float | Fraction):
         raise ValueError(f"must be a number, and is {describe(value)}")
+    if not isinstance(value, float) and not -float_info.max <= value <= float_info.max:
+        raise ValueError("must be a number that a float can hold")
     return float(value) if isinstance(value, Fraction) or abs(value) > LARGEST else value
 
 

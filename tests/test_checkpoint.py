@@ -186,6 +186,15 @@ def test_what_is_left_over_without_a_map():
         archlang.load_weights(network('    fc = "fc"').module(seed=0), theirs)
 
 
+def test_without_a_map_there_is_no_place_to_show():
+    with pytest.raises(ArchError) as failure:
+        archlang.load_weights(network('    fc = "fc"').module(seed=0), {"fc.weight": torch.ones(2, 2)})
+    assert str(failure.value) == (
+        "error[A606]: `fc.weight` has the shape [6, 4], and the checkpoint gives [2, 2]\n\n"
+        "error[A605]: the checkpoint has no `fc.bias`"
+    )
+
+
 @pytest.mark.parametrize(
     ("entries", "code"),
     [

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -192,6 +193,13 @@ def test_a_folder_is_a_wrong_command_line(archlang: Archlang) -> None:
     refused = archlang("check", "net.arch", "folder.arch")
     assert refused.code == 2
     assert refused.err.startswith("error[A902]: a file cannot be read or written: folder.arch: Is a directory")
+
+
+def test_a_pipe_is_no_file_to_wait_for(archlang: Archlang) -> None:
+    os.mkfifo("pipe.arch")
+    refused = archlang("check", "pipe.arch")
+    assert refused.code == 1
+    assert refused.err.startswith("error[A902]: `pipe.arch` cannot be read: it is a pipe, not a file")
 
 
 def test_fmt(archlang: Archlang, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,6 @@ from archlang import files
 from archlang.checkpoint.adapters import Key, Tensors, WeightMap
 from archlang.checkpoint.maps import compile_map, names
 from archlang.diagnostics import error
-from archlang.source import Source, Span
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,8 +50,7 @@ def save_weights(module: "nn.Module", file: str | Path, map: str | None = None) 
 
 def _map_of(module: "nn.Module", name: str | None, ours: Tensors) -> WeightMap:
     if name is None:
-        nowhere = Span(Source("weights", ""), 0, 0)
-        return WeightMap("", {key: (Key(key), nowhere) for key in ours}, ())
+        return WeightMap("", {key: (Key(key), None) for key in ours}, ())
     architecture: Any = getattr(module, "architecture", None)
     if architecture is None:
         raise error(

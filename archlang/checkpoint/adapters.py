@@ -234,7 +234,7 @@ class WeightMap:
     """A map for one network: how each weight of ours is read, and which keys of theirs have no counterpart."""
 
     name: str
-    reads: Mapping[str, tuple[Adapter, Span]]
+    reads: Mapping[str, tuple[Adapter, Span | None]]  # `None`: under its own name, without a map
     without: tuple[str, ...]  # globs over their keys
     own: frozenset[str] = frozenset()  # weights of ours that theirs does not have
 
@@ -264,13 +264,13 @@ class WeightMap:
         return theirs
 
 
-def _read(key: str, adapter: Adapter, theirs: Tensors, ours: "Tensor", span: Span) -> "Tensor":
+def _read(key: str, adapter: Adapter, theirs: Tensors, ours: "Tensor", span: Span | None) -> "Tensor":
     shape = tuple(ours.shape)
     if missing := [name for name in adapter.names() if name not in theirs]:
         raise error(
             "A605",
             f"the checkpoint has no {some(missing)}",
-            Label(span, f"for `{key}`"),
+            span and Label(span, f"for `{key}`"),
             help=suggest(missing[0], theirs),
         )
     try:
@@ -284,7 +284,7 @@ def _read(key: str, adapter: Adapter, theirs: Tensors, ours: "Tensor", span: Spa
         raise error(
             "A606",
             f"`{key}` has the shape {list(shape)}, and the checkpoint gives {list(tensor.shape)}",
-            Label(span, f"from {names}"),
+            span and Label(span, f"from {names}"),
         )
     if tensor.is_complex() and not ours.is_complex():
         kind = str(ours.dtype).removeprefix("torch.")

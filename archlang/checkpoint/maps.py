@@ -6,7 +6,8 @@ Theirs is a key with `{...}`, or an adapter of keys.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -36,6 +37,8 @@ from archlang.elaborate.scope import Scope
 from archlang.ir import Graph
 from archlang.parser import parse_expression
 from archlang.source import Source, Span
+
+KNOWN = "a map knows the hyper-parameters and the index variables of its entry, and nothing that the body binds"
 
 
 def names(model: syntax.Model) -> list[str]:
@@ -79,7 +82,7 @@ class _Compiler:
     def run(self, declared: syntax.Checkpoint) -> WeightMap:
         collector = Collector()
         for entry in declared.entries:
-            with collector.catch():
+            with collector.catch(), _of_a_map():
                 self.entry(entry)
             if len(collector.errors) >= MAX_MISTAKES:
                 raise ArchError(*collector.found, *too_many_mistakes(entry.span).diagnostics)
@@ -217,14 +220,21 @@ class _Compiler:
         try:
             value = expressions.evaluate(cx, _parsed(text))
         except ArchError as failure:
-            raise error(
-                "A607",
-                f"`{{{text}}}`: {failure.diagnostics[0].title if failure.diagnostics else 'it has no value'}",
-                span,
-            ) from None
+            found = failure.diagnostics[0]
+            help = KNOWN if found.code == "A101" else found.help
+            raise error("A607", f"`{{{text}}}`: {found.title}", span, help=help) from None
         if not isinstance(value, int | str) or isinstance(value, bool):
             raise error("A607", f"`{{{text}}}` is neither a whole number nor a string", span)
         return str(value)
+
+
+@contextmanager
+def _of_a_map() -> Iterator[None]:
+    """A name that nothing has, in the words of a map."""
+    try:
+        yield
+    except ArchError as failure:
+        raise ArchError(*(replace(d, help=KNOWN) if d.code == "A101" else d for d in failure.diagnostics)) from None
 
 
 @cache

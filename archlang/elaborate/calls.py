@@ -11,7 +11,7 @@ from archlang.diagnostics import ArchError, Label, error
 from archlang.elaborate import blocks, expressions, mixtures, orders, weights
 from archlang.elaborate.arguments import NUMBERS, PER_NAME, bind, missing, slots
 from archlang.elaborate.context import Context
-from archlang.elaborate.limits import MAX_LAYER, MAX_SIZE
+from archlang.elaborate.limits import MAX_LAYER, MAX_SIZE, check_countable
 from archlang.elaborate.operators import BUILTINS, builtin
 from archlang.elaborate.origins import explain
 from archlang.elaborate.values import AxisName, BlockDef, Given, Layer, is_number, kind_of, leaves, show
@@ -157,6 +157,8 @@ def complete(layer: Layer) -> bool:
 # ---- constructs
 def construct(cls: type[Construct], hypers: dict[str, Given], span: Span) -> Any:
     """The construct with these hyper-parameters; what pydantic refuses is an error at the argument."""
+    for name, given in hypers.items():
+        check_countable(name, given.value, given.span)
     try:
         return cls(**{name: _pairs(given.value) if name in PER_NAME else given.value for name, given in hypers.items()})
     except ValidationError as failure:

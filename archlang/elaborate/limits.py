@@ -3,8 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
+from sys import float_info
 
 from archlang.diagnostics import ArchError, error
+from archlang.primitive import LARGEST, AxisMap
 from archlang.sizes import Poly
 from archlang.source import Span
 
@@ -86,9 +89,20 @@ def too_deep(span: Span) -> ArchError:
 
 
 def check_number(value: object, span: Span) -> None:
-    """Refuse exact numbers of absurd size, and sizes of absurd form."""
+    """Refuse numbers beyond all floats, exact ones of absurd length, and sizes of absurd form."""
     if isinstance(value, Poly) and _terms(value) > MAX_TERMS:
         raise error("A815", "the size is too complicated", span)
-    for part in (getattr(value, "numerator", 0), getattr(value, "denominator", 1)):
-        if isinstance(part, int) and part.bit_length() > MAX_BITS:
-            raise error("A815", "the number is too large", span)
+    parts = (getattr(value, "numerator", 0), getattr(value, "denominator", 1))
+    long = any(isinstance(part, int) and part.bit_length() > MAX_BITS for part in parts)
+    if long or (isinstance(value, int | Fraction) and not -float_info.max <= value <= float_info.max):
+        raise error("A815", "the number is too large", span)
+
+
+def check_countable(name: str, value: object, span: Span) -> None:
+    """Refuse whole numbers of an operation that no machine counts to."""
+    items = [part for _, part in value.items] if isinstance(value, AxisMap) else value
+    for item in items if isinstance(items, list | tuple) else [items]:
+        if isinstance(item, list | tuple):
+            check_countable(name, item, span)
+        elif isinstance(item, int) and abs(item) > LARGEST:
+            raise error("A815", f"`{name}` is more than {LARGEST:,}", span)
