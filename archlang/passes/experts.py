@@ -9,7 +9,7 @@ from archlang.ir import Call, Graph, Input, Kept, Node, Rebuild, Value, WeightOf
 from archlang.primitives.grouped import ChosenRows, GroupedLinear, SortedChoices
 from archlang.primitives.linear import contracted
 from archlang.primitives.mixture import Combine, Dispatch
-from archlang.rewrite import Record, everywhere
+from archlang.rewrite import Event, Record, describe, everywhere
 from archlang.shapes import TensorType, axis
 
 
@@ -34,7 +34,8 @@ def _grouped(graph: Graph, record: Record) -> Graph:
             start = len(rebuild.new)
             rebuild.put(node, [_together(rebuild, node, found[node.id])])
             came = [made for made in list(rebuild.new)[start:] if not isinstance(made.op, WeightOf)]
-            record.fired("grouped_experts", rebuild.new, node, (), came)
+            added = tuple(describe(rebuild.new, new) for new in came if new.types)
+            record.events.append(Event(record.stage, "grouped_experts", graph.name, node.span, added=added))
         elif node.id not in gone:
             rebuild.copy(node)
     return rebuild.finish()

@@ -142,6 +142,7 @@ PIPELINE: tuple[Pass, ...] = (
         (twins.common_subexpressions, simplify.no_dead_code),
     ),
     Pass("recurrences", recurrence.RULES),
+    Pass("experts", changes=(grouped_experts,), kernels=True),
     Pass("fold", RulesOf("fold", "branches"), purposes=("inference",), opened=_opened),
     Pass("fuse", changes=(parallel.parallel_projections,)),
     Pass("windows", changes=(window_order,), kernels=False),
@@ -150,7 +151,7 @@ PIPELINE: tuple[Pass, ...] = (
     Pass(
         "kernels",
         RulesOf("kernels"),
-        (grouped_experts, top_k_routing, fused_curves, fused_scans, pointwise_chains, grouped_chains),
+        (top_k_routing, fused_curves, fused_scans, pointwise_chains, grouped_chains),
         kernels=True,
     ),
     Pass("constants", changes=(constants.constants_once,)),

@@ -105,6 +105,15 @@ def test_operators_are_well_formed(module: Any) -> None:
     torch.library.opcheck(module.grouped_gelu_step, call, test_utils=tests)
 
 
+def test_networks_that_only_evaluate() -> None:
+    """No layers of an expert are joined to one before the experts are."""
+    network = archlang.loads(NET.replace("[b, t, c = dim]", "[b, t = 9, c = dim]")).net()
+    assert "grouped_leaky_relu_sigmoid_mul(" in network.source("triton", purpose="inference")
+    plain, fused = network.module(seed=0), network.module(seed=0, target="triton", purpose="inference")
+    x = torch.randn(2, 9, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(fused(x), plain.eval()(x))
+
+
 def test_what_it_takes() -> None:
     said = archlang.loads(NET).net().explain(target="triton")
     assert said.count("hidden values written once") == 2

@@ -17,6 +17,7 @@ SHAPES = [  # rows of each expert, those of none, channels, units, and more
     ([64, 36], 0, 16, 24, {"kind": torch.float16}),
     ([3, 4], 2, 16, 24, {"kind": torch.bfloat16}),
     ([2, 3], 1, 8, 5, {"inner": 3}),
+    ([*range(9), *[0, 1] * 20, 3], 2, 8, 5, {}),
 ]
 
 
@@ -80,6 +81,13 @@ def test_rows_are_read_at_their_tokens(
 def test_rows_of_none_are_0(module: Any) -> None:
     kernel, _ = forms(module, [2, 1])
     assert not kernel(*inputs([2, 1], 4, 8, 8))[3:].any()
+
+
+def test_addresses_are_written_once(module: Any) -> None:
+    first, second = inputs([1], 0, 4, 4)[1:], inputs([1], 0, 4, 4)[1:]
+    assert module.grouped_table(first) is module.grouped_table(first)
+    assert module.grouped_table(first).tolist() == [x.data_ptr() for x in first]
+    assert module.grouped_table(second).tolist() == [x.data_ptr() for x in second]
 
 
 def test_compilers_take_it_as_one_step(module: Any) -> None:

@@ -6,7 +6,7 @@ which each token meets two.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from math import prod
 from typing import Any
 
@@ -367,20 +367,23 @@ def chosen_rows(x: Tensor, order: Tensor) -> Tensor:
     return x[order // (order.shape[0] // max(x.shape[0], 1))]
 
 
+GROUPED_CAPTURED: list[tuple[Tensor, Tensor]] = []  # the addresses that CUDA graphs read
+
+
 @jit
-def grouped_rows(at, ends, total, EXPERTS: tl.constexpr, ROWS: tl.constexpr):
-    """The expert that a tile of rows has, its first row, and where the rows of that expert end; an expert more has those of none."""
-    at, begin = at.to(tl.int64), tl.load(ends) * 0
-    expert, first, last = begin - 1, begin, begin
-    for e in range(0, EXPERTS + 1):
-        end = tl.load(ends + e, mask=e < EXPERTS, other=0)
-        end = tl.where(e < EXPERTS, end, total)
-        tiles = (end - begin + ROWS - 1) // ROWS
-        mine = (at >= 0) & (at < tiles)
-        expert, first = tl.where(mine, e, expert), tl.where(mine, begin + at * ROWS, first)
-        last = tl.where(mine, end, last)
-        at, begin = at - tiles, end
-    return expert, first, last
+def grouped_rows(at, ends, total, EXPERTS: tl.constexpr, SLOTS: tl.constexpr, ROWS: tl.constexpr):
+    """The expert that a tile of rows has, its first row, and where the rows of that expert end; an expert more has those of none. Beyond
+    all tiles it is -1.
+    """
+    slot = tl.arange(0, SLOTS)
+    begin = tl.load(ends + slot - 1, mask=(slot > 0) & (slot <= EXPERTS), other=0)
+    end = tl.where(slot < EXPERTS, tl.load(ends + slot, mask=slot < EXPERTS, other=0), total)
+    tiles = tl.where(slot <= EXPERTS, (end - begin + ROWS - 1) // ROWS, 0)
+    start = at - (tl.cumsum(tiles, 0) - tiles)
+    mine = (start >= 0) & (start < tiles)
+    expert = tl.sum(tl.where(mine, slot.to(tl.int64) + 1, 0), 0) - 1
+    first, last = tl.where(mine, begin + start * ROWS, 0), tl.where(mine, end, 0)
+    return expert, tl.sum(first, 0), tl.sum(last, 0)
 
 
 @jit
@@ -430,6 +433,7 @@ def grouped_forward(
     unit_step,
     LAYERS: tl.constexpr,
     EXPERTS: tl.constexpr,
+    SLOTS: tl.constexpr,
     ALIGNED: tl.constexpr,
     ROWS: tl.constexpr,
     UNITS: tl.constexpr,
@@ -438,7 +442,7 @@ def grouped_forward(
     WIDEN: tl.constexpr,
 ):
     """A tile of y: some units of some rows, all of one expert, summed over the layers, each of rows of its own. The weights are where their addresses say."""
-    expert, first, last = grouped_rows(tl.program_id(0), ends, total, EXPERTS, ROWS)
+    expert, first, last = grouped_rows(tl.program_id(0), ends, total, EXPERTS, SLOTS, ROWS)
     row, unit = first + tl.arange(0, ROWS), tl.program_id(1) * UNITS + tl.arange(0, UNITS)
     here, inside = row < last, unit < units
     value = tl.zeros([ROWS, UNITS], tl.float32)
@@ -550,10 +554,19 @@ def grouped_rows_of(x: Tensor, order: Tensor | None) -> tuple[Tensor | None, int
     return tokens, tokens.shape[0]
 
 
+@lru_cache(4096)
+def grouped_addresses(addresses: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Addresses on the host and where a kernel reads them: weights stay where they are from one step to the next."""
+    table = torch.tensor(addresses, dtype=torch.int64, pin_memory=device.type == "cuda")
+    return table, table.to(device, non_blocking=True)
+
+
 def grouped_table(tensors: list[Tensor]) -> Tensor:
-    """The addresses of tensors, where a kernel reads them."""
-    table = torch.tensor([x.data_ptr() for x in tensors], dtype=torch.int64)
-    return table.pin_memory().to(tensors[0].device, non_blocking=True) if tensors[0].is_cuda else table
+    """The addresses of tensors, where a kernel reads them; a CUDA graph reads them again whenever it runs."""
+    tables = grouped_addresses(tuple(x.data_ptr() for x in tensors), tensors[0].device)
+    if tensors[0].is_cuda and torch.cuda.is_current_stream_capturing():
+        GROUPED_CAPTURED.append(tables)
+    return tables[1]
 
 
 def grouped_aligned(tensors: list[Tensor]) -> bool:
@@ -592,6 +605,7 @@ def grouped_gradients_of(
         unit_step=1,
         LAYERS=layers,
         EXPERTS=experts,
+        SLOTS=tile(experts + 1, 1),
         ALIGNED=grouped_aligned(weights),
         **call,
     )
@@ -647,6 +661,7 @@ def grouped_silu_mul_forward(
     channels,
     units,
     EXPERTS: tl.constexpr,
+    SLOTS: tl.constexpr,
     ALIGNED: tl.constexpr,
     ROWS: tl.constexpr,
     UNITS: tl.constexpr,
@@ -655,7 +670,7 @@ def grouped_silu_mul_forward(
     WIDEN: tl.constexpr,
 ):
     """silu, mul of a tile of what the layers make: some units of some rows, all of one expert. What they made is kept where there is room for it."""
-    expert, first, last = grouped_rows(tl.program_id(0), ends, total, EXPERTS, ROWS)
+    expert, first, last = grouped_rows(tl.program_id(0), ends, total, EXPERTS, SLOTS, ROWS)
     row, unit = first + tl.arange(0, ROWS), tl.program_id(1) * UNITS + tl.arange(0, UNITS)
     here, inside = row < last, unit < units
     gate = tl.zeros([ROWS, UNITS], tl.float32)
@@ -712,7 +727,7 @@ def grouped_silu_mul_step(
     y, kept = grouped_silu_mul_like(x, ends, weights, biases, order, keep)
     grid = triton.cdiv(rows, call["ROWS"]) + experts, triton.cdiv(units, call["UNITS"])
     tables = grouped_table(weights), grouped_table(biases) if biases else None
-    sizes = dict(EXPERTS=experts, ALIGNED=grouped_aligned(weights), **call)
+    sizes = dict(EXPERTS=experts, SLOTS=tile(experts + 1, 1), ALIGNED=grouped_aligned(weights), **call)
     grouped_silu_mul_forward[grid](x, tokens, ends, *tables, y, kept if keep else None, rows, channels, units, **sizes)
     return y, kept
 
@@ -994,6 +1009,7 @@ def grouped_products(
         unit_step=channels,
         LAYERS=1,
         EXPERTS=len(weights),
+        SLOTS=tile(len(weights) + 1, 1),
         ALIGNED=grouped_aligned(weights),
         **call,
     )
