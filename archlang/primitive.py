@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 from archlang.facts import Facts
 from archlang.memory import Memory
 from archlang.named import Named
+from archlang.registry import define
 from archlang.shapes import ROLES, Axis, TensorType
 from archlang.sizes import Poly, Size
 from archlang.term import Term as Term
@@ -163,7 +164,8 @@ class Construct(BaseModel):
         return {name: _kind(info.annotation, info.metadata) for name, info in cls.model_fields.items()}
 
     def __str__(self) -> str:
-        changed = {n: v for n, v in self if n not in type(self).model_fields or v != type(self).model_fields[n].default}
+        fields = type(self).model_fields
+        changed = {n: v for n, v in self if n not in fields or v != fields[n].default}
         return f"{self.name}({', '.join(f'{n} = {describe(v)}' for n, v in changed.items())})" if changed else self.name
 
 
@@ -372,12 +374,8 @@ class Primitive(Construct):
         raise NotImplementedError
 
 
-_REGISTRY: dict[str, type[Construct]] = {}
-
-
 def register(cls: type[Construct]) -> type[Construct]:
     """Make a construct known to the language under its `name`."""
     assert cls.name, cls
-    assert cls.name not in _REGISTRY, cls
-    _REGISTRY[cls.name] = cls
+    define(cls.name, lambda: cls)
     return cls

@@ -200,7 +200,10 @@ def product(sizes: Iterable[Size]) -> Size:
 
 def total(sizes: Iterable[Size]) -> Size:
     """The sum of sizes; 0 of none."""
-    return sum_of(term for size in sizes for term in terms_of(size))
+    every = list(sizes)
+    known = sum(size for size in every if not isinstance(size, Poly))
+    others = [term for size in every if isinstance(size, Poly) for term in size.terms]
+    return sum_of([((), known), *others]) if others else _plain(known)
 
 
 def denominator(size: Size) -> int:
@@ -237,6 +240,8 @@ def divide(a: Size, b: Size) -> Size:
     if not isinstance(b, Poly):
         if b == 0:
             raise ZeroDivisionError("division by zero")
+        if not isinstance(a, Poly):
+            return a // b if a % b == 0 else Fraction(a) / b
         return sum_of((monomial, Fraction(coefficient) / b) for monomial, coefficient in terms_of(a))
     if a == b:
         return 1
@@ -301,6 +306,8 @@ def _merge_floor(size: Poly) -> Size:
 
 def ceil(size: Size) -> Size:
     """The least integer not below `size`."""
+    if not isinstance(size, Poly):
+        return size.__ceil__()
     _, scale = fraction(size)
     return floor(size * -1) * -1 if isinstance(scale, Poly) else floor(size + Fraction(scale - 1, int(scale)))
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import archlang
 from archlang.ir import Graph
-from archlang.passes import Options, cells
+from archlang.passes import Options, orders
 from archlang.primitives import cell_order
 from archlang.testing.networks import check_network
 from archlang.testing.rewriting import check_passes
@@ -121,7 +121,7 @@ def test_noise_is_that_of_a_sample() -> None:
 
 FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "shift": lambda patch: patch.setattr(cell_order.Order, "shifts", property(lambda order: False)),
-    "each": lambda patch: patch.setattr(cells, "commutes", lambda graph, node, order: node.op.name != "attend"),
+    "each": lambda patch: patch.setattr(orders, "commutes", lambda graph, node, order: node.op.name != "attend"),
     "back": lambda patch: patch.setattr(cell_order, "_index", lambda before, after: (after or before).places),
 }  # fmt: skip
 

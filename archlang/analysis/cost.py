@@ -113,8 +113,8 @@ class _Costs:
                 borrowed = [label for _, label in node.op.layers] if isinstance(node.op, Call) else []
                 labels = [label for label, _, _ in node.op.graph.makers()] if isinstance(node.op, Scan) else []
                 for label in (node.label, *borrowed, *labels):
-                    found = made.pop(label, None) if label else None
-                    own += replace(found, active_params=found.active_params * share) if found else Cost()
+                    if label and (found := made.pop(label, None)):
+                        own += replace(found, active_params=found.active_params * share)
             yield node, own
 
     def params(self, graph: Graph, node: Node) -> Cost:

@@ -73,8 +73,8 @@ def infer(op: Primitive, facts: Facts, inputs: Sequence[Any]) -> tuple[TensorTyp
 def _check_starts(op: Primitive, inputs: Sequence[Any]) -> None:
     """Refuse an `Init` that cannot start the weight that it is for."""
     for hyper, leaf in (("init", "weight"), ("init_bias", "bias")):
-        start: Any = getattr(op, hyper, None)
-        if hasattr(start, "check") and leaf in (params := op.params(*inputs)):
+        start: Any = getattr(op, hyper) if hyper in type(op).model_fields else None
+        if start is not None and hasattr(start, "check") and leaf in (params := op.params(*inputs)):
             try:
                 start.check(params[leaf].names)
             except OpError as failure:
@@ -137,9 +137,8 @@ class Graph:
             given = self.arguments(op, [(argument, value.type) for argument, value in operands])
             types = infer(op, facts or Facts(), given)
         node = Node(len(self._nodes), op, types, span, label, name)
-        order = {port.strip("*?"): i for i, port in enumerate(_ports(op))}
         self._nodes.append(node)
-        self._operands.append(sorted(operands, key=lambda pair: _argument_order(pair[0], order)))
+        self._operands.append(_in_order(op, operands))
         for argument, value in operands:
             self._users.setdefault((value.node, value.output), []).append((node.id, argument))
         return tuple(Value(self, node.id, i, type_) for i, type_ in enumerate(types))
@@ -363,9 +362,17 @@ def _ref(value: Value) -> str:
     return f"%{value.node}{f'.{value.output}' if value.output else ''}"
 
 
-def _argument_order(argument: str, order: dict[str, int]) -> tuple[int, int]:
-    base, _, index = argument.partition(".")
-    return order.get(base, len(order)), int(index or 0)
+def _in_order(op: Primitive, operands: Sequence[tuple[str, Value]]) -> list[tuple[str, Value]]:
+    """Operands as the operation lists its inputs."""
+    if len(operands) < 2:
+        return list(operands)
+    order = {port.strip("*?"): i for i, port in enumerate(_ports(op))}
+
+    def place(operand: tuple[str, Value]) -> tuple[int, int]:
+        base, _, index = operand[0].partition(".")
+        return order.get(base, len(order)), int(index or 0)
+
+    return sorted(operands, key=place)
 
 
 def listing(graph: Graph) -> str:

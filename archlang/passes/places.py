@@ -1,6 +1,7 @@
 """What works on each place of a map alone, so that their order does not matter, and what attends inside cells."""
 
 import re
+from functools import cache
 from typing import Any, Final, TypeAlias
 
 from archlang.ir import Graph, Node
@@ -30,6 +31,12 @@ def as_number(size: Size) -> int:
     found = substitute(size, dict.fromkeys(symbols(size), 1))
     assert isinstance(found, int)
     return found
+
+
+@cache
+def sample_bytes(type_: TensorType) -> int:
+    """What a value takes of one sample."""
+    return as_number(type_.bytes)
 
 
 def is_fixed(type_: TensorType, names: tuple[str, ...]) -> bool:
@@ -101,5 +108,5 @@ def cut(graph: Graph, node: Node, moved: bool) -> int:
     """The bytes that are copied to cut q, k and v into cells and to join what is made of them; where the cells are
     moved, all four are moved too.
     """
-    whole = sum(as_number(x.bytes) for x in (*graph.input_types(node)[:3], node.types[0]))
+    whole = sum(sample_bytes(x) for x in (*graph.input_types(node)[:3], node.types[0]))
     return whole * (2 if moved else 1)

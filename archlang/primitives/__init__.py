@@ -5,7 +5,8 @@ it.
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 
-from archlang.primitive import _REGISTRY, Construct
+from archlang.primitive import Construct
+from archlang.registry import KNOWN
 
 FAMILIES = {
     "linear": "linear dot",
@@ -72,9 +73,10 @@ class Constructs(Mapping[str, type[Construct]]):
         self.families = {name: family for family, names in FAMILIES.items() for name in names.split()}
 
     def __getitem__(self, name: str) -> type[Construct]:
-        if name not in _REGISTRY:
+        if name not in KNOWN:
             import_module(f"archlang.primitives.{self.families[name]}")
-        return _REGISTRY[name]
+        found: type[Construct] = KNOWN[name]()
+        return found
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.families)

@@ -21,7 +21,7 @@ from archlang.primitive import (
     need_axes,
     register,
 )
-from archlang.primitives.broadcast import dims, made, one_axis, refuse
+from archlang.primitives.broadcast import derive, dims, one_axis, refuse
 from archlang.primitives.elementwise import Plain, Unary
 from archlang.shapes import TensorType
 from archlang.sizes import Size, divide
@@ -37,7 +37,7 @@ def _define(name: str, law: str, form: str, meaning: Callable[[Any], Any], saves
     """An activation from its name, its law, its PyTorch form, its meaning, and what its slope follows from."""
     space = {"__doc__": law, "form": form, "saves": tuple(saves), "between": between}
     space |= {"meaning": staticmethod(meaning)}
-    register(made(name, Plain, space))
+    derive(name, Plain, space)
 
 
 def _relu(x: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 from archlang.facts import Facts
 from archlang.primitive import Emission, OpError, Primitive, Term, axes_of, need_axes
+from archlang.registry import define
 from archlang.shapes import Axis, TensorType, promote
 from archlang.sizes import Poly, Size
 
@@ -64,10 +65,11 @@ def known(size: Size) -> int:
     return int(size)
 
 
-def made(name: str, base: type[Primitive], facts: dict[str, Any]) -> type[Primitive]:
-    """The class of an operation that differs from its base in facts alone."""
+def derive(name: str, base: type[Primitive], facts: dict[str, Any]) -> None:
+    """Make an operation known that differs from its base in facts alone."""
     body = {"__module__": base.__module__, "name": name, **facts}
-    return new_class(name.title().replace("_", ""), (base,), exec_body=lambda space: space.update(body))
+    title = name.title().replace("_", "")
+    define(name, lambda: new_class(title, (base,), exec_body=lambda space: space.update(body)))
 
 
 # ---- text

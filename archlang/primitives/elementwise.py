@@ -8,7 +8,7 @@ from archlang.facts import Facts
 from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import Emission, Kind, Operand, OpError, Primitive, Term, Types, register
-from archlang.primitives.broadcast import floating, join, made, need_order, refuse
+from archlang.primitives.broadcast import derive, floating, join, need_order, refuse
 from archlang.shapes import DTYPES, TensorType
 
 OF_COMPLEX = frozenset(  # what is also a function of complex numbers
@@ -65,7 +65,7 @@ def _define(
 ) -> None:
     """A function from its name, its law, its meaning, and what its slope follows from: `x`, `y` or neither."""
     space = {"__doc__": law, "form": form or f"torch.{name}({{x}})", "whole": whole, "saves": tuple(saves)}
-    register(made(name, Plain, {**space, "meaning": staticmethod(meaning)}))
+    derive(name, Plain, {**space, "meaning": staticmethod(meaning)})
 
 
 _define("exp", "e^x.", lambda x: x.exp(), saves="y")

@@ -8,7 +8,7 @@ from archlang.facts import Facts
 from archlang.memory import Memory
 from archlang.named import Named
 from archlang.primitive import Emission, Operand, OpError, Primitive, Term, Types, register
-from archlang.primitives.broadcast import floating, infix, join, made, need_order, refuse
+from archlang.primitives.broadcast import derive, floating, infix, join, need_order, refuse
 from archlang.shapes import TensorType, is_float
 from archlang.sizes import Poly
 
@@ -259,7 +259,7 @@ def _less(a: Any, b: Any) -> Any:
 def _define(base: type[Binary], name: str, law: str, meaning: Callable[[Any, Any], Any], **facts: Any) -> None:
     """A binary operation from its name, its law and its meaning."""
     space = {"__doc__": law, "symbol": law.split()[1], "meaning": staticmethod(meaning)}
-    register(made(name, base, space | facts))
+    derive(name, base, space | facts)
 
 
 _define(Binary, "add", "a + b.", operator.add)
