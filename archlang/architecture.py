@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from archlang.analysis.cost import Cost
     from archlang.analysis.explain import Choice
     from archlang.analysis.memory import Estimate
+    from archlang.emit.triton import Kernels
 
 
 class Architecture:
@@ -149,7 +150,6 @@ class Architecture:
         there, and the PyTorch forms, which stay in the file, elsewhere. "auto" writes the same: the file decides.
         """
         from archlang.emit.torch import Header, emit
-        from archlang.emit.triton import kernels_for
 
         given = Options(purpose, tuple(disable), tuned, budget(memory, at or {})).for_target(target)
         graph = self.optimised(given).graph
@@ -164,7 +164,7 @@ class Architecture:
                 header=header,
                 conditions=list(self.conditions.items()),
                 evaluate=purpose == "inference",
-                kernels=kernels_for(graph, target, tuned),
+                kernels=_kernels(graph, tuned) if given.kernels else None,
             )
 
     @property
@@ -240,3 +240,9 @@ class Architecture:
         from html import escape
 
         return f"<pre>{escape(self.show())}</pre>"
+
+
+def _kernels(graph: Graph, tuned: str) -> "Kernels":
+    from archlang.emit.triton import Kernels  # knows all kernels
+
+    return Kernels(graph, tuned)

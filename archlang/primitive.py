@@ -5,8 +5,7 @@ A subclass of `Primitive` is everything there is to know about one operation: it
 (`macs`). Adding one edits one file.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import cache
 from sys import float_info
@@ -14,10 +13,10 @@ from typing import Annotated, Any, ClassVar, Protocol, TypeAlias, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+from archlang.data import dataclass
 from archlang.facts import Facts
 from archlang.memory import Memory
 from archlang.named import Named
-from archlang.registry import define
 from archlang.shapes import ROLES, Axis, TensorType
 from archlang.sizes import Poly, Size
 from archlang.term import Term as Term
@@ -372,6 +371,15 @@ class Primitive(Construct):
         over the positions this is `reference`.
         """
         raise NotImplementedError
+
+
+_REGISTRY: dict[str, Callable[[], type[Construct]]] = {}
+
+
+def define(name: str, make: Callable[[], type[Construct]]) -> None:
+    """Make a construct known whose class is made when it is first asked for."""
+    assert name not in _REGISTRY, name
+    _REGISTRY[name] = cache(make)
 
 
 def register(cls: type[Construct]) -> type[Construct]:

@@ -1,8 +1,9 @@
 """The syntax tree: one frozen dataclass per form of the language, no behaviour. Every node knows its span."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from fractions import Fraction
 
+from archlang.data import dataclass
 from archlang.source import Span
 
 

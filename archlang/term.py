@@ -1,7 +1,9 @@
 """Expressions of emitted code, with what is known of the tensors that they give."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
+
+from archlang.data import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ PACKAGE = ROOT / "archlang"
 
 # From the ground up: a module imports only from its own line and those above it.
 LAYERS = """\
-source resources files codes cache fingerprint registry
+data
+source resources files codes cache fingerprint
 diagnostics
 syntax
 sizes

@@ -3,12 +3,15 @@ its free sizes.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from fractions import Fraction
 
+from archlang.data import dataclass
 from archlang.ir import Call, Graph, Input, Node, Parameter, Scan, WeightOf
 from archlang.primitives.mixture import Dispatch
-from archlang.sizes import Size, product, substitute, total
+from archlang.sizes import Poly, Size, product, substitute, total
+
+UNITS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,3 +155,13 @@ def _share(graph: Graph, node: Node) -> Fraction:
         if isinstance(giver.op, Dispatch) and value.output < giver.op.experts:
             return giver.op.shares(*graph.input_types(giver))
     return Fraction(1)
+
+
+def amount(size: Size) -> str:
+    """A count in three digits and a unit, 30.9M; so are the factors of an expression in free sizes, 30.9M * t."""
+    if isinstance(size, Poly):
+        return size.text(amount)
+    for unit, letter in UNITS:
+        if size >= unit:
+            return f"{float(size / unit):.3g}{letter}" if size < 999.5 * unit else f"{float(size / unit):.0f}{letter}"
+    return str(size) if size else ""

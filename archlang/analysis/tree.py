@@ -2,13 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from archlang.analysis.cost import Cost, Part, cost, parts
+from archlang.analysis.cost import Cost, Part, amount, cost, parts
 from archlang.analysis.memory import Estimate, shown
 from archlang.facts import Condition
 from archlang.ir import Call, Graph, Node
-from archlang.sizes import Poly, Size, substitute
+from archlang.sizes import substitute
 
-UNITS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 Row = tuple[str, str, str, str, str]
 
 
@@ -73,16 +72,6 @@ def _row(run: list[Part]) -> Row:
 
 def _amounts(found: Cost) -> tuple[str, str]:
     return amount(found.params), amount(substitute(found.macs, {"b": 1}))
-
-
-def amount(size: Size) -> str:
-    """A count in three digits and a unit, 30.9M; so are the factors of an expression in free sizes, 30.9M * t."""
-    if isinstance(size, Poly):
-        return size.text(amount)
-    for unit, letter in UNITS:
-        if size >= unit:
-            return f"{float(size / unit):.3g}{letter}" if size < 999.5 * unit else f"{float(size / unit):.0f}{letter}"
-    return str(size) if size else ""
 
 
 def _columns(rows: list[Row]) -> list[str]:

@@ -6,12 +6,10 @@ from typing import Any
 from archlang import syntax
 from archlang.diagnostics import ArchError, Label, error
 from archlang.elaborate import blocks, calls, expressions, signatures, statements
-from archlang.elaborate.chains import NotLinearError
 from archlang.elaborate.context import Context, Yields
 from archlang.elaborate.files import refuse_taken
 from archlang.elaborate.frame import ScanFrame
 from archlang.elaborate.limits import check_network
-from archlang.elaborate.recognise import recognise
 from archlang.elaborate.scope import Binding, Scope
 from archlang.elaborate.values import UNKNOWN, is_number, kind_of
 from archlang.ir import Graph, Scan, Value
@@ -241,6 +239,8 @@ def _add(cx: Context, frame: ScanFrame, order: Order, starts: dict[str, Any], ex
 
 def _made(cx: Context, op: Scan, pairs: list[tuple[str, Value]], expr: syntax.Scan) -> tuple[Value, ...]:
     """What a scan yields: of a linear recurrence where it is one, else of a loop."""
+    from archlang.elaborate.recognise import NotLinearError, recognise  # knows recurrences, which not every network has
+
     try:
         return recognise(cx, op, dict(pairs), expr.span)
     except NotLinearError as reason:

@@ -2,12 +2,15 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from archlang import helpers
 from archlang.emit import marks, names
-from archlang.emit.triton import Kernels, entries
+from archlang.emit.kernels import entries
 from archlang.ir import Graph
+
+if TYPE_CHECKING:
+    from archlang.emit.triton import Kernels
 
 
 @dataclass(slots=True)
@@ -28,7 +31,7 @@ def is_list(indices: Collection[str]) -> bool:
 class Draft:
     """One instance of a class: its code with marks, and the values of the marks."""
 
-    def __init__(self, graph: Graph, kernels: Kernels | None = None) -> None:
+    def __init__(self, graph: Graph, kernels: "Kernels | None" = None) -> None:
         self.graph = graph
         self.kernels = kernels
         self.place = 0  # among the instances of its class

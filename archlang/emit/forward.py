@@ -4,16 +4,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from archlang import helpers
 from archlang.emit import calls, head, hints, layout, loops, names, selects, training, witness
 from archlang.emit.calls import Port
 from archlang.emit.draft import Declaration, Draft
+from archlang.emit.kernels import entries
 from archlang.emit.scope import SLOT, Held, Scope, is_atom, opened, place
 from archlang.emit.sizes import LocalSizes, Place
 from archlang.emit.switches import width
-from archlang.emit.triton import Kernels, entries
 from archlang.emit.writer import Writer
 from archlang.facts import Condition
 from archlang.ir import Call, Foreign, FusedScan, Graph, Input, Kept, Node, Parameter, Scan, Value, WeightOf
@@ -22,6 +22,9 @@ from archlang.primitives.exits import FirstExit
 from archlang.primitives.shape import Select
 from archlang.shapes import is_float
 from archlang.sizes import Poly
+
+if TYPE_CHECKING:
+    from archlang.emit.triton import Kernels
 
 WIDTH = 110  # of a line of forward, at most, where names can make it so
 Conditions: TypeAlias = Sequence[tuple[Condition, str]]
@@ -40,7 +43,7 @@ class Forward:
         orders: Mapping[str, tuple[str, ...]],
         root: Conditions | None = None,
         evaluate: bool = False,
-        kernels: Kernels | None = None,
+        kernels: "Kernels | None" = None,
     ) -> None:
         self.root, self.conditions = root is not None, root or ()
         self.graph = graph

@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from archlang import helpers
 from archlang.emit import evaluation, layout, marks, names, regions, training
@@ -13,13 +14,16 @@ from archlang.emit.classes import Class, class_namer, unify
 from archlang.emit.declare import init_lines
 from archlang.emit.draft import Draft
 from archlang.emit.forward import Conditions, Forward
+from archlang.emit.kernels import entries
 from archlang.emit.lines import fit
 from archlang.emit.prose import comment, docstring
 from archlang.emit.templates import template
-from archlang.emit.triton import Kernels, entries
 from archlang.foreign import foreign_nodes
 from archlang.helpers import Helper
 from archlang.ir import Foreign, Graph, called
+
+if TYPE_CHECKING:
+    from archlang.emit.triton import Kernels
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class Emitted:
     """Everything between graph and text."""
 
     orders: dict[str, dict[str, tuple[str, ...]]]  # of the axes of the inputs of each graph
-    kernels: Kernels | None = None
+    kernels: "Kernels | None" = None
     classes: list[Class] = field(default_factory=list)
     of: dict[str, tuple[Class, Draft]] = field(default_factory=dict)  # by digest
 
@@ -76,7 +80,7 @@ def emit(
     header: Header | None = None,
     conditions: Conditions = (),
     evaluate: bool = False,
-    kernels: Kernels | None = None,
+    kernels: "Kernels | None" = None,
 ) -> str:
     """The module text. The class of the graph itself has the name `class_name(graph)`. One that is only to `evaluate`
     works out once what its weights determine. Where there are `kernels`, they stand in for helpers.
@@ -110,7 +114,9 @@ def class_name(graph: Graph) -> str:
     return class_namer(_reserved)(graph.name)
 
 
-def build(graph: Graph, conditions: Conditions = (), evaluate: bool = False, kernels: Kernels | None = None) -> Emitted:
+def build(
+    graph: Graph, conditions: Conditions = (), evaluate: bool = False, kernels: "Kernels | None" = None
+) -> Emitted:
     """Draft and unify all graphs, children first."""
     emitted = Emitted(layout.plan(graph.children_first()), kernels)
     namer = class_namer(_reserved)

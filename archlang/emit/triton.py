@@ -2,23 +2,19 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from typing import Any
 
 from archlang import helpers
 from archlang.emit import names
 from archlang.emit.chains import features
 from archlang.emit.chains import template as template_of
-from archlang.emit.kernels import HELPERS, Features, Kernel, Served, kernels
+from archlang.emit.kernels import COMMON, PREFIX, Features, Kernel, Served, kernels
 from archlang.emit.lines import fit, logical
 from archlang.emit.templates import template
 from archlang.helpers import Helper
 from archlang.ir import Chain, FusedScan, Graph
 from archlang.passes.options import has_kernels
 from archlang.primitive import Primitive
-
-PREFIX = "triton_"
-COMMON = ("kernels", "map_rows", "chunks", "chains", "sequential", "bases", "grouped", "scores")  # what others share
 
 
 class Kernels:
@@ -84,11 +80,6 @@ def _configs(tuned: str, kernels: set[str]) -> dict[str, dict[str, int]]:
     return fastest(loads(tuned), kernels)
 
 
-def kernels_for(graph: Graph, target: str, tuned: str = "") -> Kernels | None:
-    """The kernels of a graph, for a target that has some, with the tiles of a record of `archlang tune`."""
-    return Kernels(graph, tuned) if has_kernels(target) else None
-
-
 def said_for(target: str) -> Callable[[Primitive, Sequence[Any]], str] | None:
     """What there is to say of an operation, for a target that has kernels."""
     return said if has_kernels(target) else None
@@ -116,9 +107,3 @@ def text(kernel: str, **features: Any) -> str:
     """A kernel for some features, laid out."""
     rendered = template(f"triton/{kernel}.py.j2").render(features)
     return "".join(f"{line}\n" for statement in logical(rendered) for line in fit(statement, 0))
-
-
-@cache
-def entries() -> frozenset[str]:
-    """The names that kernels take at the top of a file."""
-    return frozenset([*COMMON, *(f"{PREFIX}{helper}" for helper in HELPERS)])

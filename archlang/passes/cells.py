@@ -85,7 +85,7 @@ class _Walk:
     def visit(self, node: Node) -> Sequence[Value]:
         """What stands for the results of a node."""
         if isinstance(node.op, Input):
-            return self.input(node, self.plan.made[node.id, 0])
+            return self.input(node, node.op.port)
         if isinstance(node.op, Call):
             return self.call(node, node.op)
         order = self.plan.runs[node.id]
@@ -95,11 +95,11 @@ class _Walk:
         operands = [(argument, self.get(value, order)) for argument, value in self.graph.operands(node)]
         return self.rebuild.apply(op, operands, node)
 
-    def input(self, node: Node, order: Order | None) -> Sequence[Value]:
+    def input(self, node: Node, port: str) -> Sequence[Value]:
+        order = self.plan.made[node.id, 0]
         if order is None:
             return self.rebuild.apply(node.op, [], node)
         (type_,) = node.types
-        port = node.op.port
         return [self.rebuild.new.add_input(port, CellOrder(after=order).infer(Facts(), type_), node.span)]
 
     def attend(self, node: Node, order: Order) -> Sequence[Value]:

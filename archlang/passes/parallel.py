@@ -8,7 +8,7 @@ the layers together are not so wide that each keeps the machine busy by itself.
 from collections.abc import Sequence
 from typing import Any
 
-from archlang.analysis.tree import amount
+from archlang.analysis.cost import amount
 from archlang.ir import Graph, Node, Rebuild, Value, WeightOf
 from archlang.primitive import AxisMap
 from archlang.rewrite import Event, Match, Record, describe, everywhere

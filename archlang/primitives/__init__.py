@@ -5,8 +5,7 @@ it.
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 
-from archlang.primitive import Construct
-from archlang.registry import KNOWN
+from archlang.primitive import _REGISTRY, Construct
 
 FAMILIES = {
     "linear": "linear dot",
@@ -73,10 +72,9 @@ class Constructs(Mapping[str, type[Construct]]):
         self.families = {name: family for family, names in FAMILIES.items() for name in names.split()}
 
     def __getitem__(self, name: str) -> type[Construct]:
-        if name not in KNOWN:
+        if name not in _REGISTRY:
             import_module(f"archlang.primitives.{self.families[name]}")
-        found: type[Construct] = KNOWN[name]()
-        return found
+        return _REGISTRY[name]()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.families)

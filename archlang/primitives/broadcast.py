@@ -8,8 +8,7 @@ from types import new_class
 from typing import Any
 
 from archlang.facts import Facts
-from archlang.primitive import Emission, OpError, Primitive, Term, axes_of, need_axes
-from archlang.registry import define
+from archlang.primitive import Emission, OpError, Primitive, Term, axes_of, define, need_axes
 from archlang.shapes import Axis, TensorType, promote
 from archlang.sizes import Poly, Size
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from archlang.analysis.cost import amount
 from archlang.analysis.determined import is_determined
-from archlang.analysis.tree import amount
 from archlang.ir import Graph, Kept, Node, Value, WeightOf
 from archlang.sizes import Size, substitute, total
 from archlang.source import BUILTIN, Span

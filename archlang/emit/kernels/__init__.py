@@ -13,6 +13,8 @@ FAMILIES = {  # the helpers that kernels stand in for, by file
     "recurrences": "linear_recurrence delta_rule selective_scan",
 }
 HELPERS = tuple(helper for names in FAMILIES.values() for helper in names.split())
+PREFIX = "triton_"
+COMMON = ("kernels", "map_rows", "chunks", "chains", "sequential", "bases", "grouped", "scores")  # what others share
 
 
 @cache
@@ -26,4 +28,10 @@ def kernels() -> dict[str, Kernel]:
     return {helper: getattr(file, helper.title().replace("_", ""))() for helper, file in files.items()}
 
 
-__all__ = ["HELPERS", "Features", "Kernel", "Served", "kernels"]
+@cache
+def entries() -> frozenset[str]:
+    """The names that kernels take at the top of a file."""
+    return frozenset([*COMMON, *(f"{PREFIX}{helper}" for helper in HELPERS)])
+
+
+__all__ = ["COMMON", "PREFIX", "Features", "Kernel", "Served", "entries", "kernels"]
