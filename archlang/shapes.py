@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import field, replace
+from functools import cache
 from typing import Literal
 
 from archlang.data import dataclass
@@ -79,7 +80,7 @@ class TensorType:
     lost: frozenset[str] = field(default=frozenset(), compare=False)
 
     def __str__(self) -> str:
-        return f"{'' if self.dtype == 'float' else self.dtype}[{', '.join(map(str, self.axes))}]"
+        return _shown(self)
 
     __repr__ = __str__
 
@@ -129,6 +130,12 @@ class TensorType:
 
     def cast(self, dtype: str) -> "TensorType":
         return replace(self, dtype=dtype)
+
+
+@cache
+def _shown(type_: TensorType) -> str:
+    """The text of a type; kept, since every digest of a graph is made of them."""
+    return f"{'' if type_.dtype == 'float' else type_.dtype}[{', '.join(map(str, type_.axes))}]"
 
 
 SCALAR = TensorType(())

@@ -4,12 +4,11 @@ its free sizes.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, replace
-from fractions import Fraction
 
 from archlang.data import dataclass
 from archlang.ir import Call, Graph, Input, Node, Parameter, Scan, WeightOf
 from archlang.primitives.mixture import Dispatch
-from archlang.sizes import Poly, Size, product, substitute, total
+from archlang.sizes import Poly, Rational, Size, product, substitute, total
 
 UNITS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 
@@ -148,13 +147,13 @@ class _Costs:
         return Cost(0, body.macs * steps, kept, body.state_bytes + state)
 
 
-def _share(graph: Graph, node: Node) -> Fraction:
+def _share(graph: Graph, node: Node) -> Rational:
     """The part of the tokens that a node is for: less than all where they were given out among experts."""
     for _, value in graph.operands(node):
         giver = graph.producer(value)
         if isinstance(giver.op, Dispatch) and value.output < giver.op.experts:
             return giver.op.shares(*graph.input_types(giver))
-    return Fraction(1)
+    return 1
 
 
 def amount(size: Size) -> str:

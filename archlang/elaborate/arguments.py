@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 from archlang import syntax
@@ -24,6 +25,11 @@ def slots(target: Any) -> tuple[dict[str, str], list[str]]:
     if isinstance(target, BlockDef):
         ports = [port.name + ("?" if port.type.optional else "") for port in target.syntax.signature.inputs]
         return {hyper.name: hyper.kind.name if hyper.kind else "value" for hyper in target.hypers}, ports
+    return _of_operation(target)
+
+
+@cache
+def _of_operation(target: Any) -> tuple[dict[str, str], list[str]]:
     kinds = {name: "dtype" if name == "dtype" else word for name, word in target.kinds().items()}
     if not issubclass(target, Primitive):
         return kinds, []

@@ -268,10 +268,5 @@ def mentioned(node: Any) -> set[str]:
             elif isinstance(item, syntax.Declare):
                 found.add(item.word)
             if not isinstance(item, syntax.Type):
-                stack.extend(
-                    getattr(item, name)
-                    for cls in type(item).__mro__
-                    for name in getattr(cls, "__slots__", ())
-                    if name != "span"
-                )
+                stack.extend(getattr(item, name) for name in item.__match_args__)
     return found

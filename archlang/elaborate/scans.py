@@ -239,7 +239,8 @@ def _add(cx: Context, frame: ScanFrame, order: Order, starts: dict[str, Any], ex
 
 def _made(cx: Context, op: Scan, pairs: list[tuple[str, Value]], expr: syntax.Scan) -> tuple[Value, ...]:
     """What a scan yields: of a linear recurrence where it is one, else of a loop."""
-    from archlang.elaborate.recognise import NotLinearError, recognise  # knows recurrences, which not every network has
+    from archlang.elaborate.chains import NotLinearError  # these know recurrences, which not every network has
+    from archlang.elaborate.recognise import recognise
 
     try:
         return recognise(cx, op, dict(pairs), expr.span)

@@ -293,9 +293,9 @@ class Graph:
                     return found
         return None
 
-    @property
+    @cached_property
     def calls(self) -> list["Graph"]:
-        """The distinct graphs that it calls, or holds, in order."""
+        """The distinct graphs that it calls, or holds, in order. Read once the graph is complete."""
         found = (called(node.op) for _, node in self.deep())
         return list({graph.digest: graph for graph in found if graph is not None}.values())
 
