@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import archlang
-from archlang.elaborate import scans
+from archlang.elaborate import recognise
 from archlang.elaborate.chains import NotLinearError
 from archlang.ir import Scan
 from archlang.named import Named
@@ -182,7 +182,7 @@ def as_loop(body: str, monkeypatch: pytest.MonkeyPatch) -> Any:
         raise NotLinearError("a loop")
 
     with monkeypatch.context() as patch:
-        patch.setattr(scans, "recognise", refuse)
+        patch.setattr(recognise, "recognise", refuse)
         return network(body)
 
 
