@@ -8,7 +8,7 @@ from typing import Any
 
 from archlang.diagnostics import error, suggest
 from archlang.ir import Graph
-from archlang.passes import constants, layout, numbers, parallel, recurrence, simplify, twins, views
+from archlang.passes import constants, layout, losses, numbers, parallel, recurrence, simplify, twins, views
 from archlang.passes.options import Options, Purpose
 from archlang.rewrite import Event, Record, Rule, difference, rewrite
 
@@ -135,7 +135,7 @@ class Pass:
 
 
 PIPELINE: tuple[Pass, ...] = (
-    Pass("evaluate", simplify.EVALUATION, purposes=("inference",)),
+    Pass("evaluate", simplify.EVALUATION, (losses.no_losses,), purposes=("inference",)),
     Pass(
         "simplify",
         (*simplify.RULES, *views.RULES, *numbers.RULES),
