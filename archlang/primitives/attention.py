@@ -22,7 +22,7 @@ from archlang.primitive import (
 from archlang.primitives import attention_memory
 from archlang.primitives.attention_cells import in_cells
 from archlang.primitives.attention_code import Layout, Work, extra_axes, form, kept_apart, layout, scaled
-from archlang.primitives.attention_dense import SHORT, SHORT_BIASED, dense, is_long, is_short
+from archlang.primitives.attention_dense import SHORT, SHORT_BIASED, dense, is_long, is_short, one_query
 from archlang.primitives.attention_meaning import meaning
 from archlang.primitives.attention_near import in_one_call, near
 from archlang.primitives.attention_score import scored
@@ -340,6 +340,8 @@ class Attend(Primitive):
         work = Work(domain, parts, (q, k, v), bias, mask, segments, beside, options, other, self.core)
         if code.kernel("near_attention"):
             return in_one_call(code, work)
+        if code.kernel("decode_attention"):
+            return one_query(code, work)
         if is_local(self.domain(parts)):
             return near(code, work)
         work = kept_apart(code, work)

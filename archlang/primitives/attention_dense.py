@@ -10,10 +10,13 @@ from archlang.primitives.attention_code import (
     Work,
     apart,
     arrange,
+    cell,
     domain_mask,
     extra_axes,
     is_causal,
     is_concrete,
+    key_axes,
+    over_pairs,
     pairs,
     whole,
 )
@@ -72,6 +75,31 @@ def dense(code: Emission, work: Work) -> Term:
     given = [*laid, *(f"{name}={text}" for name, text in {**flags, **work.scored}.items())]
     out = Term(f"{function}({', '.join(given)})", (*batches, "*heads", "*query", "c"))
     return apart(code, out, {"*query": rows, "*heads": parts.heads, **({} if spread else batches)})
+
+
+def one_query(code: Emission, work: Work) -> Term:
+    """What a kernel takes: q [batch, heads, c], keys and values [batch, places, heads, c] with no more heads than they
+    have, bias and mask [batch, heads, 1, places].
+    """
+    parts, places = work.parts, "*places"
+    rows = rows_of(parts, everything=True)
+    outer = {"*batch": [axis for axis in parts.batch if axis not in rows]}
+    shared = {"*heads": [axis for axis in parts.heads if axis not in parts.extra]}
+    query = {"*query": rows} if rows else {}
+    laid = arrange(code, work.qkv[0], {**outer, **query, "*heads": parts.heads, "c": [code.inputs[0]["c"]]})
+    given = [code.split(laid, "*query", ()).code if rows else laid.code]
+    for x, type_ in zip(work.qkv[1:], code.inputs[1:3], strict=True):
+        given.append(arrange(code, x, {**outer, places: parts.keys, **shared, "c": [type_["c"]]}).code)
+    for name, term in (("bias", work.bias), ("mask", work.mask)):
+        if term is not None:
+            term = over_pairs(term, parts)
+            queries, keys = cell(term) or (rows, key_axes(parts.keys))
+            groups = {**outer, "*heads": parts.heads, "*query": queries, "*key": keys}
+            given.append(f"{name}={arrange(code, term, groups).code}")
+    given += [f"{name}={text}" for name, text in {**work.options, **work.scored}.items()]
+    text = f"{code.helper('decode_attention')}({', '.join(given)})"
+    out = Term(f"{text}[:, None]" if rows else text, (*outer, *query, "*heads", "c"))
+    return apart(code, out, {**query, "*heads": parts.heads, **outer})
 
 
 def _is_written(work: Work) -> bool:

@@ -13,6 +13,7 @@ from archlang.testing.aot import SHARED
 
 QUICK = [
     ("near_attention", "bfloat16", 2, 32),
+    ("decode_attention", "bfloat16", 128, 4),
     ("window_attention", "bfloat16", 7, 32),
     ("group_rational", "bfloat16", 768),
     ("causal_conv", "bfloat16", 256, 4),
@@ -53,6 +54,8 @@ MORE = [
     *(("near_attention", kind, 2, c) for kind, c in [("bfloat16", 64), ("float16", 128), ("float32", 32)]),
     *(("window_attention", "bfloat16", side, c) for side, c in [(7, 64), (8, 32), (12, 128), (16, 24)]),
     *(("window_attention", "float32", side, c) for side, c in [(7, 32), (16, 32)]),
+    *(("decode_attention", kind, c, group) for kind, c, group in [("float16", 64, 1), ("float32", 128, 32)]),
+    *(("decode_attention", "bfloat16", c, 64) for c in (128, 256)),
     *(("window_attention", kind, 7, c, "relu") for kind, c in [("bfloat16", 32), ("float16", 128), ("float32", 32)]),
     *(("group_rational", kind, c) for kind, c in [("float32", 768), ("bfloat16", 192), ("float16", 8)]),
     *(("causal_conv", kind, 100, taps) for kind, taps in [("float32", 4), ("float32", 6), ("float16", 2)]),

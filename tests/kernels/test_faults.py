@@ -14,6 +14,7 @@ from tests.kernels import test_basis_linear as curves
 from tests.kernels import test_causal_conv as conv
 from tests.kernels import test_chains as chains
 from tests.kernels import test_combine as experts
+from tests.kernels import test_decode_attention as decode
 from tests.kernels import test_delta_rule as delta
 from tests.kernels import test_group_rational as rational
 from tests.kernels import test_grouped_chain as hidden
@@ -136,6 +137,32 @@ def test_faults_of_scores_in_windows_are_found(fault: str) -> None:
     module = broken(windows.MAP, *CAPPED[fault])
     with pytest.raises(AssertionError, match=r"result \d"):
         check(*windows.forms(module, (2, 6), (1, 3), score=SQUARE, cap=2.0), windows.inputs((2, 6), (1, 3), 16, 16))
+
+
+DECODED = {
+    "the tail of the keys is not masked": ("there = key < places", "there = key <= places"),
+    "a part ends one key early": (
+        "tl.minimum((part + 1) * each, places)",
+        "tl.minimum((part + 1) * each - 32, places)",
+    ),
+    "the last part is forgotten": ("here = part < parts", "here = part < parts - 1"),
+    "parts are not levelled": ("share = tl.exp(tops - base)", "share = tl.where(here, 1.0, 0.0)"),
+    "every part has the sum of the first": (
+        "total_in + at * parts + part, mask",
+        "total_in + at * parts + 0 * part, mask",
+    ),
+    "the sink has no weight": ("total += tl.exp(", "total += 0.0 * tl.exp("),
+    "heads are mixed up": ("own * group + row", "own + row * shared"),
+    "the cap is forgotten": ("logits = cap * (2.0", "logits = logits + 0.0 * (2.0"),
+    "what is masked is seen": ("seen &= tl.load(mask", "seen |= tl.load(mask"),
+}
+
+
+@pytest.mark.parametrize("fault", DECODED)
+def test_faults_of_decoding_are_found(fault: str) -> None:
+    given, names = decode.inputs(300, 16, 16, mask=True, sink=True)
+    with pytest.raises(AssertionError, match=r"\de"):
+        decode.agree(*decode.forms(broken(decode.NET, *DECODED[fault]), names, cap=2.0), given)
 
 
 def test_queries_that_are_forgotten_at_a_border_are_found() -> None:

@@ -8,6 +8,7 @@ from archlang.emit.kernels.kernel import Features, Kernel, Served
 FAMILIES = {  # the helpers that kernels stand in for, by file
     "windows": "window_attention",
     "near": "near_attention",
+    "decode": "decode_attention",
     "rational": "group_rational",
     "made": "basis_linear basis_curve causal_conv wide_depthwise combine grouped_linear top_k_routing",
     "recurrences": "linear_recurrence delta_rule selective_scan",
