@@ -195,6 +195,9 @@ class Emission(Protocol):
         differ.
         """
 
+    def option(self, value: Any, default: Any) -> str:
+        """A constant as the last argument of a call, after a comma; nothing where it is the default there."""
+
     def size(self, size: Size) -> str:
         """A size: a constant, or an expression in the sizes of the inputs."""
 

@@ -68,6 +68,9 @@ class Writer:
     def const(self, value: Any) -> str:
         return self._draft.const(value, self._hint)
 
+    def option(self, value: Any, default: Any) -> str:
+        return "" if value == default else f", {self.const(value)}"
+
     def size(self, size: Size) -> str:
         return self._body.size(size, self._hint) if isinstance(size, Poly) else self.const(size)
 

@@ -110,7 +110,7 @@ class LeakyRelu(Unary):
     """x where x > 0, else slope x (Maas et al., 2013)."""
 
     name: ClassVar[str] = "leaky_relu"
-    form: ClassVar[str] = "F.leaky_relu({x}, {slope})"
+    form: ClassVar[str] = "F.leaky_relu({x})"
 
     slope: Number = 0.01
 
@@ -123,7 +123,7 @@ class Elu(Unary):
     """x where x > 0, else alpha (e^x - 1) (Clevert et al., 2015)."""
 
     name: ClassVar[str] = "elu"
-    form: ClassVar[str] = "F.elu({x}, {alpha})"
+    form: ClassVar[str] = "F.elu({x})"
 
     alpha: Number = 1.0
 
@@ -136,7 +136,7 @@ class Celu(Unary):
     """x where x > 0, else alpha (e^(x / alpha) - 1) (Barron, 2017)."""
 
     name: ClassVar[str] = "celu"
-    form: ClassVar[str] = "F.celu({x}, {alpha})"
+    form: ClassVar[str] = "F.celu({x})"
 
     alpha: Annotated[Number, AfterValidator(_not_0)] = 1.0
 
@@ -149,7 +149,7 @@ class Softplus(Unary):
     """log(1 + e^(beta x)) / beta; x itself where beta x > 20, as PyTorch."""
 
     name: ClassVar[str] = "softplus"
-    form: ClassVar[str] = "F.softplus({x}, {beta})"
+    form: ClassVar[str] = "F.softplus({x})"
 
     beta: Annotated[Number, AfterValidator(_not_0)] = 1.0
 

@@ -17,7 +17,9 @@ OF_COMPLEX = frozenset(  # what is also a function of complex numbers
 
 
 class Unary(Primitive):
-    """y = f(x), element by element. `form` is the PyTorch text; hyper-parameters stand in it by name."""
+    """y = f(x), element by element. `form` is the PyTorch text; hyper-parameters have the defaults of PyTorch, and are
+    further arguments of the call.
+    """
 
     form: ClassVar[str]
     whole: ClassVar[bool] = False  # whole numbers stay whole; else they become the working type
@@ -37,8 +39,10 @@ class Unary(Primitive):
         if self.form.count("{x}") > 1:
             x = code.bind(x, "x")
         text = x.safe if "{x}" in self.form.replace("({x}", "") else x.code
-        values = {name: code.const(getattr(self, name)) for name in type(self).model_fields}
-        return Term(self.form.format(x=text, **values), x.order, self.form[-1] == ")" and self.form[0] != "{")
+        fields = type(self).model_fields.items()
+        options = "".join(code.option(getattr(self, name), field.default) for name, field in fields)
+        form = f"{self.form[:-1]}{options})" if options else self.form
+        return Term(form.format(x=text), x.order, form[-1] == ")" and form[0] != "{")
 
     def memory(self, x: TensorType) -> Memory:
         return replace(super().memory(x), kept=x.bytes * self.between)

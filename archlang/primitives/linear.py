@@ -1,6 +1,7 @@
 """Linear maps and contractions over named axes."""
 
 from collections.abc import Iterable, Sequence
+from string import ascii_letters
 from typing import Any, ClassVar
 
 from archlang.facts import Facts
@@ -171,6 +172,17 @@ def _count(axes: Iterable[Axis]) -> Size:
     return product(axis.size for axis in axes)
 
 
+def _matrices(a: Term, b: Term, on: tuple[str, ...]) -> Term | None:
+    """The product of matrices, where `a` has the one axis `on` last and `b` has one axis of its own."""
+    lead, own = b.order[:-2], tuple(name for name in b.order if name not in a.order)
+    if len(own) != 1 or a.order[-1:] != on or (lead and a.order[:-2] != lead):
+        return None
+    order = (*a.order[:-1], *own)
+    if b.order[-2:] == (*on, *own):
+        return Term(f"{a.safe} @ {b.safe}", order, tight=False)
+    return Term(f"{a.safe} @ {b.safe}.mT", order, tight=False) if lead else Term(f"F.linear({a.code}, {b.code})", order)
+
+
 @register
 class Dot(Primitive):
     """The product of `a` and `b` summed over the axes `on`, which both have; all other axes broadcast by name."""
@@ -190,12 +202,20 @@ class Dot(Primitive):
         for axis in b:
             if axis.name in a and not facts.equal(a.size(axis.name), axis.size):
                 raise OpError("A204", f"axis `{axis.name}` has {a.size(axis.name)} in `a` and {axis.size} in `b`", "b")
+        if len({*a.names, *b.names}) > len(ascii_letters):
+            raise OpError("A813", f"`dot` of tensors with more than {len(ascii_letters)} axes together", "b")
         kept = [axis for axis in (*a, *(axis for axis in b if axis.name not in a)) if axis.name not in on]
         return TensorType(tuple(kept), a.dtype)
 
     def emit(self, code: Emission, a: Term, b: Term) -> Term:
-        letters = {name: chr(ord("a") + i) for i, name in enumerate(dict.fromkeys((*a.order, *b.order)))}
-        order = tuple(name for name in letters if name not in axes_of(self.on, code.inputs[0]))
+        on = axes_of(self.on, code.inputs[0])
+        if (matrices := _matrices(a, b, on)) is not None:
+            return matrices
+        letters: dict[str, str] = {}
+        for name in dict.fromkeys((*a.order, *b.order)):
+            free = set(ascii_letters) - set(letters.values())
+            letters[name] = next(x for x in f"{name.lower()}{ascii_letters}" if x in free)
+        order = tuple(name for name in letters if name not in on)
         left, right, made = ("".join(letters[name] for name in names) for names in (a.order, b.order, order))
         return Term(f'torch.einsum("{left},{right}->{made}", {a.code}, {b.code})', order)
 

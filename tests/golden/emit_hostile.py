@@ -61,7 +61,7 @@ class Torch(nn.Module):
             super = step(super)
         turn2 = self._modules["def"](super)
         eval = self._buffers["eval"]
-        return torch.einsum("abc,adc->abd", drop_path(turn2 * eval * turn2, 0.5, self.training), lambda_)
+        return drop_path(turn2 * eval * turn2, 0.5, self.training) @ lambda_.mT
 
     def compile_blocks(self, **options: Any) -> None:
         """Compile the blocks that repeat, alike ones once. The options are those of `torch.compile`."""

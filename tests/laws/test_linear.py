@@ -5,9 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from archlang.emit.torch import emit
 from archlang.primitives.linear import Dot, Linear
 from archlang.shapes import Axis, TensorType
-from archlang.testing.laws import check_law
+from archlang.testing.laws import check_law, single
 from archlang.testing.strategies import tensor, tensor_types
 
 FREE = {"h": 4, "w": 3, "t": 4, "b": 2, "heads": 2, "c": 4}
@@ -51,3 +52,24 @@ def test_a_given_offset() -> None:
 def test_dot(a: TensorType, b: TensorType) -> None:
     a, b = (x.resized(**{name: FREE[name] for name in x.names}) for x in (a, b))
     check_law(Dot(on=("c",)), a, b)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "written"),
+    [
+        (("b", "t", "c"), ("v", "c"), "F.linear("),
+        (("b", "t", "c"), ("c", "v"), " @ "),
+        (("c",), ("c", "v"), " @ "),
+        (("b", "h", "t", "c"), ("b", "h", "s", "c"), ".mT"),
+        (("b", "t", "c"), ("b", "c", "s"), " @ "),
+        (("b", "t", "c"), ("s", "b", "c"), 'einsum("btc,sbc->bts"'),
+        (("t", "c"), ("c", "t"), 'einsum("tc,ct->t"'),
+        (("tall", "c"), ("time", "wide", "c"), 'einsum("tc,iwc->tiw"'),
+    ],
+)
+def test_products_of_matrices(a: tuple[str, ...], b: tuple[str, ...], written: str) -> None:
+    """A contraction is written as a product of matrices where it is one, and else with letters of its axes."""
+    sizes = {name: size for size, name in enumerate(dict.fromkeys((*a, *b)), 2)}
+    types = [tensor(**{name: sizes[name] for name in names}) for names in (a, b)]
+    check_law(Dot(on=("c",)), *types)
+    assert written in emit(single(Dot(on=("c",)), types)[0])

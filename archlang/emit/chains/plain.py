@@ -53,6 +53,10 @@ class Plain:
         held = (name for (id, field), name in self._numbers.items() if id == self._node.id and field in fields)
         return next(held, repr(value))
 
+    def option(self, value: Any, default: Any) -> str:
+        text = self.const(value)
+        return "" if text == repr(default) else f", {text}"
+
     def bind(self, term: Term, hint: str, part: bool = False) -> Term:
         if term.code.isidentifier():
             return term

@@ -145,8 +145,8 @@ class ChannelGroupAttention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, 2))
         value, query, key = qkv.unbind(3)
-        weights = (torch.einsum("abcde,abcdf->adef", query, key) * 0.7071067811865476).softmax(-1)
-        weights = torch.einsum("abcd,aefbd->abcef", weights, value)
+        weights = (torch.einsum("bhwec,bhweo->beco", query, key) * 0.7071067811865476).softmax(-1)
+        weights = torch.einsum("bhco,bawho->bhcaw", weights, value)
         return self.proj(weights.permute(0, 3, 4, 1, 2).flatten(3))
 
 

@@ -154,7 +154,7 @@ class SlowDecay(nn.Module):
         self.a_proj = nn.Linear(16, 2, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return -torch.exp(self.a_log) * F.softplus(self.a_proj(x) + self.dt_bias, 1.0)
+        return -torch.exp(self.a_log) * F.softplus(self.a_proj(x) + self.dt_bias)
 
 
 class GatedDeltaProduct(nn.Module):

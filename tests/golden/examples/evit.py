@@ -68,7 +68,7 @@ class RankedAttention(nn.Module):
         qkv = self.qkv(x).unflatten(-1, (3, 2, 6))
         q, k, v = qkv.unbind(2)
         o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
-        seen = (torch.einsum("abc,adbc->abd", q[:, 0], k) / 2.449489742783178).softmax(-1).mean(1)
+        seen = (torch.einsum("bhc,bnhc->bhn", q[:, 0], k) / 2.449489742783178).softmax(-1).mean(1)
         return self.proj(o.transpose(1, 2).flatten(2)), seen[..., 1:]
 
 
@@ -86,7 +86,7 @@ class Block2(nn.Module):
         patches = x[:, 1:]
         index, best = score.topk(12, -1)[::-1]
         kept = patches.gather(1, index[..., None].expand(-1, -1, 12))
-        fused = torch.einsum("ab,abc->ac", score, patches) - torch.einsum("ab,abc->ac", best, kept)
+        fused = torch.einsum("bn,bnc->bc", score, patches) - torch.einsum("bn,bnc->bc", best, kept)
         x = torch.cat((x[:, 0:1], torch.cat((kept, fused[:, None]), 1)), 1)
         return x + self.mlp(self.norm2(x))
 

@@ -21,8 +21,8 @@ class GatLayer(nn.Module):
     def forward(self, x: torch.Tensor, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         n = x.shape[0]
         z = self.linear(x).unflatten(-1, (self.heads, self.from_source2))
-        score = torch.einsum("abc,bc->ab", z, self.from_source)[source]
-        score = score + torch.einsum("abc,bc->ab", z, self.to_target)[target]
+        score = torch.einsum("nhc,hc->nh", z, self.from_source)[source]
+        score = score + torch.einsum("nhc,hc->nh", z, self.to_target)[target]
         score = F.leaky_relu(score, 0.2)
         top = score.new_zeros(n, self.heads).scatter_reduce(
             0, target[:, None].expand_as(score), score, "amax", include_self=False
@@ -49,5 +49,5 @@ class Gat(nn.Module):
         e = source.shape[-1]
         if target.shape[0] != e:
             raise ValueError(f"axis e of target must be e = {e}, and is {target.shape[0]}")
-        x = F.dropout(F.elu(self.layer1(F.dropout(node, 0.6, self.training), source, target), 1.0), 0.6, self.training)
+        x = F.dropout(F.elu(self.layer1(F.dropout(node, 0.6, self.training), source, target)), 0.6, self.training)
         return self.layer2(x, source, target)

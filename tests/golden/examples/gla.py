@@ -148,7 +148,7 @@ class Gla(nn.Module):
         v = self.v_proj(x).unflatten(-1, (2, 8))
         gate = F.silu(self.g_proj(x).unflatten(-1, (2, 8)))
         decay = self.gk_up(self.gk_down(x)).unflatten(-1, (2, 4))
-        decay = -F.softplus(-decay, 1.0) / 16
+        decay = -F.softplus(-decay) / 16
         o = linear_recurrence(
             q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), log_decay=decay.transpose(1, 2), scale=0.5
         )

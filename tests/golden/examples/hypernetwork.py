@@ -20,7 +20,7 @@ class CondConv(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         b = x.shape[0]
         gates = torch.sigmoid(self.routing(x.mean((2, 3))))
-        weight = torch.einsum("ab,bcdef->acdef", gates, self.bank)
+        weight = torch.einsum("be,euchw->buchw", gates, self.bank)
         conv = F.conv2d(x.unsqueeze(0).flatten(1, 2), weight.flatten(0, 1), padding=1, groups=b)
         return conv.unflatten(1, (-1, 8)).squeeze(0)
 
@@ -67,7 +67,7 @@ class GeneratedLinear(nn.Module):
         u = self.to_u(task).unflatten(-1, (6, 8))
         v = self.to_v(task).unflatten(-1, (8, 8))
         shift = self.to_shift(task)
-        x = torch.einsum("abcd,aed->abce", torch.einsum("abcd,abe->acde", x, v), u)
+        x = torch.einsum("bhwr,bur->bhwu", torch.einsum("bchw,bcr->bhwr", x, v), u)
         return (x + shift[:, None, None]).permute(0, 3, 1, 2)
 
 

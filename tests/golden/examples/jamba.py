@@ -308,7 +308,7 @@ class Mamba(nn.Module):
         dt = self.dt_norm(dt)
         write = self.write_norm(write)
         read = self.read_norm(read)
-        dt = F.softplus(self.dt_proj(dt), 1.0)
+        dt = F.softplus(self.dt_proj(dt))
         y = selective_scan(u, dt, (-torch.exp(self.a_log)).transpose(0, 1), write, read, self.skip)
         return self.out_proj(y * F.silu(gate))
 
@@ -386,7 +386,7 @@ class Jamba(nn.Module):
         x = self.embed(tokens)
         for layer in self.layers:
             x = layer(x)
-        return torch.einsum("abc,dc->abd", self.norm(x), self.embed.weight)
+        return F.linear(self.norm(x), self.embed.weight)
 
     def compile_blocks(self, **options: Any) -> None:
         """Compile the blocks that repeat, alike ones once. The options are those of `torch.compile`."""

@@ -147,8 +147,8 @@ class ReluAttention(nn.Module):
         select, select2, total = qkv.unbind(3)
         select = F.relu(select)
         select2 = F.relu(select2)
-        weight = torch.einsum("abcde,ade->abcd", select, select2.sum((1, 2)))
-        total = torch.einsum("abcde,adef->abcdf", select, torch.einsum("abcde,abcdf->adef", select2, total))
+        weight = torch.einsum("bhwec,bec->bhwe", select, select2.sum((1, 2)))
+        total = torch.einsum("bhwek,bekc->bhwec", select, torch.einsum("bhwek,bhwec->bekc", select2, total))
         return self.proj((self.temperature[:, None] * total / weight.clamp(min=100)[..., None]).flatten(3))
 
 

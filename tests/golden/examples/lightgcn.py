@@ -63,4 +63,4 @@ class Lightgcn(nn.Module):
         heard = heard.new_zeros(8, 6).index_add(0, target, heard)
         x3 = arrives[:, None] * heard
         x = (self.embedding + x + x2 + x3) / 4
-        return torch.einsum("ab,ab->a", x[user], x[item + 4])
+        return torch.einsum("bc,bc->b", x[user], x[item + 4])

@@ -111,4 +111,4 @@ class Llama(nn.Module):
         for layer in self.layers:
             x = layer(x)
         x = self.norm(x)
-        return torch.einsum("abc,dc->abd", x, self.embed.weight)
+        return F.linear(x, self.embed.weight)

@@ -171,7 +171,7 @@ class LargeSmallConv(nn.Module):
         weight = seen.unflatten(1, (2, -1))
         patch = F.pad(x, (1, 1, 1, 1)).unfold(2, 3, 1).unfold(3, 3, 1)
         patch = patch.flatten(4).unflatten(1, (-1, 2))
-        return x + self.bn(torch.einsum("abcdef,acfde->abcde", patch, weight).flatten(1, 2))
+        return x + self.bn(torch.einsum("bcghwt,bgthw->bcghw", patch, weight).flatten(1, 2))
 
 
 class Block2(nn.Module):

@@ -36,8 +36,8 @@ class Lssl(nn.Module):
         x = a_bar.new_zeros(b, 6, 4)
         outputs = []
         for u_t in u.unbind(1):
-            x = torch.einsum("abc,dac->abd", a_bar, x) + (b_bar * u_t[..., None]).permute(1, 2, 0)
-            outputs.append(torch.einsum("abc,acd->abd", self.read, x))
+            x = torch.einsum("cro,bco->crb", a_bar, x) + (b_bar * u_t[..., None]).permute(1, 2, 0)
+            outputs.append(self.read @ x)
             x = x.permute(2, 0, 1)
         y = torch.stack(outputs, 0).permute(3, 0, 1, 2)
         return self.mix(F.gelu(y + self.skip * u[..., None]).flatten(2))

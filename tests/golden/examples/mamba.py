@@ -123,7 +123,7 @@ class Mamba(nn.Module):
         u, gate = self.in_proj(x).chunk(2, -1)
         u = F.silu(self.conv(F.pad(u.transpose(1, 2), (3, 0)))).transpose(1, 2)
         dt, write, read = self.x_proj(u).split((1, 4, 4), -1)
-        dt = F.softplus(self.dt_proj(dt), 1.0)
+        dt = F.softplus(self.dt_proj(dt))
         y = selective_scan(u, dt, (-torch.exp(self.a_log)).transpose(0, 1), write, read, self.skip)
         return self.out_proj(y * F.silu(gate))
 
@@ -151,4 +151,4 @@ class MambaLm(nn.Module):
         x = self.embed(tokens)
         for layer in self.layers:
             x = layer(x)
-        return torch.einsum("abc,dc->abd", self.norm(x), self.embed.weight)
+        return F.linear(self.norm(x), self.embed.weight)

@@ -146,7 +146,7 @@ class Mamba2(nn.Module):
         mixed = F.silu(self.conv(F.pad(mixed.transpose(1, 2), (3, 0))))
         u, write, read = mixed.split((32, 4, 4), 1)
         u = u.unflatten(1, (4, -1))
-        dt = F.softplus(dt + self.dt_bias, 1.0)
+        dt = F.softplus(dt + self.dt_bias)
         v = u * dt.transpose(1, 2)[:, :, None]
         dt = -torch.exp(self.a_log) * dt
         y = linear_recurrence(
@@ -182,4 +182,4 @@ class Mamba2Lm(nn.Module):
         x = self.embed(tokens)
         for layer in self.layers:
             x = layer(x)
-        return torch.einsum("abc,dc->abd", self.norm(x), self.embed.weight)
+        return F.linear(self.norm(x), self.embed.weight)

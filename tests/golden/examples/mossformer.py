@@ -347,8 +347,8 @@ class JointAttention(nn.Module):
             scale=0.25,
             core=partial(scored_attention, score=partial(relu_score, power=2)),
         ).squeeze(2)
-        memory = torch.einsum("abc,abd->acd", memory, values) / n
-        far = torch.einsum("abc,acd->abd", far, memory)
+        memory = torch.einsum("bnk,bnc->bkc", memory, values) / n
+        far = far @ memory
         v, u = values.chunk(2, -1)
         seen_v, seen_u = (near + far).chunk(2, -1)
         return x + self.to_out(seen_u * v * torch.sigmoid(seen_v * u))

@@ -79,17 +79,17 @@ class RankAugmentedAttention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         q, k, v, gate = self.qkvo(x).chunk(4, -1)
         local = self.lepe(v.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        q = 1 + F.elu(q.unflatten(-1, (1, -1)), 1.0)
-        k = 1 + F.elu(k.unflatten(-1, (1, -1)), 1.0)
+        q = 1 + F.elu(q.unflatten(-1, (1, -1)))
+        k = 1 + F.elu(k.unflatten(-1, (1, -1)))
         v = v.unflatten(-1, (1, -1))
-        seen = torch.einsum("abc,adebc->abde", q.mean((1, 2)), k) * 0.3535533905932738
+        seen = torch.einsum("bhc,bawhc->bhaw", q.mean((1, 2)), k) * 0.3535533905932738
         k = k * seen.flatten(2).softmax(-1).transpose(1, 2).unflatten(1, (-1, 8))[..., None]
-        weight = torch.einsum("abcde,ade->abcd", q, k.sum((1, 2)))
+        weight = torch.einsum("bhwec,bec->bhwe", q, k.sum((1, 2)))
         turns = rotary_turns((8, 8), 2, base=100000000.0, dtype=q.dtype, device=q.device)
         q = turn(q, turns, (1, 2), interleaved=True)
         turns = rotary_turns((8, 8), 2, base=100000000.0, dtype=k.dtype, device=k.device)
         k = turn(k, turns, (1, 2), interleaved=True)
-        total = torch.einsum("abcde,adef->abcdf", q, torch.einsum("abcde,abcdf->adef", k, v))
+        total = torch.einsum("bhwek,bekc->bhwec", q, torch.einsum("bhwek,bhwec->bekc", k, v))
         y = (total / (weight + 1e-6)[..., None]).flatten(3)
         return self.proj((y + local) * gate)
 

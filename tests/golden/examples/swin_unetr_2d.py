@@ -269,9 +269,9 @@ class ResUnit(nn.Module):
         self.conv3 = ConvNorm2(in_dim, dim=dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.conv2(F.leaky_relu(self.conv1(x), 0.01))
+        y = self.conv2(F.leaky_relu(self.conv1(x)))
         short = self.conv3(x)
-        return F.leaky_relu(y + short, 0.01)
+        return F.leaky_relu(y + short)
 
 
 class Encoder(nn.Module):
@@ -290,8 +290,8 @@ class ResUnit2(nn.Module):
         self.conv2 = ConvNorm(dim, dim=dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.conv2(F.leaky_relu(self.conv1(x), 0.01))
-        return F.leaky_relu(y + x, 0.01)
+        y = self.conv2(F.leaky_relu(self.conv1(x)))
+        return F.leaky_relu(y + x)
 
 
 class Encoder2(nn.Module):

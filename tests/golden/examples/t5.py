@@ -170,7 +170,7 @@ class T5(nn.Module):
         for decoder in self.decoder:
             y = decoder(y, memory, self.before)
         y = self.decoder_norm(y)
-        return torch.einsum("abc,dc->abd", y * 0.3535533905932738, self.embed.weight)
+        return F.linear(y * 0.3535533905932738, self.embed.weight)
 
     def compile_blocks(self, **options: Any) -> None:
         """Compile the blocks that repeat, alike ones once. The options are those of `torch.compile`."""

@@ -113,7 +113,7 @@ class Tokenformer(nn.Module):
         x = self.embed(ids)
         for layer in self.layers:
             x = layer(x)
-        return torch.einsum("abc,dc->abd", self.norm(x), self.embed.weight)
+        return F.linear(self.norm(x), self.embed.weight)
 
     def compile_blocks(self, **options: Any) -> None:
         """Compile the blocks that repeat, alike ones once. The options are those of `torch.compile`."""

@@ -158,7 +158,7 @@ class GatedLinearScan(nn.Module):
         k = k.unflatten(-1, (3, -1))
         v = v.unflatten(-1, (3, -1))
         gates = self.gate2(self.gate1(near)).unflatten(-1, (2, 3, 2))
-        gates = -F.softplus(-gates, 1.0) / 16
+        gates = -F.softplus(-gates) / 16
         there, back = gates.unbind(2)
         there = linear_recurrence(
             q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), log_decay=there.transpose(1, 2), chunk=16

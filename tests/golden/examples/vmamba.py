@@ -138,7 +138,7 @@ class Scan(nn.Module):
 
     def forward(self, u: torch.Tensor) -> torch.Tensor:
         dt, write, read = self.x_proj(u).split((1, 2, 2), -1)
-        dt = F.softplus(self.dt_proj(dt), 1.0)
+        dt = F.softplus(self.dt_proj(dt))
         y = -torch.exp(self.a_log)
         write = write.flatten(1, 2)
         read = read.flatten(1, 2)
@@ -160,7 +160,7 @@ class Scan2(nn.Module):
 
     def forward(self, u: torch.Tensor, y2: torch.Tensor) -> torch.Tensor:
         dt, write, read = self.x_proj(u).split((1, 2, 2), -1)
-        dt = F.softplus(self.dt_proj(dt), 1.0)
+        dt = F.softplus(self.dt_proj(dt))
         y = write.transpose(1, 2).flatten(1, 2)
         read = read.transpose(1, 2).flatten(1, 2)
         dt = dt.transpose(1, 2).flatten(1, 2)
@@ -183,7 +183,7 @@ class Scan3(nn.Module):
 
     def forward(self, u: torch.Tensor, y2: torch.Tensor) -> torch.Tensor:
         dt, write, read = self.x_proj(u).split((1, 2, 2), -1)
-        dt = F.softplus(self.dt_proj(dt), 1.0)
+        dt = F.softplus(self.dt_proj(dt))
         y = -torch.exp(self.a_log)
         write = write.flatten(1, 2)
         read = read.flatten(1, 2)
@@ -206,7 +206,7 @@ class Scan4(nn.Module):
 
     def forward(self, u: torch.Tensor, y2: torch.Tensor) -> torch.Tensor:
         dt, write, read = self.x_proj(u).split((1, 2, 2), -1)
-        dt = F.softplus(self.dt_proj(dt), 1.0)
+        dt = F.softplus(self.dt_proj(dt))
         y = write.transpose(1, 2).flatten(1, 2)
         read = read.transpose(1, 2).flatten(1, 2)
         dt = dt.transpose(1, 2).flatten(1, 2)

@@ -75,7 +75,7 @@ class OutlookAttention(nn.Module):
         weight = F.avg_pool2d(x.permute(0, 3, 1, 2), 2)
         weight = self.attn(weight.permute(0, 2, 3, 1)).unflatten(-1, (2, 9, 9))
         weight = (weight * 0.7071067811865476).softmax(-1)
-        y = torch.einsum("abcdef,adgbcf->abcdeg", weight, v)
+        y = torch.einsum("bhweot,bechwt->bhweoc", weight, v)
         fold = overlap_add(y.permute(0, 3, 5, 1, 2, 4), (4, 4), (3, 3), (2, 2), (1, 1), (1, 1))
         y = fold.permute(0, 3, 4, 1, 2)
         return self.proj(y.flatten(3))

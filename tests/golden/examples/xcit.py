@@ -99,8 +99,8 @@ class ChannelAttention(nn.Module):
         q, k, v = qkv.unbind(3)
         q = F.normalize(q, dim=(1, 2))
         k = F.normalize(k, dim=(1, 2))
-        weights = (self.temperature[:, None, None] * torch.einsum("abcde,abcdf->adef", q, k)).softmax(-1)
-        return self.proj(torch.einsum("abcd,aefbd->abcef", weights, v).flatten(1, 2).permute(0, 2, 3, 1))
+        weights = (self.temperature[:, None, None] * torch.einsum("bhwec,bhweo->beco", q, k)).softmax(-1)
+        return self.proj(torch.einsum("bhco,bawho->bhcaw", weights, v).flatten(1, 2).permute(0, 2, 3, 1))
 
 
 class LocalInteraction(nn.Module):

@@ -23,8 +23,8 @@ class AttendTo(nn.Module):
         self.q = nn.Linear(4, 4)
 
     def forward(self, query: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
-        weight = torch.einsum("ab,acb->ac", self.q(query), memory).softmax(-1)
-        return torch.einsum("ab,abc->ac", weight, memory)
+        weight = torch.einsum("bc,bmc->bm", self.q(query), memory).softmax(-1)
+        return torch.einsum("bm,bmc->bc", weight, memory)
 
 
 class Net(nn.Module):

@@ -18,8 +18,8 @@ class Net(nn.Module):
         x = u.new_zeros(b, 3, 4)
         outputs = []
         for u_t in u.unbind(1):
-            x = torch.einsum("abc,dac->abd", self.a_bar, x) + (self.b_bar * u_t[..., None]).permute(1, 2, 0)
-            outputs.append(torch.einsum("abc,acd->abd", self.read, x))
+            x = torch.einsum("cro,bco->crb", self.a_bar, x) + (self.b_bar * u_t[..., None]).permute(1, 2, 0)
+            outputs.append(self.read @ x)
             x = x.permute(2, 0, 1)
         y = torch.stack(outputs, 0)
         return y.permute(3, 0, 1, 2)
