@@ -31,8 +31,8 @@ def kernels() -> dict[str, Kernel]:
 
 @cache
 def entries() -> frozenset[str]:
-    """The names that kernels take at the top of a file."""
-    return frozenset([*COMMON, *(f"{PREFIX}{helper}" for helper in HELPERS)])
+    """The names by which networks call kernels."""
+    return frozenset(f"{PREFIX}{helper}" for helper in HELPERS)
 
 
 __all__ = ["COMMON", "PREFIX", "Features", "Kernel", "Served", "entries", "kernels"]
