@@ -42,7 +42,8 @@ class Output(Place):
 class Held:
     """What one call holds. forward, backward: the most bytes above what is there before, backward with what is kept
     and the gradients of the outputs; kept: what stays for the backward pass, reads: the inputs that do;
-    grads: the gradients of weights that appear; passes: the inputs whose gradient is that of the first output.
+    grads: the gradients of weights that appear; passes: the inputs whose gradient is that of the first output;
+    named: what has a name of its own until the block around it returns.
     """
 
     forward: Peak
@@ -53,6 +54,7 @@ class Held:
     grads: Size
     constants: Size
     passes: frozenset[int] = frozenset()
+    named: Size = 0
 
 
 class Walk:
@@ -188,6 +190,7 @@ class Walk:
             outputs,
             total(self._weights_of(label) for label, _, _ in op.graph.makers()),
             body.constants,
+            named=again if grad else again + carried,  # the list of what is made, and the last carries
         )
 
     def _grads(self, node: Node) -> Size:
@@ -245,7 +248,7 @@ class Walk:
             saved.update(self.root[operands[i].node, operands[i].output] for i in held.reads)
             if held.kept:
                 saved[node.id, -1] += 1
-            level += held.kept
+            level += held.kept + held.named
             for key in dies.get(at, ()):
                 root = self.root[key]
                 alive[root] -= 1

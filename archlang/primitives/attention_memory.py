@@ -76,7 +76,7 @@ class _Given:
         pairs, copied = self.pairs(self.rows, self.keys), 0 if self.extra is None else self.k + self.v
         restricted = any(self.op.domain(self.parts).restricts(self.parts.keys, axis) for axis in self.parts.keys)
         plain = self.mask is None and (not restricted or self.is_causal()) and self.bias is None
-        each = self.lead * self.rows * EXACT + copied + (0 if plain else divide(pairs, self.lead))
+        each = self.lead * self.rows * EXACT + copied + (0 if plain else divide(pairs, self.lead) + self.within())
         if self.scored:
             return Memory({}, False, self.copies + self.written(pairs), pairs * 3 + self.q, pairs * 4 + self.copies)
         if self.broadcast:  # which the fused kernel does not: written out by torch, with scaled queries and keys
@@ -92,6 +92,10 @@ class _Given:
             work = self.copies + pairs * 2 if short else each
             return Memory({}, False, self.copies + self.written(pairs), work, pairs * 2 + self.copies)
         return Memory(dict.fromkeys(("q", "k", "v"), ""), True, each, back=self.q, order=self.order)
+
+    def within(self) -> Size:
+        """Which keys are of the document of each query."""
+        return self.mask.numel * self.rows if self.mask is not None and self.mask.dtype == "segments" else 0
 
     def spread(self, places: Size, channels: Size) -> Size:
         """q, k or v with all axes."""
@@ -137,7 +141,8 @@ class _Given:
             kept, work, back = kept + mask + self.written(pairs), kept + pairs * 2 + out, pairs * 4 + beside
         elif self.bias is not None or self.op.drop:
             bias = seen * self.one * product(axis.size for axis in self.parts.heads)
-            kept, work, back = kept + mask + self.written(pairs), kept + each + bias + pairs, pairs * 2 + beside
+            tiles = queries + divide((self.k + self.v) * width * rows, tile * self.keys)  # with tiles and batch as one
+            kept, work, back = kept + mask + self.written(pairs), kept + each + bias + pairs + tiles, pairs * 2 + beside
         else:
             kept, work, back = kept + each, kept + each + seen, queries + beside + out
         return Memory({}, False, kept, work, back, constant=constant)
