@@ -384,6 +384,37 @@ model net {
     assert "fft.rfftn(x, dim=(1, 2))" in source and source.count("permute") == 1
 
 
+def test_what_a_block_hands_on_keeps_its_order():
+    """Channels come first at both ends of the network, and nowhere in it."""
+    source = emitted("""block part()(x: [b, n, c]) -> (taken: [b, n, c], left: [b, n, c]) {
+  y = x -> linear(c) as fc
+  return y, x - y
+}
+model net {
+  input sound: [b, c = 8, n = 5]
+  left, total = sound, 0
+  repeat 3 as parts[i] {
+    y, left = left -> part as part
+    total = total + y
+  }
+  output z: [b, c = 8, n = 5] = total -> conv(8) as conv
+}""")
+    assert source.count("transpose") == 2
+
+
+def test_names_are_those_of_arguments_and_hide_nothing():
+    source = emitted("""model net {
+  input x: [b, n = 5, c = 16]
+  h = x -> linear([heads = 2, c = 8]) as h
+  o = attend(h, h, h, position = relative) -> linear([c = 16], on = [heads, c]) as out
+  size = abs(o)
+  output y = size * o + exp(size)
+  output z = abs(x) * 2 + exp(abs(x))
+}""")
+    assert "bias = self.relative()" in source
+    assert not {"abs", "sum", "max"} & {line.split(" = ")[0].strip() for line in source.splitlines() if " = " in line}
+
+
 def test_axes_flattened_twice_are_flattened_once():
     source = emitted("""model net {
   input image: [b, h = 4, w = 4, c = 3]

@@ -6,6 +6,7 @@ from archlang import syntax
 from archlang.diagnostics import Label, error
 from archlang.elaborate import calls, expressions
 from archlang.elaborate.context import Context
+from archlang.elaborate.hints import SIZED
 from archlang.elaborate.limits import check_length
 from archlang.elaborate.operators import arithmetic, both, compare
 from archlang.elaborate.values import Conditions, Layer, is_number, kind_of, weigh
@@ -13,6 +14,7 @@ from archlang.ir import Value
 from archlang.primitives.init import Init
 from archlang.primitives.init import combine as combine_init
 from archlang.shapes import is_float
+from archlang.sizes import Poly
 from archlang.source import Span
 
 
@@ -44,6 +46,8 @@ def binary(cx: Context, expr: syntax.Binary) -> Any:
     if is_number(left) and is_number(right):
         return compare(expr.op, left, right, expr.span) if expr.op in COMPARISONS else _number_binary(expr, left, right)
     inits = isinstance(left, Init) or isinstance(right, Init)
+    if inits and (isinstance(left, Poly) or isinstance(right, Poly)):
+        raise error("A307", f"an initialisation and a free size: `{expr.span.text}`", expr.span, help=SIZED)
     if inits and expr.op in OPERATORS and all(isinstance(value, Init) or is_number(value) for value in (left, right)):
         return combine_init(expr.op, left, right)
     if expr.op in ("==", "!="):

@@ -22,6 +22,7 @@ INSTEAD = {
     "squeeze": "`x[n = 0]` drops an axis",
     "global_avg_pool": "it is `mean(on = space)`", "global_max_pool": "it is `max(on = space)`",
 }  # fmt: skip
+SIZED = "weights start before a free size is known: give the axis a size where the model declares its input"
 WORDS = ("same", "valid", "zeros", "reflect", "replicate", "circular", "nearest", "bilinear", "bicubic", "linear")
 
 

@@ -10,6 +10,7 @@ from archlang.elaborate import blocks, expressions, losses, scans, signatures, w
 from archlang.elaborate.context import Context
 from archlang.elaborate.files import refuse_taken
 from archlang.elaborate.frame import Frame
+from archlang.elaborate.hints import SIZED
 from archlang.elaborate.limits import MAX_LOOP, MAX_MISTAKES, check_length, too_many_mistakes
 from archlang.elaborate.scope import Binding, Scope
 from archlang.elaborate.values import UNKNOWN, Conditions, Given, Layer, is_number, kind_of, leaves, show
@@ -17,6 +18,7 @@ from archlang.ir import Parameter, Value
 from archlang.primitive import OpError
 from archlang.primitives.init import Init, as_init
 from archlang.shapes import TensorType
+from archlang.sizes import Poly
 from archlang.source import Span
 
 
@@ -119,6 +121,9 @@ def _declare(cx: Context, statement: syntax.Declare) -> None:
         )
     type_ = signatures.declare(cx, statement.port.type, statement.word)
     init = expressions.evaluate(cx.inner(starting=True), statement.value) if statement.value is not None else None
+    if isinstance(init, Poly) and statement.value is not None:
+        text, place = statement.value.span.text, statement.value.span
+        raise error("A307", f"a weight would start as a free size: `{text}`", place, help=SIZED)
     if is_number(init):
         init = as_init(init)
     if not isinstance(init, Init | None):

@@ -50,7 +50,7 @@ class Forward:
         self.draft = Draft(graph, kernels)
         outside = {node.op.module.partition(".")[0] for _, node in graph.deep() if isinstance(node.op, Foreign)}
         chains = kernels.chains if kernels else ()
-        self.scope = Scope({*helpers.known(), *entries(), *outside, *chains})  # which a variable would hide
+        self.scope = Scope({*helpers.known(), *(entries() if kernels else ()), *outside, *chains})  # not to be hidden
         self.witnesses: dict[str, tuple[str, str]] = {}  # attribute to (variable, the line that reads it)
         self.ports = {name: self.scope.fix(name) for name in graph.layers}
         self.orders = {port: value.type.names if self.root else orders[port] for port, value in graph.inputs.items()}
@@ -397,4 +397,5 @@ class Forward:
     def _order(self, value: Value, term: Term) -> tuple[str, ...]:
         if self.root:
             return value.type.names
-        return next((order for order in self.orders.values() if set(order) == set(term.order)), term.order)
+        orders = [order for order in self.orders.values() if set(order) == set(term.order)]
+        return term.order if term.order in orders else next(iter(orders), term.order)

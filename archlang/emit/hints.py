@@ -1,5 +1,6 @@
 """What a value that has no name could be called."""
 
+import builtins
 from collections.abc import Iterable
 
 from archlang.ir import Graph, Node, Value
@@ -9,7 +10,7 @@ _FAR = 20  # layers that a value is followed through
 
 def hints(graph: Graph, value: Value, reads: Iterable[str]) -> list[str]:
     """Names for a value, the best first: the user's; its part in attention; that of what it becomes; that of the input
-    that takes it; its layer; a variable that it `reads`; its operation.
+    that takes it; its layer; a variable that it `reads`; its operation, unless Python has a function of that name.
     """
     node, users = graph.node(value.node), graph.users(value)
     if name := graph.name_of(value):
@@ -18,7 +19,8 @@ def hints(graph: Graph, value: Value, reads: Iterable[str]) -> list[str]:
     found += _becomes(graph, value)
     found += [argument for _, argument in users[:1] if len(argument) > 1 and argument.isidentifier()]
     found += [node.label.split(".")[0].lstrip("@")] if node.label else []
-    return [*found, *reads, node.op.name]
+    hidden = hasattr(builtins, node.op.name)
+    return [*found, *reads, *([] if hidden else [node.op.name])] or ["value"]
 
 
 def becoming(graph: Graph, node: Node) -> list[str]:

@@ -75,19 +75,31 @@ def plan(graphs: Iterable[Graph]) -> dict[str, dict[str, tuple[str, ...]]]:
         own = found[graph.digest]
         own.update({port: _batch_first(v.type) for port, v in graph.inputs.items() if port not in own})
         for part, node in graph.deep():
-            if isinstance(node.op, Call) and len(node.types) == 1:
-                _follow(part, node, orders, found[node.op.graph.digest])
+            if isinstance(node.op, Call):
+                _follow(part, node, node.op.graph, orders, found[node.op.graph.digest])
     return found
 
 
-def _follow(graph: Graph, node: Node, orders: Orders, found: dict[str, tuple[str, ...]]) -> None:
-    """The inputs of a block in which nothing has an opinion come as the readers of its result want that."""
-    order = None
-    for port, value in graph.operands(node):
-        if port not in found and set(value.type.names) == set(node.types[0].names):
-            order = order or wish(Value(graph, node.id, 0, node.types[0]), orders)
-            if order:
+def _follow(graph: Graph, node: Node, block: Graph, orders: Orders, found: dict[str, tuple[str, ...]]) -> None:
+    """The inputs of a block in which nothing has an opinion come as the readers of what it makes of them want that, or
+    else of what it makes over the same axes.
+    """
+    for port, value in block.inputs.items():
+        alike = [i for i, (_, made) in enumerate(block.outputs) if set(made.type.names) == set(value.type.names)]
+        for output in sorted(alike, key=lambda i: not _becomes(block, value, block.outputs[i][1])):
+            if port not in found and (order := wish(Value(graph, node.id, output, node.types[output]), orders)):
                 found[port] = order
+
+
+def _becomes(graph: Graph, value: Value, result: Value) -> bool:
+    """Whether operations without an opinion make a result of a value."""
+    queue = [value]
+    for at in queue:
+        if at == result:
+            return True
+        users = [node for node, _ in graph.users(at) if len(node.types) == 1 and _keeps(node, value.type)]
+        queue += [Value(graph, node.id, 0, node.types[0]) for node in users if len(queue) < _FAR]
+    return False
 
 
 def _agree(bodies: list[dict[str, tuple[str, ...]]]) -> None:

@@ -16,6 +16,7 @@ from archlang.shapes import BYTES, Axis, TensorType, axis, default_role
 from archlang.sizes import Size, product, substitute, total
 
 WIDE = 2048  # units: one product of more is no faster than several (1.08 times as fast at 1536, 0.9 times at 2752)
+_LONG = 32  # letters, of a name that joins those of several layers
 _JOINING = 3  # times that weights are moved to join them: read, written, and read again
 
 
@@ -131,8 +132,11 @@ def _joined(m: Match, nodes: Sequence[Node], x: TensorType, leaf: str) -> Value:
 
 
 def _called(*nodes: Node) -> str:
-    """`q_k_v`, what layers make."""
-    return "_".join(str(node.label).replace(".", "_") for node in nodes)
+    """`q_k_v`, what layers make; where that is long, the word that their names begin with."""
+    labels = [str(node.label).replace(".", "_") for node in nodes]
+    first, whole = labels[0].partition("_")[0], "_".join(labels)
+    short = first if all(label.startswith(first) for label in labels) else "together"
+    return whole if len(whole) <= _LONG else short
 
 
 def _as_made(m: Match, units: Value, node: Node, x: TensorType) -> Value:

@@ -213,7 +213,7 @@ class Conv(Primitive):
         if groups != 1:
             arguments["groups"] = code.size(groups)
         if self.bias and offset is None:
-            code.module("Bias", code.size(self.units))
+            code.module("LoneBias", code.size(self.units))
             code.initialise("bias", self.init_bias)
             offset = Term(code.weight("bias"), ("units",))
         within_call = [offset.code] if offset and not paired else []

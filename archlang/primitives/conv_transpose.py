@@ -187,7 +187,7 @@ class ConvTranspose(Primitive):
         """With a given weight, and what is still to be added."""
         slid = x.order[x.order.index("c") + 1 :]
         if offset is None and self.bias:
-            code.module("Bias", code.size(self.units))
+            code.module("LoneBias", code.size(self.units))
             offset = Term(code.weight("bias"), ("units",))
         given = [x.code, code.permute(weight, ("c", "units", *slid)).code, *([offset.code] if offset else [])]
         call = ", ".join([*given, *(f"{name}={value}" for name, value in named.items())])

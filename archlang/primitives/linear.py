@@ -110,7 +110,7 @@ class Linear(Primitive):
         made, bias = self.made(code.inputs[0]), self.bias and offset is None
         flat, units = code.flat(x, on, "on"), code.size(_count(made))
         if weight is not None and bias:
-            code.module("Bias", units)
+            code.module("LoneBias", units)
             offset = Term(code.weight("bias"), ("units",))
         y = self._own(code, flat, units, bias) if weight is None else self._given(code, flat, weight, offset, on)
         if weight is None and offset is not None:

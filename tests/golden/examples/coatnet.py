@@ -183,12 +183,9 @@ class Transformer(nn.Module):
         y = F.avg_pool2d(self.norm1(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
         qkv = self.qkv(y).unflatten(-1, (self.in_dim // 4, 3, 4))
         q, k, v = qkv.unbind(4)
-        relative = self.relative()
+        bias = self.relative()
         o = short_attention(
-            q.flatten(1, 2).transpose(1, 2),
-            k.flatten(1, 2).transpose(1, 2),
-            v.flatten(1, 2).transpose(1, 2),
-            bias=relative,
+            q.flatten(1, 2).transpose(1, 2), k.flatten(1, 2).transpose(1, 2), v.flatten(1, 2).transpose(1, 2), bias=bias
         )
         o = self.proj(o.transpose(1, 2).unflatten(1, (-1, self.height // 2)).flatten(3))
         x = short + drop_path(o, self.drop_path, self.training)
@@ -220,12 +217,9 @@ class Transformer2(nn.Module):
         y = self.norm1(x)
         qkv = self.qkv(y).unflatten(-1, (3, 3, 4))
         q, k, v = qkv.unbind(4)
-        relative = self.relative()
+        bias = self.relative()
         o = short_attention(
-            q.flatten(1, 2).transpose(1, 2),
-            k.flatten(1, 2).transpose(1, 2),
-            v.flatten(1, 2).transpose(1, 2),
-            bias=relative,
+            q.flatten(1, 2).transpose(1, 2), k.flatten(1, 2).transpose(1, 2), v.flatten(1, 2).transpose(1, 2), bias=bias
         )
         o = self.proj(o.transpose(1, 2).unflatten(1, (-1, 4)).flatten(3))
         x = x + drop_path(o, 0.16, self.training)

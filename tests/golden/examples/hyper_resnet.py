@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 
-class Bias(nn.Module):
+class LoneBias(nn.Module):
     """The bias of a layer; starts at 0."""
 
     def __init__(self, dim: int) -> None:
@@ -34,7 +34,7 @@ class TiledConv(nn.Module):
     def __init__(self, in_dim: int, dim: int) -> None:
         super().__init__()
         self.z = nn.Parameter(torch.randn(dim // 4, in_dim // 4, 3) * 0.01)
-        self.conv = Bias(dim)
+        self.conv = LoneBias(dim)
 
     def forward(self, x: torch.Tensor, generator: nn.Module) -> torch.Tensor:
         weight = generator(self.z).permute(1, 2, 0, 3, 4, 5).flatten(0, 1).flatten(1, 2).transpose(0, 1)
@@ -83,7 +83,7 @@ class TiledConv2(nn.Module):
     def __init__(self, in_dim: int, dim: int) -> None:
         super().__init__()
         self.z = nn.Parameter(torch.randn(in_dim // 2, in_dim // 4, 3) * 0.01)
-        self.conv = Bias(dim)
+        self.conv = LoneBias(dim)
 
     def forward(self, x: torch.Tensor, generator: nn.Module) -> torch.Tensor:
         weight = generator(self.z).permute(1, 2, 0, 3, 4, 5).flatten(0, 1).flatten(1, 2).transpose(0, 1)

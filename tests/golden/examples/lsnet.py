@@ -224,9 +224,9 @@ class DistanceAttention(nn.Module):
         q = self.dw(q).unflatten(1, (2, -1))
         k = k.unflatten(1, (2, -1))
         v = v.unflatten(1, (2, -1))
-        distance = self.distance()
+        bias = self.distance()
         y = short_attention(
-            q.flatten(3).transpose(2, 3), k.flatten(3).transpose(2, 3), v.flatten(3).transpose(2, 3), bias=distance
+            q.flatten(3).transpose(2, 3), k.flatten(3).transpose(2, 3), v.flatten(3).transpose(2, 3), bias=bias
         )
         y = y.transpose(1, 2).unflatten(1, (-1, 2)).flatten(3).permute(0, 3, 1, 2)
         return self.proj(F.relu(y))

@@ -187,8 +187,8 @@ class SelfAttention2(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         qkv = self.qkv(x).unflatten(-1, (3, 1, 12))
         q, k, v = qkv.unbind(3)
-        o = self.relative()
-        o = window_attention(q, k, v, (7, 7), shift=(3, 3), bias=o, border=self.shift_bias)
+        bias = self.relative()
+        o = window_attention(q, k, v, (7, 7), shift=(3, 3), bias=bias, border=self.shift_bias)
         return self.proj(o.flatten(3))
 
 

@@ -211,8 +211,10 @@ class CosineAttention2(nn.Module):
         k = F.normalize(self.k(x).unflatten(-1, (1, 12)), dim=-1)
         v = self.v(x).unflatten(-1, (1, 12))
         scale = torch.exp(self.tau.clamp(max=4.605170185988092))
-        o = self.log_cpb()
-        o = window_attention(q * scale[:, None], k, v, (4, 4), shift=(2, 2), bias=o, border=self.shift_bias, scale=1.0)
+        bias = self.log_cpb()
+        o = window_attention(
+            q * scale[:, None], k, v, (4, 4), shift=(2, 2), bias=bias, border=self.shift_bias, scale=1.0
+        )
         return self.proj(o.flatten(3))
 
 

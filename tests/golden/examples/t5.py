@@ -52,9 +52,9 @@ class BareAttention(nn.Module):
         q = self.q(x).unflatten(-1, (2, 4))
         k = self.k(x).unflatten(-1, (2, 4))
         v = self.v(x).unflatten(-1, (2, 4))
-        o = near(n)
+        bias = near(n)
         o = F.scaled_dot_product_attention(
-            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=o[None], scale=1.0
+            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=bias[None], scale=1.0
         )
         return self.o(o.transpose(1, 2).flatten(2))
 
@@ -97,13 +97,13 @@ class BareAttention2(nn.Module):
         q = self.q(x).unflatten(-1, (2, 4))
         k = self.k(x).unflatten(-1, (2, 4))
         v = self.v(x).unflatten(-1, (2, 4))
-        o = before(t, causal=True)
+        bias = before(t, causal=True)
         mask = torch.ones(t, t, dtype=torch.bool, device=q.device).tril()
         o = F.scaled_dot_product_attention(
             q.transpose(1, 2),
             k.transpose(1, 2),
             v.transpose(1, 2),
-            attn_mask=torch.where(mask, o[None], float("-inf")),
+            attn_mask=torch.where(mask, bias[None], float("-inf")),
             scale=1.0,
         )
         return self.o(o.transpose(1, 2).flatten(2))

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 
-class Bias(nn.Module):
+class LoneBias(nn.Module):
     """The bias of a layer; starts at 0."""
 
     def __init__(self, dim: int) -> None:
