@@ -166,6 +166,16 @@ CASES = [
         few={"dim": 20},
     ),
     Case(
+        "linear_cross_entropy",
+        "32,000 classes",
+        "(dim: int) {\n  input x: [b, t, c = dim]\n  input next: int[b, t]\n"
+        "  output y = cross_entropy(x -> linear(32000, bias = false) as head, next)\n}",
+        {"b": 4, "t": 2048},
+        {"b": 2, "t": 17},
+        settings={"dim": 2048},
+        few={"dim": 48},
+    ),
+    Case(
         "causal_conv",
         "4 taps and silu",
         "(dim: int) {\n  input x: [b, t, c = dim]\n  output y = x -> depthwise(4) as conv -> silu\n}",
@@ -227,17 +237,23 @@ def errors(case: Case, device: str) -> Iterator[tuple[str, torch.dtype, float]]:
         theirs.data.copy_(ours.data)
     plain, fused = plain.to(device), fused.to(device)
     for kind in ALLOWED:
-        given = [x.to(device, kind) for x in random_inputs(network, case.small).values()]
-        meant, found = results(plain.to(kind).double(), [x.double() for x in given]), results(fused.to(kind), given)
+        given = [single(x, kind).to(device) for x in random_inputs(network, case.small).values()]
+        wide = [single(x, torch.float64) for x in given]
+        meant, found = results(plain.to(kind).double(), wide), results(fused.to(kind), given)
         for what, a, b in zip(("values", "gradients"), found, meant, strict=True):
             pairs = zip(a, b, strict=True)
             yield what, kind, max(float((x - y).abs().max() / y.abs().max().clamp(min=0.1)) for x, y in pairs)
 
 
+def single(x: Tensor, kind: torch.dtype) -> Tensor:
+    """Numbers in a dtype, and places and classes as they are."""
+    return x.to(kind) if x.is_floating_point() else x
+
+
 def results(module: torch.nn.Module, inputs: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     """The output, and the gradients of inputs and weights for one fixed slope of it, in float64."""
-    leaves = [x.detach().requires_grad_() for x in inputs]
-    y = module(*leaves)
+    given = [x.detach().requires_grad_(x.is_floating_point()) for x in inputs]
+    y, leaves = module(*given), [x for x in given if x.requires_grad]
     slope = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(y)
     return [y.detach().double()], [g.double() for g in torch.autograd.grad(y, [*leaves, *module.parameters()], slope)]
 
@@ -279,14 +295,14 @@ def runs(case: Case, inputs: Sequence[Tensor]) -> tuple[dict[str, Run], list[Ten
 def rows(case: Case, speed: float) -> Iterator[list[str]]:
     """A row for the forward pass and one for both, each with the best rival."""
     network = case.network()
-    inputs = [x.to("cuda", torch.bfloat16).requires_grad_() for x in random_inputs(network, case.sizes).values()]
+    made = [single(x, torch.bfloat16).cuda() for x in random_inputs(network, case.sizes).values()]
+    inputs = [x.requires_grad_(x.is_floating_point()) for x in made]
     found, weights = runs(case, inputs)
     moved = sum(x.nbytes for x in inputs) + found["kernel"](*inputs).nbytes
     for train in (False, True):
-        leaves = [*inputs, *weights]
-        times = {}
+        times, leaves = {}, [x for x in inputs if x.requires_grad]
         for name, run in found.items():
-            own = leaves if name in ("kernel", "PyTorch", "torch.compile") else inputs
+            own = [*leaves, *weights] if name in ("kernel", "PyTorch", "torch.compile") else leaves
             times[name] = milliseconds(run, inputs, own, train)
         least = moved * (3 if train else 1) / speed
         ratios = [f"{times[name] / times['kernel']:.2f}" if name in times else "-" for name in RIVALS]

@@ -2,10 +2,15 @@
 
 from typing import Any
 
+from archlang.ir import Node
+from archlang.primitives.broadcast import one_axis
+from archlang.primitives.cross_entropy import CrossEntropy, LinearCrossEntropy
+from archlang.primitives.linear import contracted
 from archlang.primitives.sliding import windows
 from archlang.primitives.wide_depthwise import WideDepthwise
 from archlang.rewrite import Match, No, Result, Rule, rule
 
+MANY = 1024  # classes: the logits of fewer are small beside what makes them
 LARGE = range(7, 32)  # kernels of images: PyTorch has fast ones for those that are smaller
 
 
@@ -35,4 +40,49 @@ def large_depthwise(m: Match) -> Result:
     return m.add(made, m.root, None, x=m.x, weight=weight, bias=m.weight(m.root, "bias"))
 
 
-RULES: tuple[Rule, ...] = (silu_of_conv, large_depthwise)
+@rule("cross_entropy(linear(x, ...), target)", "reassociating")
+def loss_of_linear(m: Match) -> Result:
+    """cross_entropy(linear(x), target) = linear_cross_entropy(x, weight, target, bias), which holds no logits."""
+    op, on = m.linear.op, contracted(m.linear.op.on, m.x.type)
+    made = [axis.name for axis in op.made(m.x.type)]
+    if len(on) != 1 or made != [_classes(m, m.linear)] or (m.linear.label or "@").startswith("@"):
+        return None
+    if reason := _refusal(m, m.linear):
+        return No(reason)
+    weight, bias = m.weight(m.linear, "weight", **{on[0]: "on"}), m.weight(m.linear, "bias")
+    return m.add(LinearCrossEntropy(on=on, loss=_loss(m)), x=m.x, weight=weight, target=m.target, bias=bias)
+
+
+@rule("cross_entropy(dot(x, table), target)", "reassociating")
+def loss_of_dot(m: Match) -> Result:
+    """cross_entropy(dot(x, table), target) = linear_cross_entropy(x, table, target): with the table of an embedding."""
+    on, classes = contracted(m.dot.op.on, m.x.type), _classes(m, m.dot)
+    if len(on) != 1 or set(m.table.type.names) != {classes, *on} or classes in m.x.type:
+        return None
+    if reason := _refusal(m, m.dot):
+        return No(reason)
+    weight = m.renamed(m.table, **{classes: "units", on[0]: "on"})
+    return m.add(LinearCrossEntropy(on=on, loss=_loss(m)), x=m.x, weight=weight, target=m.target)
+
+
+def _loss(m: Match) -> CrossEntropy:
+    assert isinstance(m.root.op, CrossEntropy)
+    return m.root.op
+
+
+def _classes(m: Match, layer: Node) -> str:
+    """The axis of the classes of a loss, in the logits that a layer makes."""
+    return one_axis(_loss(m).on, m.result(layer).type)
+
+
+def _refusal(m: Match, layer: Node) -> str:
+    """Why the logits of a loss stay, if so."""
+    size = m.result(layer).type.size(_classes(m, layer))
+    if isinstance(size, int) and size < MANY:
+        return f"the logits of {size} classes are small"
+    if _loss(m).reduction is None:
+        return "each position has a loss of its own, whose slope is not known when it is made"
+    return ""
+
+
+RULES: tuple[Rule, ...] = (silu_of_conv, large_depthwise, loss_of_linear, loss_of_dot)

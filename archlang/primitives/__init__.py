@@ -15,6 +15,7 @@ FAMILIES = {
     "activation": "relu relu6 sigmoid tanh silu swish gelu gelu_tanh quick_gelu selu mish softsign hard_sigmoid"
     " hard_swish hard_tanh leaky_relu elu celu softplus prelu softmax log_softmax glu",
     "reduction": "sum mean max min prod var std logsumexp norm entropy all any argmax argmin cumsum cumprod",
+    "cross_entropy": "cross_entropy",
     "shape": "identity rename expand concat stack split slice select",
     "rearrange": "rearrange",
     "padding": "pad roll flip",

@@ -27,6 +27,7 @@ QUICK = [
     ("grouped_chain", "bfloat16", 4096, 14336, 2),
     ("basis_linear", "bfloat16", 768, 0, "fourier(3)"),
     ("top_k_routing", "bfloat16", 128, 4, "none", "softmax"),
+    ("linear_cross_entropy", "bfloat16", 1024, 32000),
 ]
 MORE = [
     *(("grouped_linear", kind, c, units) for kind, c, units in [("bfloat16", 1024, 2048), ("float32", 96, 384)]),
@@ -73,6 +74,7 @@ MORE = [
     *(("basis_linear", "bfloat16", 512, 512, basis) for basis in ("rbf", "rswaf", "chebyshev", "fourier(8)")),
     ("basis_linear", "float32", 100, 33, "rbf"),
     *(("basis_linear", "float32", c, 0, basis) for c, basis in [(100, "bspline"), (768, "rswaf"), (768, "fourier(8)")]),
+    *(("linear_cross_entropy", kind, 64, units) for kind, units in [("float32", 1030), ("float16", 50257)]),
     *(("scan", kind, c, form) for kind, c, form in [("float32", 100, "cell"), ("float16", 64, "sum")]),
     *(("chains", kind, c) for kind, c in [("float32", 768), ("bfloat16", 64), ("bfloat16", 4096), ("float32", 4096)]),
 ]

@@ -19,6 +19,7 @@ from tests.kernels import test_delta_rule as delta
 from tests.kernels import test_group_rational as rational
 from tests.kernels import test_grouped_chain as hidden
 from tests.kernels import test_grouped_linear as grouped
+from tests.kernels import test_linear_cross_entropy as entropy
 from tests.kernels import test_linear_recurrence as recurrence
 from tests.kernels import test_near_attention as near
 from tests.kernels import test_scan as sequential
@@ -494,3 +495,29 @@ WAVES = {
 def test_faults_of_waves_are_found(fault: str) -> None:
     with pytest.raises(AssertionError, match=r"result \d"):
         curves.test_large_angles(broken(curves.CURVE.replace("BASIS", "fourier(3)"), *WAVES[fault]))
+
+
+ENTROPIES = {
+    "what is beyond the last class counts": (
+        'mask=column < units, other=float("-inf")',
+        'mask=column < units + 1, other=float("-inf")',
+    ),
+    "a sum does not follow the largest": ("total = total * tl.exp(top - base) +", "total = total +"),
+    "what is ignored has a loss": ("tl.where(kept, found, 0.0)", "found"),
+    "what is ignored has a slope": ("tl.where(kept, slope - tl", "tl.where(True, slope - tl"),
+    "the class that is right has no slope of its own": ("column == chosen, 1.0 - smoothing", "column == chosen, 0.0"),
+    "the slopes of large logits are those of others": ("2.0 * z * log", "z * log"),
+    "smoothing spreads over one class less": ("- smoothing / units", "- smoothing / (units - 1)"),
+    "the rows of one part count": ("grad_weight += slopes", "grad_weight = slopes"),
+    "an offset has the slopes of one part": ("grad_bias += slopes", "grad_bias = slopes"),
+}
+
+
+@pytest.mark.parametrize("fault", ENTROPIES)
+def test_faults_of_losses_are_found(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = broken(entropy.NET, *ENTROPIES[fault])
+    monkeypatch.setattr(module, "LOGITS", 10 * 33)
+    options = {"label_smoothing": 0.1, "z_loss": 0.01, "ignore_index": 3}
+    module.tile_shape = lambda kernel, x, sizes, **shipped: {"COLUMNS": 16, "num_warps": 4}
+    with pytest.raises(AssertionError, match=r"result \d"):
+        check(*entropy.forms(module, 17, 33, **options), entropy.inputs(17, 9, 33))

@@ -12,6 +12,7 @@ import torch
 import archlang
 from archlang.testing.networks import random_inputs
 from tests.kernels.test_basis_linear import CURVE, ONE
+from tests.kernels.test_linear_cross_entropy import NET as LOSS
 from tests.kernels.test_near_attention import NEIGHBORS
 from tests.kernels.test_scan import CELL
 from tests.toys import Toy, all_toys
@@ -23,6 +24,7 @@ TEXTS = {
     "cell": CELL,
     "curves": ONE.replace("BASIS", "bspline"),
     "waves": CURVE.replace("BASIS", "fourier(3)"),
+    "loss": LOSS,
 }
 TOYS = {toy.name: toy for toy in all_toys()}
 SMALL: dict[str, dict[str, Any]] = {

@@ -10,7 +10,8 @@ FAMILIES = {  # the helpers that kernels stand in for, by file
     "near": "near_attention",
     "decode": "decode_attention",
     "rational": "group_rational",
-    "made": "basis_linear basis_curve causal_conv wide_depthwise combine grouped_linear top_k_routing",
+    "made": "basis_linear basis_curve causal_conv wide_depthwise linear_cross_entropy combine grouped_linear"
+    " top_k_routing",
     "recurrences": "linear_recurrence delta_rule selective_scan",
 }
 HELPERS = tuple(helper for names in FAMILIES.values() for helper in names.split())

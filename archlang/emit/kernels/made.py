@@ -25,6 +25,14 @@ class WideDepthwise(Kernel):
     does: ClassVar[str] = "channels last, a place is read once for several rows"
 
 
+class LinearCrossEntropy(Kernel):
+    """The logits of some rows at a time, with their slopes in their place."""
+
+    op: ClassVar[str] = "linear_cross_entropy"
+    helper: ClassVar[str] = "linear_cross_entropy"
+    does: ClassVar[str] = "the logits of some rows at a time, gradients made with the loss"
+
+
 class GroupedLinear(Kernel):
     """One product for the layers of all experts, whose tiles find their expert by counting."""
 
