@@ -1070,8 +1070,8 @@ class SelfAttention2(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         qkv = self.qkv(x).unflatten(-1, (3, 1, 4))
         q, k, v = qkv.unbind(3)
-        o = self.relative()
-        o = triton_window_attention(q, k, v, (3, 3), shift=(1, 1), bias=o, border=self.shift_bias)
+        bias = self.relative()
+        o = triton_window_attention(q, k, v, (3, 3), shift=(1, 1), bias=bias, border=self.shift_bias)
         return self.proj(o.flatten(3))
 
 
