@@ -36,6 +36,7 @@ SYMBOLS = {
     "\\": "a line goes on inside brackets, after an operator and before `->`",
     "\N{NO-BREAK SPACE}": "write an ordinary space",
 }
+RANGE = "numbers that follow one another are `range(stop)` or `range(start, stop)`"
 ESCAPES = 'the escapes are `\\n`, `\\t`, `\\"` and `\\\\`'
 
 
@@ -70,6 +71,8 @@ def bad_string(m: Mistake) -> ArchError:
 def bad_number(m: Mistake) -> ArchError:
     match = re.compile(r"[0-9](?:[\w.]|(?<=[eE])[+-])*").match(m.source.text, m.token.start)
     place = Span(m.source, m.token.start, match.end() if match else m.token.end)
+    if ".." in place.text:
+        return error("A023", "there is no `..` between numbers", place, help=RANGE)
     known = "numbers are written `12`, `1_000`, `0.5`, `1e-5`, `31M`, `128Ki`, `64MiB`"
     advice = "a digit follows the point" if place.text.endswith(".") else known
     return error("A006", f"{quoted(place.text)} is not a number", place, help=advice)
@@ -98,6 +101,8 @@ def other_language(m: Mistake) -> ArchError | None:
         return error("A023", "there is no `? :`", m.span, help="write `a if condition else b`")
     if kind == "NOT" and after_value and m.follows(r"\s+in\b"):
         return error("A023", "there is no `not in`", m.span, help="write `not (a in b)`")
+    if kind == "_REST" and after_value:
+        return error("A023", "there is no `..` between numbers", m.span, help=RANGE)
     if after_value and m.token.text == "is":
         return error("A023", "there is no `is`", m.span, help="write `==`")
     if kind == "COLON" and "EQUAL" in m.expected:
