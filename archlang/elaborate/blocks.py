@@ -143,7 +143,8 @@ def _nest(
     """
     nested = cx.session.memo.get(memo) if memo is not None else None
     if nested is None:
-        nested = nest(cx, inside, layer.name, span, inputs, body)
+        name = layer.target.name if isinstance(layer.target, BlockDef) else layer.name
+        nested = nest(cx, inside, name, span, inputs, body)
         if memo is not None and not nested.frame.captured and not nested.frame.lent:
             cx.session.memo[memo] = nested
     for condition, message in nested.conditions.items():

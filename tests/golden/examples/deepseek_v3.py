@@ -93,12 +93,12 @@ class LatentAttention(nn.Module):
         return self.o(o.transpose(1, 2).flatten(2))
 
 
-class Mlp(nn.Module):
-    def __init__(self) -> None:
+class Swiglu(nn.Module):
+    def __init__(self, hidden: int) -> None:
         super().__init__()
-        self.gate = nn.Linear(8, 12, bias=False)
-        self.up = nn.Linear(8, 12, bias=False)
-        self.down = nn.Linear(12, 8, bias=False)
+        self.gate = nn.Linear(8, hidden, bias=False)
+        self.up = nn.Linear(8, hidden, bias=False)
+        self.down = nn.Linear(hidden, 8, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         gate = F.silu(self.gate(x))
@@ -111,7 +111,7 @@ class Layer(nn.Module):
         self.norm1 = nn.RMSNorm(8, eps=1e-6)
         self.attn = LatentAttention()
         self.norm2 = nn.RMSNorm(8, eps=1e-6)
-        self.mlp = Mlp()
+        self.mlp = Swiglu(12)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x + self.attn(self.norm1(x))
@@ -139,19 +139,7 @@ class GroupedSigmoid(nn.Module):
         return index, 2.5 * weight / (weight.sum(-1) + 1e-20)[..., None]
 
 
-class Swiglu(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate = nn.Linear(8, 6, bias=False)
-        self.up = nn.Linear(8, 6, bias=False)
-        self.down = nn.Linear(6, 8, bias=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        gate = F.silu(self.gate(x))
-        return self.down(gate * self.up(x))
-
-
-class Mlp2(nn.Module):
+class Moe(nn.Module):
     """sum over the chosen experts e of weight[e] * expert_e(x), and shared(x) (Shazeer et al., ICLR 2017).
 
     Dropless, unless `capacity` lets each expert take only so many times its even share of a sample's tokens.
@@ -160,8 +148,8 @@ class Mlp2(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.router = GroupedSigmoid()
-        self.experts = nn.ModuleList(Swiglu() for _ in range(8))
-        self.shared = Swiglu()
+        self.experts = nn.ModuleList(Swiglu(6) for _ in range(8))
+        self.shared = Swiglu(6)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         index, weight = self.router(x)
@@ -177,7 +165,7 @@ class Layer2(nn.Module):
         self.norm1 = nn.RMSNorm(8, eps=1e-6)
         self.attn = LatentAttention()
         self.norm2 = nn.RMSNorm(8, eps=1e-6)
-        self.mlp = Mlp2()
+        self.mlp = Moe()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x + self.attn(self.norm1(x))

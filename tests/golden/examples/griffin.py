@@ -316,7 +316,7 @@ class RgLru(nn.Module):
         return log_a.transpose(0, 1)
 
 
-class Mixer2(nn.Module):
+class RecurrentBlock(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.linear_y = nn.Linear(8, 8)
@@ -346,7 +346,7 @@ class Layer2(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.norm1 = Rms()
-        self.mixer = Mixer2()
+        self.mixer = RecurrentBlock()
         self.norm2 = Rms()
         self.mlp = Gated()
 
@@ -355,7 +355,7 @@ class Layer2(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
-class Mixer(nn.Module):
+class LocalAttention2(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.q_proj = nn.Linear(8, 8, bias=False)
@@ -383,7 +383,7 @@ class Layer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.norm1 = Rms()
-        self.mixer = Mixer()
+        self.mixer = LocalAttention2()
         self.norm2 = Rms()
         self.mlp = Gated()
 

@@ -15,7 +15,7 @@ class LoneBias(nn.Module):
         self.bias = nn.Parameter(torch.zeros(dim))
 
 
-class Generator(nn.Module):
+class KernelTile(nn.Module):
     """a_i = W_i z + B_i and K_i = W_out a_i + B_out for each channel i that a tile of a kernel reads."""
 
     def __init__(self) -> None:
@@ -130,7 +130,7 @@ class HyperResnet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem_conv = nn.Conv2d(3, 4, 3, padding=1)
-        self.generator = Generator()
+        self.generator = KernelTile()
         self.groups = nn.ModuleList([Group(), *(Group2(dim) for dim in (8, 16))])
         self.norm = nn.BatchNorm2d(32)
         self.head = nn.Linear(32, 5)
@@ -146,5 +146,5 @@ class HyperResnet(nn.Module):
     def compile_blocks(self, **options: Any) -> None:
         """Compile the blocks that repeat, alike ones once. The options are those of `torch.compile`."""
         for module in self.modules():
-            if isinstance(module, (Generator, TiledConv)):
+            if isinstance(module, (KernelTile, TiledConv)):
                 module.compile(**options)

@@ -118,7 +118,7 @@ def window_attention(
     return x if shift is None else x.roll(list(shift), axes)
 
 
-class Attn(nn.Module):
+class SelfAttention(nn.Module):
     """Tokens attend to one another (Vaswani et al., NeurIPS 2017); one map makes q, k and v."""
 
     def __init__(self, dim: int, heads: int) -> None:
@@ -151,7 +151,7 @@ class Block(nn.Module):
         self.height = height
         self.depth = depth
         self.norm1 = nn.LayerNorm(dim)
-        self.attn = Attn(dim, heads=heads)
+        self.attn = SelfAttention(dim, heads=heads)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim)
 
@@ -160,7 +160,7 @@ class Block(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
-class Attn2(nn.Module):
+class SelfAttention2(nn.Module):
     """Tokens attend to one another (Vaswani et al., NeurIPS 2017); one map makes q, k and v."""
 
     def __init__(self) -> None:
@@ -182,7 +182,7 @@ class Block2(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(4)
-        self.attn = Attn2()
+        self.attn = SelfAttention2()
         self.norm2 = nn.LayerNorm(4)
         self.mlp = Mlp(4)
 

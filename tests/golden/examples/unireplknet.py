@@ -105,7 +105,7 @@ class Branch2(nn.Module):
         return y + self.norm(self.conv(x))
 
 
-class Mixer(nn.Module):
+class DilatedBranches(nn.Module):
     """A large kernel, and dilated small ones beside it. For inference all of it is the large kernel."""
 
     def __init__(self) -> None:
@@ -134,7 +134,7 @@ class UnirepBlock2(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.mixer = Mixer()
+        self.mixer = DilatedBranches()
         self.norm = nn.BatchNorm2d(12)
         self.se = SqueezeExcite(12, hidden=3)
         self.fc1 = nn.Linear(12, 48)

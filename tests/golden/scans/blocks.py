@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 
-class Step(nn.Module):
+class Cell(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.gates = nn.Linear(12, 16)
@@ -17,7 +17,7 @@ class Step(nn.Module):
         return torch.sigmoid(select4) * torch.tanh(memory), memory
 
 
-class AttendTo(nn.Module):
+class Attention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.q = nn.Linear(4, 4)
@@ -30,8 +30,8 @@ class AttendTo(nn.Module):
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.step = Step()
-        self.attend_to = AttendTo()
+        self.step = Cell()
+        self.attend_to = Attention()
 
     def forward(self, x: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
         if x.ndim != 3 or x.shape[2] != 4:
