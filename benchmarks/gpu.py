@@ -119,6 +119,26 @@ CASES = [
         rivals={"flex_attention": flex_near},
     ),
     Case(
+        "near_attention",
+        "documents of 90, sigmoids under a cap",
+        f" {{\n  {QKV}\n  doc = cast(floor(index(t = t) / 90), int)\n"
+        "  output y = attend(q, k, v, score = sigmoid, cap = 30, segments = doc, over = causal & sliding(256))\n}",
+        {"b": 4, "t": 8192, "heads": 16, "c": 64},
+        SHORT,
+    ),
+    Case(
+        "decode_attention",
+        "a query and 8192 keys, 4 heads share them",
+        """ {
+  input q: [b, heads, group = 4, c]
+  input k: [b, m: space, heads, c]
+  input v: [b, m: space, heads, c]
+  output y = attend(q, k, v, cap = 30, sink = 0.5)
+}""",
+        {"b": 8, "m": 8192, "heads": 8, "c": 128},
+        {"b": 2, "m": 300, "heads": 2, "c": 32},
+    ),
+    Case(
         "linear_recurrence",
         "GLA",
         f" {{\n  {QKV}\n  input gate: [b, t, heads, c]\n"
