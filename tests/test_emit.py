@@ -421,3 +421,29 @@ def test_axes_flattened_twice_are_flattened_once():
   output y = image -> unfold(2, stride = 2) -> rearrange("c taps -> c") -> linear(8)
 }""")
     assert ".flatten(3)" in source and ".flatten(4)" not in source
+
+
+TABLE = """model net {
+  input x: [b, n = 6, heads = 2, c = 4]
+  param bias: [heads = 2, place = 11] = normal
+  away = index(n = 6) - index(n_key = 6) + 5
+  seen = (away >= 5) and (away % 2 == 1) or away == 6
+  output y = attend(x, x, x, bias = bias[place = away], mask = seen)
+}"""
+
+
+def test_tables_of_known_sizes_are_made_once():
+    """Whole numbers that follow from sizes are buffers, which no checkpoint has."""
+    source = emitted(TABLE)
+    forward = source.partition("class Net")[2].partition("def forward")[2]
+    assert 'register_buffer("away", torch.arange(6) - torch.arange(6)[:, None] + 5' in source
+    assert "self.away" in forward and "self.seen" in forward and "arange" not in forward
+    assert set(architecture(TABLE).module().state_dict()) == {"bias"}
+
+
+def test_tables_of_free_or_large_sizes_are_made_where_they_are_used():
+    source = emitted(TABLE.replace("[b, n = 6", "[b, n").replace("index(n = 6)", "index(n = x.n)")
+                     .replace("index(n_key = 6)", "index(n_key = x.n)"), n=6)  # fmt: skip
+    assert "register_buffer" not in source
+    large = architecture(TABLE.replace("= 6", "= 512").replace("= 11", "= 1023").replace("+ 5", "+ 511")).source()
+    assert 'register_buffer("n", torch.arange(512)' in large and "away = self.n - self.n" in large

@@ -7,13 +7,14 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from archlang import helpers
-from archlang.emit import calls, head, hints, layout, loops, names, selects, training, witness
+from archlang.emit import calls, head, hints, layout, loops, selects, training, witness
 from archlang.emit.calls import Port
 from archlang.emit.draft import Declaration, Draft
 from archlang.emit.kernels import entries
 from archlang.emit.scope import SLOT, Held, Scope, is_atom, opened, place
-from archlang.emit.sizes import LocalSizes, Place
+from archlang.emit.sizes import LocalSizes, places
 from archlang.emit.switches import width
+from archlang.emit.tables import Tables
 from archlang.emit.writer import Writer
 from archlang.facts import Condition
 from archlang.ir import Call, Foreign, FusedScan, Graph, Input, Kept, Node, Parameter, Scan, Value, WeightOf
@@ -54,7 +55,7 @@ class Forward:
         self.witnesses: dict[str, tuple[str, str]] = {}  # attribute to (variable, the line that reads it)
         self.ports = {name: self.scope.fix(name) for name in graph.layers}
         self.orders = {port: value.type.names if self.root else orders[port] for port, value in graph.inputs.items()}
-        self.places = self._places(graph)
+        self.places = places(graph, self.scope.fix)
         self.sizes = LocalSizes(self.places)
         self.stored = self._derived(called) if evaluate else {}
         self.begin(graph, called, [*self.returned(), *chain(*graph.losses.values())])
@@ -66,6 +67,7 @@ class Forward:
         self.lines: list[str] = []
         self._temporary: list[str] = []  # names bound by the node at hand, until its results hold them
         self._operands: dict[int, list[tuple[str, Value]]] = {}
+        self.tables = Tables(graph)
         self.uses: Counter[tuple[int, int]] = Counter()  # how often each value is read by what the results need
         needed = self._count(results)
         self.lists: dict[str, int] = {}  # lists of tensors and their lengths
@@ -105,17 +107,6 @@ class Forward:
                 waiting += [*run, *(value.node for value in values)]
                 run.clear()  # the first call of a run brings the others
         return needed
-
-    def _places(self, graph: Graph) -> list[Place]:
-        """The axes of the inputs whose sizes are not known, with a name for each."""
-        taken = {names.local(node.name) for node in graph if node.name}
-        places: list[Place] = []
-        for port, value in graph.inputs.items():
-            for axis in value.type:
-                if isinstance(axis.size, Poly):
-                    name = axis.name if axis.name not in taken else f"{axis.name}_size"
-                    places.append(Place(port, axis, self.scope.fix(name)))
-        return places
 
     # ---- the walk
     def run(self) -> Draft:
@@ -164,15 +155,19 @@ class Forward:
 
     def write(self, node: Node) -> None:
         """Emit a node: statements that it needs, then its results, bound to names or kept to be written in place."""
+        if node.id in self.tables.found:
+            self.tables.write(self, node)
+            return
         start = len(self.lines)
         operands = self.operands(node)
         slots = [self.slot(i, value) for i, (_, value) in enumerate(operands)]
         writer = self.writer(self, node, self.types(node))
         results = self.emit(node, writer, list(zip([name for name, _ in operands], slots, strict=True)))
         results = [writer.views.get((term.code, term.order), term) for term in results]
-        codes = self.fill(start, [value for _, value in operands], [term.code for term in results], self._wanted(node))
-        tight = [self._tight(term, [value for _, value in operands]) for term in results]
-        for _, value in operands:
+        read, wanted = [value for _, value in operands], [node.name] if node.name else []
+        codes = self.fill(start, read, [term.code for term in results], wanted)
+        tight = [self._tight(term, read) for term in results]
+        for value in read:
             self.use(value)
         results = [replace(term.filled(code), tight=t) for code, term, t in zip(codes, results, tight, strict=True)]
         self.keep(node, calls.results(self, node, node.op, results[0].code) if isinstance(node.op, Call) else results)
@@ -319,9 +314,6 @@ class Forward:
         """Names for a value, the best first."""
         held = self.held.get((value.node, value.output))
         return hints.hints(self.graph, value, held.reads if held else ())
-
-    def _wanted(self, node: Node) -> list[str]:
-        return [node.name] if node.name else []
 
     def hold(self, key: tuple[int, int], term: Term, pending: bool, uses: int | None = None) -> None:
         """Keep a value for those that read it."""

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
+from archlang.emit import names
+from archlang.ir import Graph
 from archlang.shapes import Axis
 from archlang.sizes import (
     Atom,
@@ -177,3 +179,15 @@ def _is_call(text: str) -> bool:
 
 def _power(text: str, power: int) -> str:
     return text if power == 1 else f"{_tight(text)} ** {power}"
+
+
+def places(graph: Graph, fix: Callable[[str], str]) -> list[Place]:
+    """The axes of the inputs whose sizes are not known, with a name for each."""
+    taken = {names.local(node.name) for node in graph if node.name}
+    found: list[Place] = []
+    for port, value in graph.inputs.items():
+        for axis in value.type:
+            if isinstance(axis.size, Poly):
+                name = axis.name if axis.name not in taken else f"{axis.name}_size"
+                found.append(Place(port, axis, fix(name)))
+    return found

@@ -22,14 +22,14 @@ class Lssl(nn.Module):
         self.read = nn.Parameter(torch.randn(6, 1, 4))
         self.skip = nn.Parameter(torch.randn(6, 1))
         self.log_dt = nn.Parameter(torch.log(0.001 * 100.0 ** torch.rand(6)))
-        self.register_buffer("row", torch.arange(4), persistent=False)
+        self.register_buffer("eye", torch.arange(4) == torch.arange(4)[:, None], persistent=False)
         self.mix = nn.Linear(6, 6)
 
     def forward(self, u: torch.Tensor) -> torch.Tensor:
         dtype = u.dtype
         b = u.shape[0]
         dt = torch.exp(self.log_dt)
-        eye = (self.row == self.row[:, None]).to(dtype)
+        eye = self.eye.to(dtype)
         left = eye.transpose(0, 1) - (0.5 * dt)[:, None, None] * self.a
         a_bar = torch.linalg.solve(left, eye.transpose(0, 1) + (0.5 * dt)[:, None, None] * self.a)
         b_bar = torch.linalg.solve(left, (dt * self.write[:, None]).transpose(0, 1).unsqueeze(-1)).squeeze(-1)

@@ -59,7 +59,7 @@ class Stem2(nn.Module):
 class Place(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("h", torch.arange(2), persistent=False)
+        self.register_buffer("h", 1 + torch.arange(2), persistent=False)
         self.register_buffer("c", torch.arange(16), persistent=False)
         self.token_projection = nn.Linear(64, 16)
 
@@ -67,13 +67,13 @@ class Place(nn.Module):
         dtype = x.dtype
         angle = (
             6.283185307179586
-            * ((1 + self.h).to(dtype) / 2.000001)
+            * (self.h.to(dtype) / 2.000001)
             * torch.exp(self.c.to(dtype) * -0.5756462732485115)[:, None]
         )
         row = torch.stack((torch.sin(angle), torch.cos(angle))).transpose(0, 1).flatten(0, 1)
         angle = (
             6.283185307179586
-            * ((1 + self.h).to(dtype) / 2.000001)
+            * (self.h.to(dtype) / 2.000001)
             * torch.exp(self.c.to(dtype) * -0.5756462732485115)[:, None]
         )
         column = torch.stack((torch.sin(angle), torch.cos(angle))).transpose(0, 1).flatten(0, 1)
