@@ -124,6 +124,17 @@ FORMS = {
     yield s * v
     s = a * s + v
   }""",
+    "starts": f"""o = scan t {STATE.replace("= 0", "= 0.5")} {{
+    o = dot(q, S, on = c)
+    S = a * S + k * write
+    yield o + dot(k, S, on = c)
+  }}""",
+    "starts_learned": f"""param first: [heads, c = dk, value = dv] = normal(1)
+  o = scan t {STATE.replace("= 0", "= first")} {{
+    S = a * S
+    S = S + k * ((write - dot(k, S, on = c)) * beta)
+    yield dot(q, S, on = c)
+  }}""",
     "unread_carry": f"""o = scan t {STATE}, count: [b] = 0 {{
     S, count = a * S + k * write, tanh(count + 1)
     yield dot(q, S, on = c)
@@ -134,10 +145,6 @@ FORMS = {
   }}""",
 }
 LOOPS = {
-    "starts": (
-        f"o = scan t {STATE.replace('= 0', '= 1')} {{\n S = a * S + k * write\n yield dot(q, S, on = c)\n }}",
-        "`S` does not start from 0",
-    ),
     "saturates": (
         f"o = scan t {STATE} {{\n S = tanh(a * S + k * write)\n yield dot(q, S, on = c)\n }}",
         "`tanh` stands between `S` and what it becomes",

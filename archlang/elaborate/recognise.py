@@ -229,24 +229,33 @@ class Recurrence(Body):
 
     def matrix(self, port: str, final: Value, chain: Chain, readings: Sequence[Reading], own: Sequence[Axis]) -> None:
         """`S = a S + k v` read by `dot(q, S)`: a linear recurrence for each reading."""
-        if self.op.starts.get(port) != 0:
-            raise NotLinearError(f"`{port}` does not start from 0")
         apart = [axis.name for axis in own if not any(axis.name in gate.type for gate in chain.gates)]
         if not apart:
             raise NotLinearError(f"`{port}` decays by pairs of channels, which no products of matrices do")
         names = Names(readings[0].keys[0], "c" if "c" in apart else apart[-1], final.type.names)
         writes = [self.write(port, products, names.key, final) for products in chain.added]
         fields = self.fields(writes)
-        ports = {final: self.ports(writes, chain, names, fields)}
+        start = self.start(port, final, names)
+        ports = {final: {**self.ports(writes, chain, names, fields), **start}}
         for reading in readings:
             for state in (part.state for part in reading.parts):
                 if state is not None and state not in ports:
-                    ports[state] = {name: self.before(x, 0) for name, x in ports[final].items()}
+                    ports[state] = {n: self.before(x, int(n == "decay")) for n, x in ports[final].items()}
             items = [self.part(port, reading, part, names, ports, fields) for part in reading.parts]
             made = reduce(lambda a, b: calls.operation(self.cx, "add", [("a", a), ("b", b)], {}, self.span), items)
             if set(made.type.names) - {self.op.axis.name} != set(reading.value.type.names):
                 raise NotLinearError(f"`{port}` broadcasts in a way that recurrences do not")
             self.keep(reading.value, made)
+
+    def start(self, port: str, final: Value, names: Names) -> dict[str, Value]:
+        """The state before the first position, if it is not 0."""
+        given, number = self.given.get(port), self.op.starts.get(port)
+        if given is not None:
+            return {"start": self.renamed(given, {names.key: "c", names.value: "c_value", **names.aside})}
+        if number == 0:
+            return {}
+        sizes = AxisMap((("c", final.type.size(names.key)), ("c_value", final.type.size(names.value))))
+        return {"start": calls.operation(self.cx, "expand", [("x", self.number(number))], {"sizes": sizes}, self.span)}
 
     def part(
         self,

@@ -15,9 +15,10 @@ def linear_recurrence(
     scale: float = 1.0,
     chunk: int = 32,
     bounded: bool = False,
+    start: Tensor | None = None,
 ) -> Tensor:
     """S_t = exp(log_decay_t) S_{t-1} + k_t v_t^T, o_t = scale * q_t S_t with q, k: [.., t, c], v: [.., t, d] and
-    log_decay: [.., t, c] or [.., t, 1].
+    log_decay: [.., t, c] or [.., t, 1]; from S_0 = `start` [.., c, d], or from 0.
 
     Inside a chunk every query meets the keys before it; the state passes from one chunk to the next. `bounded`: the
     decays of a chunk together are not below exp(-120).
@@ -35,4 +36,4 @@ def linear_recurrence(
     def step(state: Tensor, own: Tensor, q: Tensor, kept: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         return torch.baddbmm(state * kept, k, v), torch.baddbmm(own, q, state)
 
-    return in_chunks(inside, step, (q * scale, k, v, log_decay), chunk)
+    return in_chunks(inside, step, (q * scale, k, v, log_decay), start, chunk)

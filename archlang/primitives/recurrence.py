@@ -31,12 +31,13 @@ VALUE = "c_value"  # how the `c` of v is called where the `c` of k stands beside
 class LinearRecurrence(Primitive):
     """S_t = a_t S_{t-1} (I - b_t k_t k_t^T) + b_t v_t k_t^T, out_t = scale * S_t q_t, along one axis.
 
-    q[.., t, c], k[.., t, c] and v[.., t, c = d] give out[.., t, c = d]; S is [.., d, c] and starts at 0. `decay` is a,
-    in (0, 1]: absent (linear attention), or [.., t] (one a head: RetNet, Mamba-2), [.., t, c] (one a key channel: GLA,
-    HGRN-2), [.., t, c, c_value] (`c_value` is the c of v); it may lack `t`. Where it is given as `exp(x)`, x is taken.
-    `beta`[.., t] is b, the strength of the delta rule; without it there is no factor (I - b k k^T) (Yang et al.,
-    NeurIPS 2024). With `inner`, k, v and beta have that axis too: so many factors and writes a position, one after
-    another, after one decay (DeltaProduct, Siems et al., 2025). Every other axis agrees or broadcasts by name.
+    q[.., t, c], k[.., t, c] and v[.., t, c = d] give out[.., t, c = d]; S is [.., d, c] and starts at 0, or at `start`
+    [.., c, c_value], where `c_value` is the c of v. `decay` is a, in (0, 1]: absent (linear attention), or [.., t] (one
+    a head: RetNet, Mamba-2), [.., t, c] (one a key channel: GLA, HGRN-2), [.., t, c, c_value] (one a pair); it may lack
+    `t`. Where it is given as `exp(x)`, x is taken. `beta`[.., t] is b, the strength of the delta rule; without it there
+    is no factor (I - b k k^T) (Yang et al., NeurIPS 2024). With `inner`, k, v and beta have that axis too: so many
+    factors and writes a position, one after another, after one decay (DeltaProduct, Siems et al., 2025). Every other
+    axis agrees or broadcasts by name.
 
     `on` is the axis (default: the time axis, else the one space axis), `reverse` runs from its end, `chunk` is how many
     positions are taken at once (default 32). No decay is below `least`: the compiler finds it out where
@@ -45,7 +46,7 @@ class LinearRecurrence(Primitive):
     """
 
     name: ClassVar[str] = "linear_recurrence"
-    inputs: ClassVar[tuple[str, ...]] = ("q", "k", "v", "decay?", "beta?", "log_decay?", "segments?")
+    inputs: ClassVar[tuple[str, ...]] = ("q", "k", "v", "decay?", "beta?", "log_decay?", "segments?", "start?")
     logarithms: ClassVar[Mapping[str, str]] = {"decay": "log_decay"}
     sequential: ClassVar[bool] = True
 
@@ -60,7 +61,7 @@ class LinearRecurrence(Primitive):
     def infer(
         self, facts: Facts, q: TensorType, k: TensorType, v: TensorType, *extras: TensorType | None
     ) -> TensorType:
-        names = ("q", "k", "v", "decay", "beta", "decay", "segments")
+        names = ("q", "k", "v", "decay", "beta", "decay", "segments", "start")
         named = {name: x for name, x in zip(names, (q, k, v, *extras), strict=False) if x is not None}
         for name, type_ in named.items():
             if name != "segments" and not is_float(type_.dtype):
@@ -74,6 +75,7 @@ class LinearRecurrence(Primitive):
         if extras[:1] != (None,) and extras[2:3] not in ((), (None,)):
             raise OpError("A319", "the decay is given twice: as itself and as its logarithm", "log_decay")
         self._check_decay(named)
+        self._check_start(named)
         self._check_sides(facts, named)
         self._check_chunk()
         lead = form(self, q, k, v, *extras).lead
@@ -118,6 +120,16 @@ class LinearRecurrence(Primitive):
             if name in named and ("c" in named[name] or VALUE in named[name]):
                 raise OpError("A319", f"`{name}` is one number a position, without `c`, and is {named[name]}", name)
 
+    def _check_start(self, named: Mapping[str, TensorType]) -> None:
+        if "start" not in named:
+            return
+        need_axes(named["start"], ("c",), "start")
+        need_axes(named["start"], (VALUE,), "start")
+        if found := [name for name in (self.axis(named["q"]).name, self.inner) if name and name in named["start"]]:
+            raise OpError("A319", f"`start` is one state, without `{found[0]}`, and is {named['start']}", "start")
+        if "segments" in named:
+            raise OpError("A319", "documents start from nothing, and not from a state", "start")
+
     def _check_chunk(self) -> None:
         if self.chunk is not None and (not isinstance(self.chunk, int) or self.chunk not in [2**i for i in range(13)]):
             raise OpError("A319", f"`chunk` must be a power of 2 up to 4096, and is {self.chunk}", "chunk")
@@ -158,9 +170,9 @@ class LinearRecurrence(Primitive):
     def step(
         self, types: Types, state: Mapping[str, Named], *inputs: Any, **weights: Any
     ) -> tuple[Named, dict[str, Named]]:
-        q, k, v, decay, beta, log_decay, segments = (*inputs, None, None, None, None)[:7]
+        q, k, v, decay, beta, log_decay, segments, start = (*inputs, None, None, None, None, None)[:8]
         decay = log_decay.map(lambda x: x.exp()) if log_decay is not None else decay
-        now, values = state.get("S"), v.rename(c=VALUE)
+        now, values = state.get("S", start), v.rename(c=VALUE)
         now = now * decay if now is not None and decay is not None else now
         if now is not None and segments is not None:
             now = now * segments.combine(state["segments"], lambda here, before: here == before)

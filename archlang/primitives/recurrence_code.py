@@ -115,7 +115,7 @@ def _written(op: Any, code: Emission, parts: Form, ports: Ports, helper: str, mo
         laid["log_decay"] = (
             f'{known}.masked_fill({starts}, float("-inf"))' if known else f'torch.where({starts}, float("-inf"), 0.0)'
         )
-    named: dict[str, str] = {name: laid.pop(name) for name in ("beta", "log_decay") if name in laid}
+    named: dict[str, str] = {name: laid.pop(name) for name in ("beta", "log_decay", "start") if name in laid}
     named |= {"scale": code.const(float(op.scale))} if op.scale != 1 else {}
     arguments = [*laid.values(), *(f"{name}={text}" for name, text in (named | dict(more)).items())]
     text = f"{code.helper(helper)}({', '.join(arguments)})"
@@ -136,9 +136,12 @@ def _logarithmic(ports: Ports) -> dict[str, Term]:
 
 
 def _laid(op: Any, code: Emission, parts: Form, name: str, x: Term) -> str:
-    """A term as [*lead, t, c], a decay of pairs as [*lead, t, c, c_value]; several factors a position lie side by side
-    on t.
+    """A term as [*lead, t, c], a decay of pairs as [*lead, t, c, c_value], a state as [*lead, c, c_value]; several
+    factors a position lie side by side on t.
     """
+    if name == "start":
+        sides = {channel: [Axis(channel, 1, "channel")] for channel in ("c", "c_value")}
+        return arrange(code, x, {axis.name: [axis] for axis in parts.lead} | sides).code
     on, inner = parts.on, parts.inner
     if op.reverse and on.name in x.order:
         x = Term(f"{x.safe}.flip({x.at(on.name)})", x.order)

@@ -68,6 +68,15 @@ MORE = [
     ("linear_recurrence", "float16", 256, 256, "head"),
     *(("delta_rule", "bfloat16", c, d, gate) for c, d, gate in [(64, 64, "none"), (256, 512, "head")]),
     ("delta_rule", "float32", 64, 64, "head"),
+    *(
+        (rule, kind, c, d, gate, True)
+        for rule, kind, c, d, gate in [
+            ("linear_recurrence", "bfloat16", 128, 128, "channel"),
+            ("linear_recurrence", "float32", 64, 64, "head"),
+            ("delta_rule", "bfloat16", 256, 512, "head"),
+            ("delta_rule", "float16", 128, 128, "none"),
+        ]
+    ),
     *(("selective_scan", "float32", channels, n) for channels, n in [(100, 128), (768, 16)]),
     ("delta_rule", "float16", 128, 128, "none"),
     *(("basis_linear", kind, c, units, "bspline") for kind, c, units in [("float32", 100, 33), ("float16", 64, 64)]),

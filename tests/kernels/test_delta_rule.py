@@ -42,6 +42,11 @@ def forms(module: Any) -> tuple[Any, Any]:
     return lambda *x: module.triton_delta_rule(*x, scale=0.7), lambda *x: module.delta_rule(*x, scale=0.7)
 
 
+def forms_from(module: Any) -> list[Any]:
+    """The same as functions of a state to start from and the tensors."""
+    return [lambda start, *x, f=f: f(*x, scale=0.7, start=start) for f in (module.triton_delta_rule, module.delta_rule)]
+
+
 @pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize(
     ("t", "c", "d"),
@@ -60,6 +65,16 @@ def test_several_chunks(module: Any, gate: str) -> None:
 @pytest.mark.parametrize("gate", [pytest.param("none", marks=pytest.mark.slow), "head"])
 def test_half_precision(module: Any, gate: str, kind: torch.dtype) -> None:
     check(*forms(module), inputs(40, 16, 16, gate), kind)
+
+
+@pytest.mark.parametrize("t", [1, 40])
+@pytest.mark.parametrize("gate", GATES)
+def test_a_state_to_start_from(module: Any, gate: str, t: int) -> None:
+    """Of each head, or one for all samples."""
+    start = torch.randn(2, 1, 5, 18, generator=torch.Generator().manual_seed(1))
+    given = inputs(t, 5, 18, gate, lead=(2, 1))
+    check(*forms_from(module), [start, *given])
+    check(*forms_from(module), [start[0, 0], *given])
 
 
 def test_equal_keys(module: Any) -> None:
@@ -102,13 +117,14 @@ def test_checkpointing_and_autocast(module: Any) -> None:
 def test_operators_are_well_formed(module: Any) -> None:
     given = [x.requires_grad_() for x in inputs(9, 4, 4, "head")]
     tests = ("test_schema", "test_faketensor", "test_autograd_registration")
-    torch.library.opcheck(module.write_in_chunks, (*given, 0.5), test_utils=tests)
+    torch.library.opcheck(module.write_in_chunks, (*given, None, 0.5), test_utils=tests)
 
 
-def launch(kind: torch.dtype, c: int, d: int, gate: str) -> None:
+def launch(kind: torch.dtype, c: int, d: int, gate: str, starts: bool = False) -> None:
     """One of the configurations that `test_aot` compiles."""
     module = emitted(ALL)
     module.runs = lambda *x: True
     q, k, v = (torch.empty(1, 2, 4096, width, dtype=kind, requires_grad=True) for width in (c, c, d))
     more = [torch.empty(1, 2, 4096, 1, requires_grad=True) for _ in range(1 if gate == "none" else 2)]
-    module.triton_delta_rule(q, k, v, *more).backward(v)
+    start = torch.empty(c, d, requires_grad=True) if starts else None
+    module.triton_delta_rule(q, k, v, *more, start=start).backward(v)

@@ -261,6 +261,27 @@ def test_faults_of_recurrences_are_found(fault: str) -> None:
         check(*recurrence.forms(module), recurrence.inputs(100 if gate == "head" else 11, 16, 16, gate))
 
 
+STARTS = {
+    "a start is forgotten": (recurrence, "state += state_load(start", "state += 0.0 * state_load(start"),
+    "the slope of a start has no scale": (recurrence, "grad_start.copy_(first * scale)", "grad_start.copy_(first)"),
+    "a start has the slope of another head": (recurrence, "state_places(end, at, key", "state_places(end, 1 - at, key"),
+    "a start of a delta rule is forgotten": (delta, "state += state_load(start", "state += 0.0 * state_load(start"),
+    "the slope of a start of a delta rule has no scale": (
+        delta,
+        "(state * scale).to(grad_start",
+        "state.to(grad_start",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", STARTS)
+def test_faults_of_starts_are_found(fault: str) -> None:
+    rule, *change = STARTS[fault]
+    module, start = broken(rule.ALL, *change), torch.randn(1, 2, 16, 16, generator=torch.Generator().manual_seed(1))
+    with pytest.raises(AssertionError, match=r"result \d"):
+        check(*rule.forms_from(module), [start, *rule.inputs(20, 16, 16, "head", lead=(1, 2))])
+
+
 EXPERTS = {
     "what is dropped counts": ("places = torch.full_like(order, -1)", "places = torch.full_like(order, 0)"),
     "one choice alone counts": ("total += share[:, None] * row", "total = share[:, None] * row"),

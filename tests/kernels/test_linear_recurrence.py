@@ -47,6 +47,14 @@ def forms(module: Any) -> tuple[Any, Any]:
     )
 
 
+def forms_from(module: Any) -> list[Any]:
+    """The same as functions of a state to start from and the tensors."""
+    return [
+        lambda start, *x, f=f: f(*x, scale=0.7, start=start)
+        for f in (module.triton_linear_recurrence, module.linear_recurrence)
+    ]
+
+
 @pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize(
     ("t", "c", "d"),
@@ -96,6 +104,24 @@ def test_heads_share_queries_and_keys(module: Any) -> None:
     check(*forms(module), [x[0, 0, 0] for x in given])
 
 
+@pytest.mark.parametrize("t", [1, 17, 70])
+@pytest.mark.parametrize("gate", ["none", "head", "channel"])
+def test_a_state_to_start_from(module: Any, gate: str, t: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each head, in one part of the sequence or in several; and one for all samples."""
+    monkeypatch.setattr(module, "RECURRENCE_PROGRAMS", 8)
+    start = torch.randn(2, 1, 5, 18, generator=torch.Generator().manual_seed(1))
+    given = inputs(t, 5, 18, gate, lead=(2, 1))
+    check(*forms_from(module), [start, *given])
+    monkeypatch.setattr(module, "RECURRENCE_PROGRAMS", 1)
+    check(*forms_from(module), [start[:1], *given])
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16], ids=str)
+def test_a_state_to_start_from_in_half_precision(module: Any, kind: torch.dtype) -> None:
+    start = torch.randn(16, 16, generator=torch.Generator().manual_seed(1))
+    check(*forms_from(module), [start, *inputs(40, 16, 16, "head")], kind)
+
+
 def test_states_may_leave_the_range_of_half_precision(module: Any) -> None:
     """What is read of them does not."""
     q, k, v = (torch.full((1, 1, 300, 1), x, dtype=torch.float16) for x in (0.01, 16.0, 16.0))
@@ -131,13 +157,14 @@ def test_checkpointing_and_autocast(module: Any) -> None:
 def test_operators_are_well_formed(module: Any) -> None:
     q, k, v, g = (x.requires_grad_() for x in inputs(9, 4, 4, "channel"))
     tests = ("test_schema", "test_faketensor", "test_autograd_registration")
-    torch.library.opcheck(module.recur_in_chunks, (q, k, v, g, 0.5), test_utils=tests)
+    torch.library.opcheck(module.recur_in_chunks, (q, k, v, g, None, 0.5), test_utils=tests)
 
 
-def launch(kind: torch.dtype, c: int, d: int, gate: str) -> None:
+def launch(kind: torch.dtype, c: int, d: int, gate: str, starts: bool = False) -> None:
     """One of the configurations that `test_aot` compiles: a long sequence of few heads, which is cut into parts."""
     module = emitted(ALL)
     module.runs = lambda *x: True
     q, k, v = (torch.empty(1, 2, 4096, width, dtype=kind, requires_grad=True) for width in (c, c, d))
     g = [torch.empty(1, 2, 4096, 1 if gate == "head" else c, requires_grad=True)] if gate != "none" else []
-    module.triton_linear_recurrence(q, k, v, *g).backward(v)
+    start = torch.empty(c, d, requires_grad=True) if starts else None
+    module.triton_linear_recurrence(q, k, v, *g, start=start).backward(v)

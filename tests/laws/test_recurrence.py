@@ -17,6 +17,7 @@ def tensor(dtype: str = "float", **sizes: object) -> TensorType:
 
 HEADS = {"b": 2, "t": 11, "heads": 2}
 Q, V = tensor(**HEADS, c=3), tensor(**HEADS, c=4)
+INNER = {"b": 2, "t": 5, "heads": 2, "step": 3}
 DECAYS = {
     "none": None,
     "constant": tensor(heads=2),
@@ -32,7 +33,19 @@ def test_forms(decay: str, beta: TensorType | None, chunk: int | None):
     check_law(LinearRecurrence(chunk=chunk, scale=0.5), Q, Q, V, None, beta, DECAYS[decay])
 
 
-INNER = {"b": 2, "t": 5, "heads": 2, "step": 3}
+@pytest.mark.parametrize("beta", [None, tensor(**HEADS)], ids=["linear", "delta"])
+@pytest.mark.parametrize("decay", [*DECAYS, "pair"])
+def test_a_state_to_start_from(decay: str, beta: TensorType | None):
+    given = tensor(**HEADS, c=3, c_value=4) if decay == "pair" else DECAYS[decay]
+    for start in (tensor(b=2, heads=2, c=3, c_value=4), tensor(c_value=4, c=3)):
+        check_law(LinearRecurrence(chunk=4, scale=0.5), Q, Q, V, None, beta, given, None, start)
+
+
+@pytest.mark.parametrize("beta", [None, tensor(b=2, n=4, step=2)], ids=["linear", "delta"])
+def test_a_state_to_start_from_at_the_end(beta: TensorType | None):
+    x, y = tensor(b=2, n=4, step=2, c=3), tensor(b=2, n=4, step=2, c=2)
+    start = tensor(b=2, c=3, c_value=2)
+    check_law(LinearRecurrence(inner="step", reverse=True), tensor(b=2, n=4, c=3), x, y, None, beta, None, None, start)
 
 
 @pytest.mark.parametrize("beta", [None, tensor(**INNER), tensor(heads=2)], ids=["linear", "delta", "constant"])

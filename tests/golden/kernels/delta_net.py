@@ -1003,12 +1003,13 @@ def in_chunks(
     inside: Callable[..., tuple[Tensor, ...]],
     step: Callable[..., tuple[Tensor, Tensor]],
     inputs: Sequence[Tensor | None],
+    start: Tensor | None,
     chunk: int,
     segment: int = 256,
 ) -> Tensor:
     """q, k: [.., t, c], v: [.., t, d] and what else there is, in chunks of t: `inside` makes of several chunks side by
-    side what `step` takes of each, all leading axes as one, to lead a state [b, c, d] on and give the output. No more
-    than a segment is at work at once, which bounds the memory.
+    side what `step` takes of each, all leading axes as one, to lead a state [b, c, d] on, from 0 or from `start`
+    [.., c, d], and give the output. No more than a segment is at work at once, which bounds the memory.
     """
     given = [x for x in inputs if x is not None]
     k, v, exporting = given[1], given[2], torch.compiler.is_exporting()
@@ -1024,14 +1025,16 @@ def in_chunks(
         return x.reshape(*x.shape[:-2], count, chunk, x.shape[-1])
 
     parts = [chunks(x) for x in given]
-    lead = torch.broadcast_shapes(*(x.shape[:-3] for x in parts))
+    zero = v.new_zeros(k.shape[-1], v.shape[-1], dtype=dtype)
+    start = zero if start is None else start.to(dtype)
+    lead = torch.broadcast_shapes(start.shape[:-2], *(x.shape[:-3] for x in parts))
 
     def rows(some: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
         """What `step` takes of each of some chunks."""
         made = (x.expand(*lead, some[1].shape[-3], *x.shape[-2:]) for x in inside(*some))
         return zip(*(x.reshape(-1, *x.shape[-3:]).unbind(-3) for x in made), strict=True)
 
-    state, outputs = v.new_zeros(lead.numel(), k.shape[-1], v.shape[-1], dtype=dtype), []
+    state, outputs = start.expand(*lead, *zero.shape).reshape(-1, *zero.shape), []
     if exporting:  # a loop of free length
         from torch._higher_order_ops.scan import scan
 
@@ -1096,9 +1099,11 @@ def delta_rule(
     scale: float = 1.0,
     chunk: int = 32,
     bounded: bool = False,
+    start: Tensor | None = None,
 ) -> Tensor:
     """S_t = (I - beta_t k_t k_t^T) exp(log_decay_t) S_{t-1} + beta_t k_t v_t^T, o_t = scale * q_t S_t with
-    q, k: [.., t, c], v: [.., t, d], beta: [.., t, 1] and log_decay: [.., t, c] or [.., t, 1].
+    q, k: [.., t, c], v: [.., t, d], beta: [.., t, 1] and log_decay: [.., t, c] or [.., t, 1]; from S_0 =
+    `start` [.., c, d], or from 0.
 
     Inside a chunk a triangular system gives what every position writes (the UT transform of Yang et al., NeurIPS 2024);
     the state passes from one chunk to the next. `bounded`: the decays of a chunk together are not below exp(-120).
@@ -1124,7 +1129,7 @@ def delta_rule(
         new = torch.baddbmm(new, taken, state, alpha=-1)
         return torch.baddbmm(state * kept, k, new), torch.baddbmm(scores @ new, q, state)
 
-    return in_chunks(inside, step, (q * scale, k, v, beta, log_decay), chunk)
+    return in_chunks(inside, step, (q * scale, k, v, beta, log_decay), start, chunk)
 
 
 @jit
@@ -1188,6 +1193,7 @@ def delta_forward(
     g,
     scores,
     inverses,
+    start,
     out,
     states,
     rest,
@@ -1211,6 +1217,8 @@ def delta_forward(
     key, value = tl.arange(0, CHANNELS), tl.program_id(1) * VALUES + tl.arange(0, VALUES)
     in_chunk = tl.arange(0, ROWS)[:, None] * ROWS + tl.arange(0, ROWS)[None, :]
     state = tl.zeros([CHANNELS, VALUES], tl.float32)
+    if start is not None:
+        state += state_load(start, at, key, value, C, D).to(tl.float32)
     for chunk in range(0, count):
         number = at * count + chunk
         k_tile = chunk_load(k, at, heads, chunk, length, key, C, ROWS)
@@ -1245,6 +1253,7 @@ def delta_backward_values(
     inverses,
     rest,
     grad_states,
+    grad_start,
     grad_new,
     grad_v,
     grad_b,
@@ -1260,8 +1269,8 @@ def delta_backward_values(
     PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
 ):
-    """From the last chunk to the first, for some columns of the values: the slopes of the states after each chunk, those
-    of what the system is solved for, of the values and, of these columns, of the strengths.
+    """From the last chunk to the first, for some columns of the values: the slopes of the states after each chunk and of the
+    start, those of what the system is solved for, of the values and, of these columns, of the strengths.
     """
     at, count = tl.program_id(0).to(tl.int64), tl.cdiv(length, ROWS)
     key, value = tl.arange(0, CHANNELS), tl.program_id(1) * VALUES + tl.arange(0, VALUES)
@@ -1301,6 +1310,9 @@ def delta_backward_values(
             tl.trans(q_tile), (grad_tile * up_to).to(q_tile.dtype), PRECISION, WIDEN
         )
         state -= product(tl.trans(k_tile), (slope * up_to).to(k_tile.dtype), PRECISION, WIDEN)
+    if grad_start is not None:
+        places, here = state_places(grad_start, at, key, value, C, D)
+        tl.store(places, (state * scale).to(grad_start.dtype.element_ty), mask=here)
 
 
 @jit
@@ -1430,27 +1442,31 @@ def delta_prepared(q: Tensor, k: Tensor, b: Tensor, g: Tensor | None, call: dict
 
 
 @operation
-def write_in_chunks(q: Tensor, k: Tensor, v: Tensor, b: Tensor, g: Tensor | None, scale: float) -> Tensor:
-    """The outputs [b, heads, t, d] for q, k [b, heads, t, c], v [b, heads, t, d], and b and g [b, heads, t, 1]."""
+def write_in_chunks(
+    q: Tensor, k: Tensor, v: Tensor, b: Tensor, g: Tensor | None, start: Tensor | None, scale: float
+) -> Tensor:
+    """The outputs [b, heads, t, d] for q, k [b, heads, t, c], v [b, heads, t, d], b and g [b, heads, t, 1], and a start [b, heads, c, d]."""
     call, tiles = delta_call(k, v, g), delta_tiles("forward", k, v, True)
     scores, inverses = delta_prepared(q, k, b, g, call)
     out = rows_of(v, v.shape[-1])
     grid = k.shape[0] * k.shape[1], triton.cdiv(v.shape[-1], tiles["VALUES"])
-    given = laid(q), laid(k), laid(v), laid(b), laid(g), scores, inverses, laid(out)
+    given = laid(q), laid(k), laid(v), laid(b), laid(g), scores, inverses, start, laid(out)
     delta_forward[grid](*given, None, None, None, scale, **tiles, **call)
     return out
 
 
 @write_in_chunks.register_fake
-def write_in_chunks_like(q: Tensor, k: Tensor, v: Tensor, b: Tensor, g: Tensor | None, scale: float) -> Tensor:
+def write_in_chunks_like(
+    q: Tensor, k: Tensor, v: Tensor, b: Tensor, g: Tensor | None, start: Tensor | None, scale: float
+) -> Tensor:
     return rows_of(v, v.shape[-1])
 
 
 @operation
 def write_in_chunks_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, b: Tensor, g: Tensor | None, scale: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of q, k, v, b and g: the states are made again, and from the end their slopes."""
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, b: Tensor, g: Tensor | None, start: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of q, k, v, b, g and the start: the states are made again, and from the end their slopes."""
     call, tiles, some = delta_call(k, v, g), delta_tiles("values", k, v, True), delta_tiles("keys", k, v, False)
     scores, inverses = delta_prepared(q, k, b, g, call)
     grid, chunks = (k.shape[0] * k.shape[1], triton.cdiv(v.shape[-1], tiles["VALUES"])), scores.shape[1]
@@ -1460,7 +1476,8 @@ def write_in_chunks_backward(
     grad_q, grad_k = rows_of(q, q.shape[-1]), rows_of(k, k.shape[-1])
     slopes = [k.new_empty(*k.shape[:3], count, dtype=torch.float32) for count in (grid[1], pieces, pieces)]
     given = laid(k), laid(v), laid(b), laid(g), scores, inverses
-    delta_forward[grid](laid(q), *given, None, states, laid(rest), laid(new), scale, **tiles, **call)
+    grad_start = None if start is None else torch.empty_like(start)
+    delta_forward[grid](laid(q), *given, start, None, states, laid(rest), laid(new), scale, **tiles, **call)
     delta_backward_values[grid](
         laid(grad),
         laid(q),
@@ -1468,6 +1485,7 @@ def write_in_chunks_backward(
         *given[2:],
         laid(rest),
         grad_states,
+        grad_start,
         laid(grad_new),
         laid(grad_v),
         laid(slopes[0]),
@@ -1492,27 +1510,27 @@ def write_in_chunks_backward(
     )
     grad_b, *parts = (x.sum(-1, keepdim=True) for x in slopes)
     grad_b, grad_g = (grad_b + parts[0]).to(b.dtype), q.new_empty(0) if g is None else parts[1].to(g.dtype)
-    return grad_q, grad_k, grad_v, grad_b, grad_g
+    return grad_q, grad_k, grad_v, grad_b, grad_g, q.new_empty(0) if grad_start is None else grad_start
 
 
 @write_in_chunks_backward.register_fake
 def write_in_chunks_backward_like(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, b: Tensor, g: Tensor | None, scale: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, b: Tensor, g: Tensor | None, start: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     grad_b, grad_g = b.new_empty(*k.shape[:3], 1), q.new_empty(0) if g is None else g.new_empty(*k.shape[:3], 1)
     grad_q, grad_k, grad_v = (rows_of(x, x.shape[-1]) for x in (q, k, v))
-    return grad_q, grad_k, grad_v, grad_b, grad_g
+    return grad_q, grad_k, grad_v, grad_b, grad_g, q.new_empty(0) if start is None else torch.empty_like(start)
 
 
 def write_in_chunks_keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:5])
-    ctx.scale = inputs[5]
+    ctx.save_for_backward(*inputs[:6])
+    ctx.scale = inputs[6]
 
 
 def write_in_chunks_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     given = ctx.saved_tensors
     grads = write_in_chunks_backward(grad, *given, ctx.scale)
-    return *grads[:4], None if given[4] is None else grads[4], None
+    return *(None if x is None else made for x, made in zip(given, grads, strict=True)), None
 
 
 write_in_chunks.register_autograd(write_in_chunks_gradients, setup_context=write_in_chunks_keep)
@@ -1527,17 +1545,19 @@ def triton_delta_rule(
     scale: float = 1.0,
     chunk: int = 32,
     bounded: bool = False,
+    start: Tensor | None = None,
 ) -> Tensor:
     """`delta_rule` by kernels, which choose their own chunks."""
     wide = log_decay is not None and log_decay.shape[-1] > 1
     wide |= k.shape[-1] > (64 if alike(q, k, v)[0].dtype == torch.float32 else 256)
-    if not runs(q, k, v, beta, log_decay) or wide or not k.numel():
-        return delta_rule(q, k, v, beta, log_decay, scale, chunk, bounded)
+    if not runs(q, k, v, beta, log_decay, start) or wide or not k.numel():
+        return delta_rule(q, k, v, beta, log_decay, scale, chunk, bounded, start)
     kind, length = v.dtype, k.shape[-2]
     given = [x for x in (*alike(q, k, v), beta, log_decay) if x is not None]
-    lead = torch.broadcast_shapes(*(x.shape[:-2] for x in given))
+    lead = torch.broadcast_shapes(*(x.shape[:-2] for x in (*given, *([] if start is None else [start]))))
     every = [with_heads(lead, length, x) for x in given]
-    out = write_in_chunks(*every, *([None] if log_decay is None else []), scale)
+    start = None if start is None else with_heads(lead, k.shape[-1], start).contiguous()
+    out = write_in_chunks(*every, *([None] if log_decay is None else []), start, scale)
     return out.reshape(*lead, length, v.shape[-1]).to(kind)
 
 

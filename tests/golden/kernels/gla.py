@@ -874,12 +874,13 @@ def in_chunks(
     inside: Callable[..., tuple[Tensor, ...]],
     step: Callable[..., tuple[Tensor, Tensor]],
     inputs: Sequence[Tensor | None],
+    start: Tensor | None,
     chunk: int,
     segment: int = 256,
 ) -> Tensor:
     """q, k: [.., t, c], v: [.., t, d] and what else there is, in chunks of t: `inside` makes of several chunks side by
-    side what `step` takes of each, all leading axes as one, to lead a state [b, c, d] on and give the output. No more
-    than a segment is at work at once, which bounds the memory.
+    side what `step` takes of each, all leading axes as one, to lead a state [b, c, d] on, from 0 or from `start`
+    [.., c, d], and give the output. No more than a segment is at work at once, which bounds the memory.
     """
     given = [x for x in inputs if x is not None]
     k, v, exporting = given[1], given[2], torch.compiler.is_exporting()
@@ -895,14 +896,16 @@ def in_chunks(
         return x.reshape(*x.shape[:-2], count, chunk, x.shape[-1])
 
     parts = [chunks(x) for x in given]
-    lead = torch.broadcast_shapes(*(x.shape[:-3] for x in parts))
+    zero = v.new_zeros(k.shape[-1], v.shape[-1], dtype=dtype)
+    start = zero if start is None else start.to(dtype)
+    lead = torch.broadcast_shapes(start.shape[:-2], *(x.shape[:-3] for x in parts))
 
     def rows(some: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
         """What `step` takes of each of some chunks."""
         made = (x.expand(*lead, some[1].shape[-3], *x.shape[-2:]) for x in inside(*some))
         return zip(*(x.reshape(-1, *x.shape[-3:]).unbind(-3) for x in made), strict=True)
 
-    state, outputs = v.new_zeros(lead.numel(), k.shape[-1], v.shape[-1], dtype=dtype), []
+    state, outputs = start.expand(*lead, *zero.shape).reshape(-1, *zero.shape), []
     if exporting:  # a loop of free length
         from torch._higher_order_ops.scan import scan
 
@@ -966,9 +969,10 @@ def linear_recurrence(
     scale: float = 1.0,
     chunk: int = 32,
     bounded: bool = False,
+    start: Tensor | None = None,
 ) -> Tensor:
     """S_t = exp(log_decay_t) S_{t-1} + k_t v_t^T, o_t = scale * q_t S_t with q, k: [.., t, c], v: [.., t, d] and
-    log_decay: [.., t, c] or [.., t, 1].
+    log_decay: [.., t, c] or [.., t, 1]; from S_0 = `start` [.., c, d], or from 0.
 
     Inside a chunk every query meets the keys before it; the state passes from one chunk to the next. `bounded`: the
     decays of a chunk together are not below exp(-120).
@@ -986,7 +990,7 @@ def linear_recurrence(
     def step(state: Tensor, own: Tensor, q: Tensor, kept: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         return torch.baddbmm(state * kept, k, v), torch.baddbmm(own, q, state)
 
-    return in_chunks(inside, step, (q * scale, k, v, log_decay), chunk)
+    return in_chunks(inside, step, (q * scale, k, v, log_decay), start, chunk)
 
 
 @jit
@@ -1088,6 +1092,8 @@ def recurrence_states(
     g,
     kept,
     states,
+    start,
+    end,
     each,
     REVERSE: tl.constexpr,
     CHANNELS: tl.constexpr,
@@ -1101,13 +1107,16 @@ def recurrence_states(
     PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
 ):
-    """Some keys and values of the states before every part of `each` chunks. In REVERSE the slopes of the states after
-    every part, where k are the queries and v the slopes of the outputs.
+    """Some keys and values of the states before every part of `each` chunks, from a start where there is one. In REVERSE
+    the slopes of the states after every part, where k are the queries and v the slopes of the outputs, and at the end
+    that of the start.
     """
     at, count = tl.program_id(0).to(tl.int64), tl.cdiv(length, ROWS)
     key = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     value = tl.program_id(2) * VALUES + tl.arange(0, VALUES)
     state = tl.zeros([CHANNELS, VALUES], tl.float32)
+    if start is not None:
+        state += state_load(start, at, key, value, C, D).to(tl.float32)
     for step in range(0, count):
         chunk = count - 1 - step if REVERSE else step
         if step % each == 0:
@@ -1118,6 +1127,9 @@ def recurrence_states(
         up_to, after, whole = recurrence_decays(g, kept, at, heads, chunk, length, key, C, ROWS, DECAY)
         v_tile = (v_tile * (up_to if REVERSE else after)).to(k_tile.dtype)
         state = state * whole[:, None] + product(tl.trans(k_tile), v_tile, PRECISION, WIDEN)
+    if end is not None:
+        places, here = state_places(end, at, key, value, C, D)
+        tl.store(places, state.to(end.dtype.element_ty), mask=here)
 
 
 @jit
@@ -1358,27 +1370,37 @@ def recurrence_prepared(q: Tensor, k: Tensor, g: Tensor | None, call: dict[str, 
 
 
 def recurrence_kept(
-    k: Tensor, v: Tensor, g: Tensor | None, kept: Tensor | None, each: int, reverse: bool, call: dict[str, Any]
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None,
+    kept: Tensor | None,
+    start: Tensor | None,
+    each: int,
+    reverse: bool,
+    call: dict[str, Any],
 ) -> Tensor:
-    """The states before parts of `each` chunks, or in reverse their slopes after them."""
+    """The states before parts of `each` chunks, from a start; or in reverse their slopes after them, and that of the start."""
     tiles = recurrence_tiles("states", k, v, call["DECAY"])
     states = states_of(k, v, triton.cdiv(triton.cdiv(k.shape[2], call["ROWS"]), each))
     pieces = triton.cdiv(k.shape[-1], tiles["CHANNELS"]), triton.cdiv(v.shape[-1], tiles["VALUES"])
     grid = k.shape[0] * k.shape[1], *pieces
-    recurrence_states[grid](laid(k), laid(v), laid(g), kept, states, each, REVERSE=reverse, **tiles, **call)
+    ends = (None, start) if reverse else (start, None)
+    recurrence_states[grid](laid(k), laid(v), laid(g), kept, states, *ends, each, REVERSE=reverse, **tiles, **call)
     return states
 
 
 @operation
-def recur_in_chunks(q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float) -> Tensor:
-    """The outputs [b, heads, t, d] for q, k [b, heads, t, c], v [b, heads, t, d] and g [b, heads, t, c] or [.., t, 1]."""
+def recur_in_chunks(q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, start: Tensor | None, scale: float) -> Tensor:
+    """The outputs [b, heads, t, d] for q, k [b, heads, t, c], v [b, heads, t, d], g [b, heads, t, c] or [.., t, 1], and a start
+    [b, heads, c, d].
+    """
     call = chunk_call(k, v, g)
     tiles = recurrence_tiles("forward", k, v, call["DECAY"])
     chunks, pieces = triton.cdiv(k.shape[2], call["ROWS"]), triton.cdiv(v.shape[-1], tiles["VALUES"])
     several = k.shape[0] * k.shape[1] * pieces
     each = triton.cdiv(chunks, min(chunks, triton.cdiv(RECURRENCE_PROGRAMS, several)))
     q, k, kept, scores = recurrence_prepared(q, k, g, call)
-    states = recurrence_kept(k, v, g, kept, each, False, call) if each < chunks else None
+    states = recurrence_kept(k, v, g, kept, start, each, False, call) if each < chunks else start
     out = rows_of(v, v.shape[-1])
     grid = k.shape[0] * k.shape[1], pieces, triton.cdiv(chunks, each)
     recurrence_forward[grid](
@@ -1388,23 +1410,28 @@ def recur_in_chunks(q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: fl
 
 
 @recur_in_chunks.register_fake
-def recur_in_chunks_like(q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float) -> Tensor:
+def recur_in_chunks_like(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, start: Tensor | None, scale: float
+) -> Tensor:
     return rows_of(v, v.shape[-1])
 
 
 @operation
 def recur_in_chunks_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of q, k, v and g: the states are made again, and from the end their slopes."""
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, start: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of q, k, v, g and the start: the states are made again, and from the end their slopes."""
     call = chunk_call(k, v, g)
     tiles = recurrence_tiles("backward", k, v, call["DECAY"])
     chunks, pieces = triton.cdiv(k.shape[2], call["ROWS"]), triton.cdiv(k.shape[-1], tiles["CHANNELS"])
-    grad_q, grad_k, grad_v, grad_g = recur_in_chunks_backward_like(grad, q, k, v, g, scale)
+    grad_q, grad_k, grad_v, grad_g, grad_start = recur_in_chunks_backward_like(grad, q, k, v, g, start, scale)
+    first = None if start is None else torch.empty_like(start, dtype=torch.float32)
     slopes = g.new_empty(*k.shape[:3], pieces, dtype=torch.float32) if call["DECAY"] == 1 else grad_g
     q_read, k_left, kept, scores = recurrence_prepared(q, k, g, call)
-    states = recurrence_kept(k_left, v, g, kept, 1, False, call)
-    grad_states = recurrence_kept(q_read, grad, g, kept, 1, True, call)
+    states = recurrence_kept(k_left, v, g, kept, start, 1, False, call)
+    grad_states = recurrence_kept(q_read, grad, g, kept, first, 1, True, call)
+    if first is not None:
+        grad_start.copy_(first * scale)
     grid = k.shape[0] * k.shape[1], chunks
     recurrence_backward_values[*grid, triton.cdiv(v.shape[-1], tiles["VALUES"])](
         laid(grad), laid(k_left), laid(g), kept, scores, grad_states, laid(grad_v), scale, **tiles, **call
@@ -1424,26 +1451,28 @@ def recur_in_chunks_backward(
         **tiles,
         **call,
     )
-    return grad_q, grad_k, grad_v, slopes.sum(-1, keepdim=True).to(g.dtype) if call["DECAY"] == 1 else grad_g
+    grad_g = slopes.sum(-1, keepdim=True).to(g.dtype) if call["DECAY"] == 1 else grad_g
+    return grad_q, grad_k, grad_v, grad_g, grad_start
 
 
 @recur_in_chunks_backward.register_fake
 def recur_in_chunks_backward_like(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, scale: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, start: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     grad_g = q.new_empty(0) if g is None else rows_of(g, g.shape[-1])
-    return rows_of(q, q.shape[-1]), rows_of(k, k.shape[-1]), rows_of(v, v.shape[-1]), grad_g
+    grad_start = q.new_empty(0) if start is None else torch.empty_like(start)
+    return rows_of(q, q.shape[-1]), rows_of(k, k.shape[-1]), rows_of(v, v.shape[-1]), grad_g, grad_start
 
 
 def recur_in_chunks_keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:4])
-    ctx.scale = inputs[4]
+    ctx.save_for_backward(*inputs[:5])
+    ctx.scale = inputs[5]
 
 
 def recur_in_chunks_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    q, k, v, g = ctx.saved_tensors
-    grads = recur_in_chunks_backward(grad, q, k, v, g, ctx.scale)
-    return *grads[:3], None if g is None else grads[3], None
+    given = ctx.saved_tensors
+    grads = recur_in_chunks_backward(grad, *given, ctx.scale)
+    return *(None if x is None else made for x, made in zip(given, grads, strict=True)), None
 
 
 recur_in_chunks.register_autograd(recur_in_chunks_gradients, setup_context=recur_in_chunks_keep)
@@ -1457,16 +1486,18 @@ def triton_linear_recurrence(
     scale: float = 1.0,
     chunk: int = 32,
     bounded: bool = False,
+    start: Tensor | None = None,
 ) -> Tensor:
     """`linear_recurrence` by kernels, which choose their own chunks and take any decay."""
     wide = k.shape[-1] > (64 if alike(q, k, v)[0].dtype == torch.float32 else 256)
-    if not runs(q, k, v, log_decay) or wide or not k.numel():
-        return linear_recurrence(q, k, v, log_decay, scale, chunk, bounded)
+    if not runs(q, k, v, log_decay, start) or wide or not k.numel():
+        return linear_recurrence(q, k, v, log_decay, scale, chunk, bounded, start)
     kind, length = v.dtype, k.shape[-2]
     given = [x for x in (*alike(q, k, v), log_decay) if x is not None]
-    lead = torch.broadcast_shapes(*(x.shape[:-2] for x in given))
+    lead = torch.broadcast_shapes(*(x.shape[:-2] for x in (*given, *([] if start is None else [start]))))
     laid_out = [with_heads(lead, length, x) for x in given]
-    out = recur_in_chunks(*laid_out, *([None] if log_decay is None else []), scale)
+    start = None if start is None else with_heads(lead, k.shape[-1], start).contiguous()
+    out = recur_in_chunks(*laid_out, *([None] if log_decay is None else []), start, scale)
     return out.reshape(*lead, length, v.shape[-1]).to(kind)
 
 
