@@ -268,17 +268,17 @@ class _Walk:
         """The order in which a node copies least of its operands, and of its results for those that read them."""
         need = _of_results(node, self.needs)
         known = dict.fromkeys([*sorted(need - MAP, key=str), *(o for value in values for o in self.of(value)), None])
+        made = sum(sample_bytes(type_) for type_ in node.types)
         costs = {
-            order: (self._copies(node, values, order, need), (order is None) != (need == MAP))
+            order: (self._copies(values, order) + len(need - {order}) * made, (order is None) != (need == MAP))
             for order in known
             if order is None or self.plans.goes(self.graph, node, order)
         }
         return min(costs, key=costs.__getitem__)
 
-    def _copies(self, node: Node, values: Sequence[Value], order: Order | None, need: Need) -> int:
-        """The bytes that are copied to run a node in an order."""
-        before = sum(_cost(value.type, self.of(value)[0], order) for value in values if order not in self.of(value))
-        return before + len(need - {order}) * sum(sample_bytes(type_) for type_ in node.types)
+    def _copies(self, values: Sequence[Value], order: Order | None) -> int:
+        """The bytes that are copied to have values in an order."""
+        return sum(_cost(value.type, self.of(value)[0], order) for value in values if order not in self.of(value))
 
 
 def _cost(type_: TensorType, before: Order | None, after: Order | None) -> int:

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 from archlang.ir import Graph, Node
 from archlang.primitives import FAMILIES
 from archlang.primitives.attention_code import form, layout
-from archlang.primitives.cell_order import CELL, Order
+from archlang.primitives.cell_order import CELL, Order, order
 from archlang.primitives.domain import Cells
 from archlang.primitives.position import Table
 from archlang.shapes import TensorType
@@ -61,7 +61,7 @@ def order_of(graph: Graph, node: Node) -> Order | None:
         return None
     if (bias and form(bias.names, parts) in ("pair", "key")) or (scale and set(scale.names) & set(names)):
         return None
-    return Order(domain, parts.keys)
+    return order(domain, parts.keys)
 
 
 def is_one_by_one(node: Node) -> bool:
@@ -79,7 +79,7 @@ def table_order(graph: Graph, node: Node) -> Order | None:
     op: Any = node.op
     q, k = graph.input_types(node)
     parts = layout(op.on, q, k)
-    return Order(op.over, parts.keys) if isinstance(op.over, Cells) and is_fixed(k, parts.names) else None
+    return order(op.over, parts.keys) if isinstance(op.over, Cells) and is_fixed(k, parts.names) else None
 
 
 def touches(type_: TensorType, order: Order) -> bool:

@@ -4,7 +4,7 @@ and what works inside cells finds them side by side.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import product as every
 from typing import Any, ClassVar
 
@@ -33,6 +33,14 @@ class Order:
 
     def __str__(self) -> str:
         return f"{self.over} of {' x '.join(str(axis.size) for axis in self.space)}"
+
+    def __hash__(self) -> int:
+        """Worked out once: values are looked up by their order again and again."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.over, self.space))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -88,6 +96,12 @@ class Order:
         named |= {"step": steps} if set(steps) != {1} else {}
         given = [_tuple(code, sizes), _tuple(code, cell), *(f"{name}={_tuple(code, x)}" for name, x in named.items())]
         return f"{code.helper('cell_order')}({', '.join(given)})"
+
+
+@cache
+def order(over: Cells, space: tuple[Axis, ...]) -> Order:
+    """The order of a partition: one for all who name it."""
+    return Order(over, space)
 
 
 @cache

@@ -142,5 +142,5 @@ def describe(graph: Graph, node: Node) -> str:
 def _called(graph: Graph, value: Value) -> str:
     """What a reader calls a value: its name, the label of what made it, or the operation."""
     node = graph.producer(value)
-    leaf = f".{node.op.leaf}" if hasattr(node.op, "leaf") else ""
+    leaf = f".{node.op.leaf}" if isinstance(node.op, WeightOf) else ""
     return graph.name_of(value) or (node.label and f"{node.label}{leaf}") or node.op.name
