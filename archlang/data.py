@@ -4,6 +4,7 @@ At run time nothing looks: to write the code of such checks, and to run it, take
 """
 
 import dataclasses
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 __all__ = ["dataclass"]
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from dataclasses import dataclass
 else:
 
-    def dataclass(*, frozen: bool = False, eq: bool = True, **options: Any) -> Any:
+    def dataclass(cls: Any = None, /, *, frozen: bool = False, eq: bool = True, **options: Any) -> Any:
         """`dataclasses.dataclass`; what is frozen and compared by value is hashed by value."""
-        return dataclasses.dataclass(eq=eq, unsafe_hash=frozen and eq, **options)
+        if cls is None:
+            return partial(dataclass, frozen=frozen, eq=eq, **options)
+        hashed = frozen and eq and "__hash__" not in vars(cls)
+        return dataclasses.dataclass(cls, eq=eq, unsafe_hash=hashed, **options)

@@ -3,8 +3,9 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from archlang.data import dataclass
 from archlang.emit import names
 from archlang.primitive import Term
 from archlang.primitives.broadcast import LEVELS, level, merged

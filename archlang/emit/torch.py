@@ -4,10 +4,11 @@ import builtins
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from archlang import helpers
+from archlang.data import dataclass
 from archlang.emit import evaluation, layout, marks, names, regions, training
 from archlang.emit.calls import Port
 from archlang.emit.classes import Class, class_namer, unify

@@ -7,9 +7,10 @@ an exporter or a CUDA graph could find stale.
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 
+from archlang.data import dataclass
 from archlang.facts import Facts
 from archlang.ir import Call, Graph, Input, Node, Rebuild, Value
 from archlang.primitive import Primitive

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal, TypeAlias, get_args
 
+from archlang.data import dataclass
 from archlang.diagnostics import error, suggest
 
 Purpose: TypeAlias = Literal["training", "inference"]

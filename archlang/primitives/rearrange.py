@@ -2,10 +2,11 @@
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from typing import ClassVar
 
+from archlang.data import dataclass
 from archlang.facts import Facts
 from archlang.memory import Memory
 from archlang.named import Named
