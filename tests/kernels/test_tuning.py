@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,6 +29,7 @@ model net {
   output z = (x + y) -> rms_norm as norm -> silu
 }
 """
+TEMPLATES = Path(__file__).parent.parent.parent / "codegen/triton"
 CASE = Case("group_rational.forward", (("c", 4),), "float32")
 SHIPPED = {"ROWS": 128, "COLUMNS": 4, "num_warps": 4}
 RECORD = Record({"interpreter": {CASE: {"ROWS=128 COLUMNS=4 num_warps=4": 2.0, "ROWS=64 COLUMNS=4 num_warps=2": 1.0}}})
@@ -62,6 +64,13 @@ def test_configurations(shipped: dict[str, int]) -> None:
         sides = {name: size for name, size in config.items() if name.isupper()}
         assert all(size >= min(16, shipped[name]) or shipped[name] < 16 for name, size in sides.items())
         assert max(sides.values()) <= SIDE and all(config.get(name, 1) <= most for name, most in MOST.items())
+
+
+def test_parts_of_kernels_have_their_names() -> None:
+    """A record tells kernels from operations by the dot, and a file takes what its kernels are called."""
+    asked = {file.name: re.findall(r'tile_shape\(f?"([^"]*)"', file.read_text()) for file in TEMPLATES.glob("*.j2")}
+    for file, names in asked.items():
+        assert all(name.startswith(f"{file.removesuffix('.py.j2')}.") for name in names), file
 
 
 # ---- who follows the record

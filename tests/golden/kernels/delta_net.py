@@ -1434,10 +1434,9 @@ def delta_prepared(q: Tensor, k: Tensor, b: Tensor, g: Tensor | None, call: dict
     """The scores and the inverses of all chunks."""
     rows = call["ROWS"]
     scores = k.new_empty(k.shape[0] * k.shape[1], triton.cdiv(k.shape[2], rows), rows, rows)
-    inverses, some = torch.empty_like(scores), min(tile(k.shape[-1]), 32)
-    delta_scores[scores.shape[:2]](
-        laid(q), laid(k), laid(b), laid(g), scores, inverses, CHANNELS=some, num_warps=4, **call
-    )
+    inverses, channels = torch.empty_like(scores), tile(k.shape[-1])
+    tiles = tile_shape("delta_rule.scores", k, dict(c=channels), CHANNELS=min(channels, 32), num_warps=4)
+    delta_scores[scores.shape[:2]](laid(q), laid(k), laid(b), laid(g), scores, inverses, **tiles, **call)
     return scores, inverses
 
 

@@ -1358,7 +1358,9 @@ def recurrence_tiles(part: str, k: Tensor, v: Tensor, decay: int) -> dict[str, i
 def recurrence_prepared(q: Tensor, k: Tensor, g: Tensor | None, call: dict[str, Any]) -> tuple[Any, ...]:
     """Queries and keys, under a decay a channel, what is kept of the states, and the scores of all chunks."""
     scores = k.new_empty(k.shape[0] * k.shape[1], triton.cdiv(k.shape[2], call["ROWS"]), call["ROWS"], call["ROWS"])
-    tiles = dict(CHANNELS=min(tile(k.shape[-1]), 32), num_warps=4)
+    channels = tile(k.shape[-1])
+    sizes = dict(c=channels, decays=channels if call["DECAY"] == 2 else 1)
+    tiles = tile_shape("linear_recurrence.scores", k, sizes, CHANNELS=min(channels, 32), num_warps=4)
     if call["DECAY"] == 2:
         kept = scores.new_empty(*scores.shape[:2], k.shape[-1], dtype=torch.float32)
         q_read, k_left = rows_of(q, q.shape[-1]), rows_of(k, k.shape[-1])

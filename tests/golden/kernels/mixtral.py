@@ -1212,7 +1212,7 @@ def routing_backward(
     tl.store(grad_logits + at, total.to(grad_logits.dtype.element_ty), mask=here)
 
 
-def routing_call(logits: Tensor, k: int, score: str, weights: str) -> dict[str, Any]:
+def routing_call(part: str, logits: Tensor, k: int, score: str, weights: str) -> dict[str, Any]:
     """What both kernels are told of logits [row, experts]: a tile has 1024 numbers, or a row."""
     width = tile(logits.shape[1], 1)
     height = max(1, min(tile(logits.shape[0], 1), 1024 // width))
@@ -1222,10 +1222,9 @@ def routing_call(logits: Tensor, k: int, score: str, weights: str) -> dict[str, 
         EXPERTS=logits.shape[1],
         SCORE=score,
         WEIGHTS=weights,
-        ROWS=height,
         WIDTH=width,
         SLOTS=tile(k, 1),
-        num_warps=4,
+        **tile_shape(f"top_k_routing.{part}", logits, dict(experts=width, k=k), ROWS=height, num_warps=4),
     )
 
 
@@ -1234,7 +1233,7 @@ def route(
     logits: Tensor, bias: Tensor | None, k: int, score: str, weights: str, scored: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The experts and weights [row, k] for logits [row, experts], and the scores of all experts or nothing."""
-    call = routing_call(logits, k, score, weights)
+    call = routing_call("forward", logits, k, score, weights)
     index, weight, scores = route_like(logits, bias, k, score, weights, scored)
     routing_forward[(triton.cdiv(call["rows"], call["ROWS"]),)](
         logits, bias, index, weight, scores if scored else None, **call
@@ -1256,7 +1255,7 @@ def route_backward(
     grad: Tensor, grad_scores: Tensor | None, logits: Tensor, index: Tensor, score: str, weights: str
 ) -> Tensor:
     """The gradient of the logits."""
-    call, made = routing_call(logits, index.shape[1], score, weights), torch.empty_like(logits)
+    call, made = routing_call("backward", logits, index.shape[1], score, weights), torch.empty_like(logits)
     scores = None if grad_scores is None else grad_scores.contiguous()
     routing_backward[(triton.cdiv(call["rows"], call["ROWS"]),)](grad.contiguous(), scores, logits, index, made, **call)
     return made
