@@ -98,25 +98,25 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of a kernel with what a network gave it, and the PyTorch form of it."""
+    """A call of a kernel with what a network gave it. In float64 it is the PyTorch form that runs."""
 
     probe: Probe
     kernel: Run
-    form: Run
     given: tuple[Any, dict[str, Any]]
     precision: str
 
-    def results(self, run: Run, wide: bool = False) -> "list[Tensor]":
+    def results(self, wide: bool = False) -> "list[Tensor]":
         """Outputs, and gradients for fixed slopes of them."""
         import torch
 
         args, kwargs = _mapped(self.given, torch.float64 if wide else None)
-        made = [y for y in _tensors(run(*args, **kwargs)) if y.requires_grad]
+        outputs = [y for y in _tensors(self.kernel(*args, **kwargs)) if y.is_floating_point()]
+        made = [y for y in outputs if y.requires_grad]
         leaves = [x for x in _tensors((args, kwargs)) if x.requires_grad]
         random = torch.Generator().manual_seed(0)
         slopes = [torch.randn(y.shape, generator=random).to(y) for y in made]
-        grads = torch.autograd.grad(made, leaves, slopes, materialize_grads=True) if leaves else ()
-        return [*(y.detach() for y in made), *grads]
+        grads = torch.autograd.grad(made, leaves, slopes, materialize_grads=True) if made else ()
+        return [*(y.detach() for y in outputs), *grads]
 
     def forward(self) -> Any:
         """The kernel alone."""
@@ -126,11 +126,12 @@ class Call:
             return self.kernel(*self.given[0], **self.given[1])
 
     def error(self, meant: "Sequence[Tensor]") -> float:
-        """The largest of the kernel, relative to the largest value."""
-        pairs = zip(self.results(self.kernel), meant, strict=True)
-        return max(
-            (float((x - y).abs().max() / y.abs().max().clamp(min=0.1)) for x, y in pairs if y.numel()), default=0
-        )
+        """The largest of the kernel, relative to the largest value; no number where one is none."""
+        import torch
+
+        pairs = zip(self.results(), meant, strict=True)
+        errors = [((x - y).abs().max() / y.abs().max().clamp(min=0.1)).cpu() for x, y in pairs if y.numel()]
+        return float(torch.stack(errors).max())
 
 
 @dataclass
@@ -178,9 +179,9 @@ def _watched(file: ModuleType, precision: str) -> Iterator[list[Call]]:
     """The calls of the kernels of an emitted file, while it runs."""
     found: list[Call] = []
     probe, kept = Probe(file), []
-    for owner, name, form in _forms(file):
+    for owner, name in _kernels(file):
         kept.append((owner, name, getattr(owner, name)))
-        setattr(owner, name, _noted(getattr(owner, name), form, probe, precision, found))
+        setattr(owner, name, _noted(getattr(owner, name), probe, precision, found))
     try:
         with _answering(probe, file):
             yield found
@@ -189,25 +190,23 @@ def _watched(file: ModuleType, precision: str) -> Iterator[list[Call]]:
             setattr(owner, name, value)
 
 
-def _forms(file: ModuleType) -> Iterator[tuple[Any, str, Run]]:
-    """Where kernels are called, with their PyTorch forms."""
+def _kernels(file: ModuleType) -> Iterator[tuple[Any, str]]:
+    """Where kernels are called: functions and layers that fall back on PyTorch."""
     import torch
 
     for name, value in list(vars(file).items()):
-        if name.startswith("triton_"):
-            yield file, name, getattr(file, name.removeprefix("triton_"))
+        if name.startswith("triton_") or f"{name}_plain" in vars(file):
+            yield file, name
         elif name.startswith("Triton") and isinstance(value, type) and issubclass(value, torch.nn.Module):
-            yield value, "forward", vars(value.__base__)["forward"]
-        elif name.endswith("_plain") and hasattr(file, name.removesuffix("_plain")):
-            yield file, name.removesuffix("_plain"), value
+            yield value, "forward"
 
 
-def _noted(kernel: Run, form: Run, probe: Probe, precision: str, found: list[Call]) -> Run:
+def _noted(kernel: Run, probe: Probe, precision: str, found: list[Call]) -> Run:
     def run(*args: Any, **kwargs: Any) -> Any:
         before = len(probe.asked)
         made = kernel(*args, **kwargs)
         if len(probe.asked) > before:
-            found.append(Call(probe, kernel, form, _mapped((args, kwargs)), precision))
+            found.append(Call(probe, kernel, _mapped((args, kwargs)), precision))
         return made
 
     return run
@@ -239,16 +238,16 @@ def _answering(probe: Probe, file: Any) -> Iterator[None]:
 
 def _measure(call: Call, tuning: KernelTuning, end: float) -> None:
     """The times of all shapes of the tiles of a call: those of its forward pass first, then those of its gradients."""
-    meant, probe = call.results(call.form, wide=True), call.probe
+    meant, probe = call.results(wide=True), call.probe
     probe.asked.clear()
     call.forward()
     forward = set(probe.asked)
-    call.results(call.kernel)
+    call.results()
     for case, shipped in list(probe.asked.items()):
         if case in tuning.times:
             continue
         times = tuning.times.setdefault(case, {})
-        run = call.forward if case in forward else lambda: call.results(call.kernel)
+        run = call.forward if case in forward else call.results
         for config in configurations(shipped):
             if time.monotonic() > end:
                 return
@@ -264,7 +263,7 @@ def _is_sound(call: Call, case: Case, config: Config, meant: "Sequence[Tensor]",
     from triton.errors import TritonError
 
     try:
-        if not tuning.gpu.fits(lambda: call.results(call.kernel)):
+        if not tuning.gpu.fits(call.results):
             return False
         wrong = call.error(meant)
     except torch.AcceleratorError:  # nothing runs on this device any more
