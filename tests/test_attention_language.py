@@ -65,3 +65,31 @@ def test_masks_are_joined_by_and():
       output y = attend(x, x, x, mask = (i - rename(i, n = n_key)) ** 2 < 9 and index(n) < length)
     }"""
     check_network(archlang.loads(text).architecture(), {"b": 2, "n": 5})
+
+
+DOCUMENTS = """
+model net {
+  input x: [b, t, c = 8]
+  input doc: segments[b, t]
+  input page: segments[b, t]
+  output y = attend(x, x, x, segments = doc)
+}
+"""
+MASKED = """
+model net {
+  input x: [b, t, c = 8]
+  input doc: int[b, t]
+  input page: int[b, t]
+  output y = attend(x, x, x, mask = same_segment(doc, on = t) and same_segment(page, on = t))
+}
+"""
+
+
+def test_documents_of_two_inputs_cut_twice() -> None:
+    """Those that attention is told, and those that cut the axis."""
+    x = torch.randn(2, 9, 8, generator=torch.Generator().manual_seed(0))
+    doc, page = torch.arange(9).expand(2, 9) // 4, torch.arange(9).expand(2, 9) // 3
+    found, meant = (archlang.loads(text).net().module()(x, doc, page) for text in (DOCUMENTS, MASKED))
+    torch.testing.assert_close(found, meant)
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(found, archlang.loads(DOCUMENTS).net().module()(x, doc, doc))

@@ -51,6 +51,7 @@ MORE = [
     ),
     *(("near_attention", kind, 1, c) for kind, c in [("bfloat16", 64), ("float16", 128), ("float32", 64)]),
     *(("near_attention", kind, 1, c, "packed") for kind, c in [("bfloat16", 64), ("float16", 128), ("float32", 64)]),
+    *(("near_attention", kind, 1, c, "all") for kind, c in [("bfloat16", 64), ("float16", 128), ("float32", 64)]),
     *(("near_attention", kind, 1, c, "scored") for kind, c in [("bfloat16", 64), ("float16", 128), ("float32", 64)]),
     *(("near_attention", kind, 2, c) for kind, c in [("bfloat16", 64), ("float16", 128), ("float32", 32)]),
     *(("window_attention", "bfloat16", side, c) for side, c in [(7, 64), (8, 32), (12, 128), (16, 24)]),

@@ -83,7 +83,7 @@ SHAPES = [  # map, bounds of each axis, the head sizes of keys and values, and m
     ((8,), [{"nearest": 3}], 16, 16, {"table": (5,), "kind": torch.bfloat16}),
     ((1,), [{"after": 0}], 16, 16, {"segments": True}),
     ((17,), [{}], 16, 16, {"segments": True, "mask": True}),
-    ((63,), [{"after": 0}], 16, 16, {"segments": True, "kind": HALF}),
+    ((63,), [{"after": 0}], 16, 128, {"segments": True, "kind": HALF}),
     ((64,), [{"nearest": 5, "step": 3}], 16, 16, {"segments": True, "table": (9,), "kind": HALF}),
     ((100,), [{"after": 0, "before": 70}], 16, 16, {"segments": True, "groups": 2, "kind": HALF}),
     ((9,), [{"before": 4, "after": 4}], 16, 16, {"segments": True, "unsorted": True, "table": (9,)}),
@@ -236,20 +236,23 @@ def test_operators_are_well_formed(modules: Any) -> None:
 
 def launch(kind: torch.dtype, rank: int, c: int, program: str = "") -> None:
     """One of the configurations that `test_aot` compiles: a sliding window with a sink, a neighborhood with a bias, the
-    window over documents, or with a sigmoid under a cap.
+    window over documents, with a sigmoid under a cap, or with all that and a bias.
     """
-    module = emitted({"": SLIDING if rank == 1 else NEIGHBORS, "packed": PACKED, "scored": SCORED}[program])
+    module = emitted(
+        {"": SLIDING if rank == 1 else NEIGHBORS, "packed": PACKED, "scored": SCORED, "all": LINE}[program]
+    )
     module.runs = lambda *x: True
     q = torch.empty(1, *[16] * rank, 4, c, dtype=kind, requires_grad=True)
     more: dict[str, Any]
     if rank == 1:
         near = [module.NearAxis(tile=8, width=15, lead=0, before=7, after=0)]
-        if program == "packed":
-            more = {"segments": torch.zeros(1, 16, dtype=torch.long)}
-        elif program == "scored":
-            more = {"score": scored(module, "sigmoid", {"bias": -2.0}), "cap": 5.0}
-        else:
-            more = {"sink": torch.zeros(4, 1, 1, requires_grad=True)}
+        more = {} if program else {"sink": torch.zeros(4, 1, 1, requires_grad=True)}
+        if program in ("packed", "all"):
+            more["segments"] = torch.zeros(1, 16, dtype=torch.long)
+        if program in ("scored", "all"):
+            more |= {"score": scored(module, "sigmoid", {"bias": -2.0}), "cap": 5.0}
+        if program == "all":
+            more["table"] = torch.empty(4, 15, dtype=kind, requires_grad=True)
     else:
         table = torch.empty(4, *[5] * rank, dtype=kind, requires_grad=True)
         near, more = [module.NearAxis(tile=8, width=10, step=2, lead=0, nearest=3)] * rank, {"table": table}

@@ -12,6 +12,7 @@ import torch
 import archlang
 from archlang.testing.networks import random_inputs
 from tests.kernels.test_basis_linear import CURVE, ONE
+from tests.kernels.test_decode_attention import CAPPED
 from tests.kernels.test_linear_cross_entropy import NET as LOSS
 from tests.kernels.test_near_attention import NEIGHBORS
 from tests.kernels.test_scan import CELL
@@ -21,6 +22,7 @@ EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 GOLDEN = Path(__file__).parent.parent / "golden/kernels"
 TEXTS = {
     "neighborhood": NEIGHBORS,
+    "decode": CAPPED,
     "cell": CELL,
     "curves": ONE.replace("BASIS", "bspline"),
     "waves": CURVE.replace("BASIS", "fourier(3)"),
