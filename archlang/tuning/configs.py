@@ -10,7 +10,6 @@ from archlang.tuning.record import Record
 
 Config: TypeAlias = Mapping[str, int]  # sides of tiles in capitals, `num_warps`, `num_stages`
 MOST = {"num_warps": 16, "num_stages": 4}
-SIDE = 256
 DOT = 16  # the least side of a product
 CHANGES = 2  # so many numbers differ from what ships at a time
 
@@ -28,7 +27,7 @@ def _fits(config: Config, shipped: Config) -> bool:
     if _changes(config, shipped) > CHANGES:
         return False
     sides = {name: size for name, size in config.items() if name.isupper()}
-    if any(size > SIDE or size < DOT <= shipped[name] for name, size in sides.items()):
+    if any(size < DOT <= shipped[name] for name, size in sides.items()):
         return False
     if any(config.get(name, 1) > most for name, most in MOST.items()):
         return False
