@@ -24,6 +24,8 @@ def plain(value: Any) -> Any:
 
 def arithmetic(op: str, a: Number, b: Number, span: Span) -> Number:
     """`a op b` on numbers, exact where both are exact."""
+    if {float, Poly} <= {type(a), type(b)}:
+        raise error("A307", f"`{op}` does not work on a free size and {show(b if isinstance(a, Poly) else a)}", span)
     try:
         value: Number = plain(_ARITHMETIC[op](a, b))
     except ZeroDivisionError:

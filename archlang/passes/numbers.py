@@ -55,6 +55,24 @@ def sum_of_numbers(m: Match) -> Result:
     return _values(m, sums) if axes_of(m.sum.op.on, whole) else None
 
 
+@rule("outer(inner(a))", "exact", outer="add sub", inner="add sub")
+def whole_numbers_in_a_row(m: Match) -> Result:
+    """(a + 4) - 1 = a + 3, where a holds whole numbers."""
+    first, second = _moved(m.inner.op), _moved(m.outer.op)
+    if first is None or second is None or m.a.type.dtype != "int":
+        return None
+    whole = first + second
+    return m.call("add" if whole > 0 else "sub", m.a, abs(whole)) if whole else m.a
+
+
+def _moved(op: Any) -> int | None:
+    """By how much a sum with a whole number moves its other side."""
+    number = op.right
+    if not isinstance(number, int) or isinstance(number, bool):
+        return None
+    return number if op.name == "add" else -number
+
+
 def _folded(m: Match, node: Any) -> Result:
     """The numbers that an operator makes of tables and numbers."""
     sides = [_side(m, node, port) for port in ("a", "b")]
@@ -120,4 +138,4 @@ def _is_negative_zero(number: float) -> bool:
     return number == 0 and copysign(1, number) < 0
 
 
-RULES: tuple[Rule, ...] = (numbers_of_numbers, number_of_numbers, sum_of_numbers)
+RULES: tuple[Rule, ...] = (numbers_of_numbers, number_of_numbers, sum_of_numbers, whole_numbers_in_a_row)
