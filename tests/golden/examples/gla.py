@@ -11,12 +11,13 @@ def in_chunks(
     inside: Callable[..., tuple[Tensor, ...]],
     step: Callable[..., tuple[Tensor, Tensor]],
     inputs: Sequence[Tensor | None],
+    start: Tensor | None,
     chunk: int,
     segment: int = 256,
 ) -> Tensor:
     """q, k: [.., t, c], v: [.., t, d] and what else there is, in chunks of t: `inside` makes of several chunks side by
-    side what `step` takes of each, all leading axes as one, to lead a state [b, c, d] on and give the output. No more
-    than a segment is at work at once, which bounds the memory.
+    side what `step` takes of each, all leading axes as one, to lead a state [b, c, d] on, from 0 or from `start`
+    [.., c, d], and give the output. No more than a segment is at work at once, which bounds the memory.
     """
     given = [x for x in inputs if x is not None]
     k, v, exporting = given[1], given[2], torch.compiler.is_exporting()
@@ -32,14 +33,16 @@ def in_chunks(
         return x.reshape(*x.shape[:-2], count, chunk, x.shape[-1])
 
     parts = [chunks(x) for x in given]
-    lead = torch.broadcast_shapes(*(x.shape[:-3] for x in parts))
+    zero = v.new_zeros(k.shape[-1], v.shape[-1], dtype=dtype)
+    start = zero if start is None else start.to(dtype)
+    lead = torch.broadcast_shapes(start.shape[:-2], *(x.shape[:-3] for x in parts))
 
     def rows(some: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
         """What `step` takes of each of some chunks."""
         made = (x.expand(*lead, some[1].shape[-3], *x.shape[-2:]) for x in inside(*some))
         return zip(*(x.reshape(-1, *x.shape[-3:]).unbind(-3) for x in made), strict=True)
 
-    state, outputs = v.new_zeros(lead.numel(), k.shape[-1], v.shape[-1], dtype=dtype), []
+    state, outputs = start.expand(*lead, *zero.shape).reshape(-1, *zero.shape), []
     if exporting:  # a loop of free length
         from torch._higher_order_ops.scan import scan
 
@@ -103,9 +106,10 @@ def linear_recurrence(
     scale: float = 1.0,
     chunk: int = 32,
     bounded: bool = False,
+    start: Tensor | None = None,
 ) -> Tensor:
     """S_t = exp(log_decay_t) S_{t-1} + k_t v_t^T, o_t = scale * q_t S_t with q, k: [.., t, c], v: [.., t, d] and
-    log_decay: [.., t, c] or [.., t, 1].
+    log_decay: [.., t, c] or [.., t, 1]; from S_0 = `start` [.., c, d], or from 0.
 
     Inside a chunk every query meets the keys before it; the state passes from one chunk to the next. `bounded`: the
     decays of a chunk together are not below exp(-120).
@@ -123,7 +127,7 @@ def linear_recurrence(
     def step(state: Tensor, own: Tensor, q: Tensor, kept: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         return torch.baddbmm(state * kept, k, v), torch.baddbmm(own, q, state)
 
-    return in_chunks(inside, step, (q * scale, k, v, log_decay), chunk)
+    return in_chunks(inside, step, (q * scale, k, v, log_decay), start, chunk)
 
 
 class Gla(nn.Module):
