@@ -57,6 +57,6 @@ def test_esmfold():
         sequence_state_dim=16, pairwise_state_dim=8, sequence_head_width=8, pairwise_head_width=4, position_bins=4,
         dropout=0.0,
     )  # fmt: skip
-    network = load("esmfold.arch", dim=16, pair=8, heads=2, pair_heads=2, depth=2)
+    network = load("esmfold.arch", dim=16, pair=8, heads=2, pair_heads=2, depth=2, length=7)
     peer = Trunk(nn.ModuleList(model.EsmFoldTriangularSelfAttentionBlock(config) for _ in range(2))).double()
     agree(network, peer, network.map("transformers"), noise(2, 7, 16), noise(2, 7, 7, 8, seed=6))

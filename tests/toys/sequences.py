@@ -11,11 +11,10 @@ TOYS = [
     Toy(
         "dac", "dac", "dac", "khz_44",
         {"dim": 4, "wide": 8, "latent": 6, "strides": [2, 4], "codebooks": 2, "size": 9, "code_dim": 4},
-        ({"b": 2, "n": 16}, {"b": 3, "n": 24}, {"b": 5, "n": 8}),
+        ({"b": 2, "n": 16}, {"b": 3, "n": 24}, {"b": 5, "n": 32}),
     ),
     Toy(
         "esmfold", "esmfold", "esmfold_trunk", "v1",
-        {"dim": 8, "pair": 4, "heads": 2, "pair_heads": 2, "depth": 2},
-        ({"b": 2, "n": 5}, {"b": 3, "n": 4}, {"b": 5, "n": 7}),
+        {"dim": 8, "pair": 4, "heads": 2, "pair_heads": 2, "depth": 2, "length": 5},
     ),
 ]  # fmt: skip
