@@ -15,6 +15,6 @@ TOYS = [
     ),
     Toy(
         "esmfold", "esmfold", "esmfold_trunk", "v1",
-        {"dim": 8, "pair": 4, "heads": 2, "pair_heads": 2, "depth": 2, "length": 5},
+        {"dim": 8, "pair": 4, "heads": 2, "pair_heads": 2, "depth": 2, "length": 9},
     ),
 ]  # fmt: skip

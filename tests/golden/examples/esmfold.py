@@ -199,10 +199,10 @@ class EsmfoldTrunk(nn.Module):
         self.blocks = nn.ModuleList(Block() for _ in range(2))
 
     def forward(self, residues: torch.Tensor, pairs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        if residues.ndim != 3 or residues.shape[1:] != (5, 8):
-            raise ValueError(f"residues must be [b, n = 5, c = 8], and is {list(residues.shape)}")
-        if pairs.ndim != 4 or pairs.shape[1:] != (5, 5, 4):
-            raise ValueError(f"pairs must be [b, n = 5, m = 5, c = 4], and is {list(pairs.shape)}")
+        if residues.ndim != 3 or residues.shape[1:] != (9, 8):
+            raise ValueError(f"residues must be [b, n = 9, c = 8], and is {list(residues.shape)}")
+        if pairs.ndim != 4 or pairs.shape[1:] != (9, 9, 4):
+            raise ValueError(f"pairs must be [b, n = 9, m = 9, c = 4], and is {list(pairs.shape)}")
         b = residues.shape[0]
         if pairs.shape[0] != b:
             raise ValueError(f"axis b of pairs must be b = {b}, and is {pairs.shape[0]}")
