@@ -35,7 +35,7 @@ Run = Callable[[], Tensor]
 # Without these, glibc gives large blocks back at every free, and page faults are measured along with the mixer.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
 ROUNDS, LONG = 5, (8192, 65536)
-RIVALS = ("steps", "fla", "transformers")
+RIVALS = ("loop", "steps", "fla", "transformers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,22 @@ class Case:
     leaves: list[Tensor]
 
 
+def loop(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, beta: Tensor | None = None) -> Tensor:
+    """One position after another, as it is written down: each takes its part of the tensors, which in the backward pass
+    is a tensor of the whole length for every position.
+    """
+    state, outputs = q.new_zeros(*q.shape[:-2], q.shape[-1], v.shape[-1]), []
+    for t in range(q.shape[-2]):
+        query, key, value = q[..., t, None, :], k[..., t, :, None], v[..., t, None, :]
+        state = state if log_decay is None else state * log_decay[..., t, :, None].exp()
+        value = value if beta is None else (value - key.mT @ state) * beta[..., t, :, None]
+        state = state + key * value
+        outputs.append(query @ state)
+    return torch.cat(outputs, -2)
+
+
 def steps(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, beta: Tensor | None = None) -> Tensor:
-    """One position after another, without indexing in the loop (whose backward would be quadratic)."""
+    """The same, without indexing in the loop."""
     state, outputs = q.new_zeros(*q.shape[:-2], q.shape[-1], v.shape[-1]), []
     decays = [None] * q.shape[-2] if log_decay is None else log_decay.exp()[..., None].unbind(-3)
     strengths = [None] * q.shape[-2] if beta is None else beta[..., None].unbind(-3)
@@ -75,7 +89,10 @@ def recurrence(
         log_decay = F.logsigmoid(torch.randn(1, heads, length, gate, generator=generator)) / 16 if gate else None
         beta = torch.rand(1, heads, length, 1, generator=generator) if delta else None
         leaves = [x.requires_grad_() for x in (q, k, v, log_decay, beta) if x is not None]
-        rivals: dict[str, Run] = {"steps": lambda: steps(q, k, v, log_decay, beta)}
+        rivals: dict[str, Run] = {
+            "loop": lambda: loop(q, k, v, log_decay, beta),
+            "steps": lambda: steps(q, k, v, log_decay, beta),
+        }
         if peer:
             rivals["fla"] = lambda: FLA[peer](q, k, v, log_decay, beta)
         if beta is not None:
