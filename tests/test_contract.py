@@ -29,7 +29,7 @@ def trained(toy: Toy) -> nn.Module:
     for _ in range(3):
         made = module(*inputs(toy))
         results = [*(made if isinstance(made, tuple) else (made,)), *getattr(module, "losses", {}).values()]
-        loss = torch.stack([result.square().mean() for result in results]).sum()
+        loss = torch.stack([result.square().mean() for result in results if result.is_floating_point()]).sum()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(module.parameters(), 1.0)

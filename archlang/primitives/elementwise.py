@@ -163,7 +163,9 @@ class LogicalNot(Primitive):
 
 @register
 class Cast(Primitive):
-    """x as another dtype of the language: `float`, the working type, `float32`, `int`, `bool` (x != 0) and so on."""
+    """x as another dtype of the language: `float`, the working type, `float32`, `int`, `bool` (x != 0) and so on. Of a
+    complex x, take `real(x)`, `imag(x)` or `abs(x)`.
+    """
 
     name: ClassVar[str] = "cast"
     saves: ClassVar[tuple[str, ...]] = ()
@@ -173,6 +175,8 @@ class Cast(Primitive):
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
         if self.dtype not in DTYPES:
             raise OpError("A214", f"there is no dtype `{self.dtype}`", "dtype", f"one of {', '.join(sorted(DTYPES))}")
+        if "complex" in x.dtype and "complex" not in self.dtype and self.dtype != "bool":
+            raise refuse(x, f"`cast` to {self.dtype} takes real numbers", "`real(x)`, `imag(x)` or `abs(x)`")
         return x.cast(self.dtype)
 
     def emit(self, code: Emission, x: Term) -> Term:
