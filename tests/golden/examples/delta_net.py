@@ -1,6 +1,6 @@
 """Transformers of delta rules: DeltaNet (Yang et al., NeurIPS 2024) and Gated DeltaNet (Yang et al., ICLR 2025)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -38,23 +38,22 @@ def in_chunks(
     start = zero if start is None else start.to(dtype)
     lead = torch.broadcast_shapes(start.shape[:-2], *(x.shape[:-3] for x in parts))
 
-    def rows(some: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
-        """What `step` takes of each of some chunks."""
-        made = (x.expand(*lead, some[1].shape[-3], *x.shape[-2:]) for x in inside(*some))
-        return zip(*(x.reshape(-1, *x.shape[-3:]).unbind(-3) for x in made), strict=True)
-
     state, outputs = start.expand(*lead, *zero.shape).reshape(-1, *zero.shape), []
     if exporting:  # a loop of free length
         from torch._higher_order_ops.scan import scan
 
         def one(state: Tensor, parts: list[Tensor]) -> tuple[Tensor, Tensor]:
-            return step(state, *next(rows([x.unsqueeze(-3) for x in parts])))
+            made = inside(*(x.reshape(-1, 1, *x.shape[-2:]) for x in parts))
+            return step(state, *(x.squeeze(-3) for x in made))
 
-        made = scan(one, state, [x.movedim(-3, 0) for x in parts])[1].movedim(0, -3).flatten(-3, -2)
+        wide = [x.expand(*lead, *x.shape[-3:]).movedim(-3, 0) for x in parts]
+        made = scan(one, state.contiguous(), wide)[1].movedim(0, -3).flatten(-3, -2)
         made = F.pad(made, (0, 0, 0, -end))
     else:
         for some in zip(*(x.split(max(1, segment // chunk), -3) for x in parts), strict=True):
-            for row in rows([x.contiguous() for x in some]):
+            made = inside(*(x.contiguous() for x in some))
+            rows = (x.expand(*lead, some[1].shape[-3], *x.shape[-2:]) for x in made)
+            for row in zip(*(x.reshape(-1, *x.shape[-3:]).unbind(-3) for x in rows), strict=True):
                 state, output = step(state, *row)
                 outputs.append(output)
         made = torch.cat(outputs, -2)[:, :length]
