@@ -181,6 +181,7 @@ def test_compiles_as_one_graph(toy: Toy):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+@pytest.mark.filterwarnings("ignore:Torchinductor does not support code generation for complex")
 @toys
 def test_compiles_to_kernels(toy: Toy):
     compiles(toy, "inductor")

@@ -207,14 +207,9 @@ class Writer:
         ]
         if c % 2 == 0:
             forms.append(f'{name} -> rearrange("c -> k c", k = 2) -> rearrange("k c -> c")')
-            forms.append(
-                f'{name} -> rearrange("c -> k c", k = 2) -> rearrange("k c -> c k", k = {c // 2}) -> sum(on = k)'
-            )
         if self.fits(name, other):
             self.bind(f"{name} {self.pick('+-')} (-{other})", {**axes, **self.tensors[other]})
-        made = self.bind(self.pick(forms), axes)
-        if self.lines[-1].endswith("sum(on = k)"):
-            self.tensors[made] = {**axes, "c": 2}
+        self.bind(self.pick(forms), axes)
 
     def heads(self) -> None:
         """Take an axis out of the channels, work on it, and put it back."""
