@@ -12,11 +12,10 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-
-from archlang.data import dataclass
 
 LIMIT = 256 * 2**20  # bytes: what was used longest ago goes first
 LEFT_BEHIND = 600  # seconds: a part so old is of a process that is gone

@@ -1,6 +1,7 @@
 """`archlang tune`: measure which implementation of each operation is the fastest here, or which tiles of kernels."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,6 @@ import typer
 from archlang import console
 from archlang.cli_options import Backend, ForTarget
 from archlang.console import AsFormat, Format
-from archlang.data import dataclass
 
 if TYPE_CHECKING:
     from archlang.tuning import Record

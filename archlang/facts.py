@@ -1,10 +1,10 @@
 """Conditions on free sizes, and what is known of them."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd
 
-from archlang.data import dataclass
 from archlang.sizes import (
     Atom,
     Monomial,

@@ -1,9 +1,9 @@
 """How far the outputs of a network for inference are from those of the network that it is folded from."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from archlang.data import dataclass
 from archlang.diagnostics import error
 from archlang.sizes import symbols
 

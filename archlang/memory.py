@@ -1,12 +1,11 @@
 """What an operation holds in memory, and the most of several sums of bytes."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import reduce
 from itertools import product as every
 from math import prod
 
-from archlang.data import dataclass
 from archlang.sizes import FUNCTIONS, Atom, Poly, Rational, Size, compare, maximum, symbols
 
 

@@ -3,9 +3,8 @@ who makes one.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
-
-from archlang.data import dataclass
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,6 +6,7 @@ A subclass of `Primitive` is everything there is to know about one operation: it
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from sys import float_info
@@ -13,7 +14,6 @@ from typing import Annotated, Any, ClassVar, Protocol, TypeAlias, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from archlang.data import dataclass
 from archlang.facts import Facts
 from archlang.memory import Memory
 from archlang.named import Named

@@ -8,12 +8,11 @@ lists are kept as data, with the texts that they point into.
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from archlang import cache
-from archlang.data import dataclass
 from archlang.diagnostics import ArchError, Diagnostic, Label
 from archlang.elaborate.finder import Finder, read_file
 from archlang.fingerprint import fingerprint

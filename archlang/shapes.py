@@ -1,11 +1,10 @@
 """Tensor types: named axes with roles and sizes."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Literal
 
-from archlang.data import dataclass
 from archlang.sizes import Size, product
 
 Role = Literal["batch", "channel", "time", "space", "free"]

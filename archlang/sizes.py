@@ -6,13 +6,12 @@ A symbolic size is a sum of monomials with rational coefficients. An atom of a m
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, reduce
 from math import lcm, prod
 from operator import mul
 from typing import TypeAlias, Union
-
-from archlang.data import dataclass
 
 Rational: TypeAlias = int | Fraction
 Size: TypeAlias = Union[int, Fraction, "Poly"]

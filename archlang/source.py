@@ -1,10 +1,8 @@
 """Where everything came from: a `Source` is a named text, a `Span` a piece of it."""
 
 from bisect import bisect_right
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import cached_property
-
-from archlang.data import dataclass
 
 
 @dataclass(frozen=True, eq=False)

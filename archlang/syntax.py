@@ -1,9 +1,8 @@
 """The syntax tree: one frozen dataclass per form of the language, no behaviour. Every node knows its span."""
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from fractions import Fraction
 
-from archlang.data import dataclass
 from archlang.source import Span
 
 

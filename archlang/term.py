@@ -1,9 +1,7 @@
 """Expressions of emitted code, with what is known of the tensors that they give."""
 
 from collections.abc import Sequence
-from dataclasses import field, replace
-
-from archlang.data import dataclass
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)

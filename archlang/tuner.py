@@ -4,10 +4,9 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
-from archlang.data import dataclass
 from archlang.emit import load
 from archlang.emit.torch import class_name, emit
 from archlang.ir import Graph

@@ -96,17 +96,6 @@ def test_importing_never_loads_torch(path: Path) -> None:
     assert not loaded & {"torch", "triton", "numpy", "safetensors", "PIL"}
 
 
-def test_data_classes_have_one_door() -> None:
-    found = {
-        layer(path)
-        for path in FILES
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.ImportFrom) and node.module == "dataclasses"
-        if any(alias.name == "dataclass" for alias in node.names)
-    }
-    assert found == {"data"}
-
-
 def test_every_module_has_a_layer() -> None:
     assert {layer(path) for path in FILES} - {"__init__", "__main__"} <= set(RANK)
 

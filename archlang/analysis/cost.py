@@ -3,9 +3,8 @@ its free sizes.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 
-from archlang.data import dataclass
 from archlang.ir import Call, Graph, Input, Node, Parameter, Scan, WeightOf
 from archlang.primitives.mixture import Dispatch
 from archlang.sizes import Poly, Rational, Size, product, substitute, total

@@ -1,9 +1,9 @@
 """Which algorithm each operation takes, and why, where there are several."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from archlang.data import dataclass
 from archlang.ir import Call, Graph, Node, Scan, Value
 from archlang.primitive import Primitive
 from archlang.source import BUILTIN

@@ -6,10 +6,9 @@ reads stays until it has. The backward pass goes the same way back, with the gra
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 from archlang.analysis.memory_walk import Held, Place, Walk
-from archlang.data import dataclass
 from archlang.ir import Call, Graph, Node
 from archlang.memory import Peak
 from archlang.primitive import Param

@@ -2,10 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from archlang.data import dataclass
 from archlang.facts import Facts
 from archlang.ir import Call, Graph, Input, Node, Parameter, Scan, Value, WeightOf
 from archlang.memory import Memory, Peak

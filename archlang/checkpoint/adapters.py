@@ -1,11 +1,11 @@
 """How weights of ours are made of a checkpoint's, and back. Every adapter is invertible, so what loads also saves."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import prod
 from typing import TYPE_CHECKING
 
-from archlang.data import dataclass
 from archlang.diagnostics import Collector, Label, error, suggest
 from archlang.source import Span
 

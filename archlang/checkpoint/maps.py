@@ -7,7 +7,7 @@ Theirs is a key with `{...}`, or an adapter of keys.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -27,7 +27,6 @@ from archlang.checkpoint.adapters import (
     misfit,
     some,
 )
-from archlang.data import dataclass
 from archlang.diagnostics import ArchError, Collector, Label, error, suggest
 from archlang.elaborate import expressions
 from archlang.elaborate.context import Context, Session

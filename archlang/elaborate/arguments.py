@@ -1,13 +1,12 @@
 """Arguments of a call: which hyper-parameter or input each one is, and how it is read."""
 
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
 from typing import Any
 
 from archlang import syntax
-from archlang.data import dataclass
 from archlang.diagnostics import Label, error, suggest
 from archlang.elaborate import expressions
 from archlang.elaborate.context import Context

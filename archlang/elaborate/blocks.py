@@ -4,10 +4,10 @@ in place.
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from archlang import syntax
-from archlang.data import dataclass
 from archlang.diagnostics import Label, error
 from archlang.elaborate import calls, signatures, statements, weights
 from archlang.elaborate.arguments import read

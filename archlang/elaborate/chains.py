@@ -1,10 +1,9 @@
 """What becomes of the carries of a scan at one position: read from its body as sums of products."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from archlang.data import dataclass
 from archlang.ir import Call, Foreign, Graph, Input, Node, Scan, Value
 from archlang.primitive import axes_of
 

@@ -3,10 +3,9 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from archlang.data import dataclass
 from archlang.diagnostics import ArchError, Collector, Diagnostic, Label
 from archlang.elaborate.frame import Frame
 from archlang.elaborate.limits import Budget

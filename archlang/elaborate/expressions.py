@@ -1,13 +1,12 @@
 """The value of an expression."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
 from archlang import syntax
-from archlang.data import dataclass
 from archlang.diagnostics import ArchError, error, suggest
 from archlang.elaborate import arithmetic, calls, scans, subscripts, weights
 from archlang.elaborate.context import Context

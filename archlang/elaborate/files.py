@@ -1,11 +1,10 @@
 """The names of a file: its blocks and models, and what it uses of others."""
 
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from archlang import syntax
-from archlang.data import dataclass
 from archlang.diagnostics import ArchError, Collector, Label, error, suggest
 from archlang.elaborate.values import BlockDef
 from archlang.parser import parse

@@ -1,10 +1,9 @@
 """A graph under construction: what it captures of the graphs around it, and the labels of its weights."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from archlang.data import dataclass
 from archlang.diagnostics import Label, error
 from archlang.elaborate.values import Layer, Weights, leaves
 from archlang.ir import Graph, Value

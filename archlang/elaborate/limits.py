@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from sys import float_info
 
-from archlang.data import dataclass
 from archlang.diagnostics import ArchError, error
 from archlang.primitive import LARGEST, AxisMap
 from archlang.sizes import Poly

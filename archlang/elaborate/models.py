@@ -1,13 +1,12 @@
 """Models: settings of a variant, and the graph that they make."""
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from fractions import Fraction
 from math import isfinite
 from typing import Any
 
 from archlang import syntax
-from archlang.data import dataclass
 from archlang.diagnostics import ArchError, Collector, Diagnostic, Label, error, suggest
 from archlang.elaborate import blocks, calls, exits, expressions, losses, signatures, statements
 from archlang.elaborate.arguments import read

@@ -5,11 +5,10 @@ nothing: elaboration knows.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from archlang import syntax
-from archlang.data import dataclass
 from archlang.diagnostics import ArchError, Label, error, suggest
 from archlang.elaborate.arguments import PER_NAME, slots
 from archlang.elaborate.files import Module

@@ -3,10 +3,10 @@ that is only scaled and added to becomes a cumulative sum or a `linear_recurrenc
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
-from archlang.data import dataclass
 from archlang.diagnostics import ArchError
 from archlang.elaborate import calls
 from archlang.elaborate.chains import Body, Chain, NotLinearError, Part, Product, Reading, Write, key_of

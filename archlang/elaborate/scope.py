@@ -1,9 +1,9 @@
 """One name, one thing: the names of a block or model, with the rules for binding them again."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from archlang.data import dataclass
 from archlang.diagnostics import Label, error
 from archlang.elaborate.values import UNKNOWN, is_number, kind_of
 from archlang.source import Span

@@ -1,10 +1,9 @@
 """Matching values to declared types: by name, never by position."""
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from archlang import syntax
-from archlang.data import dataclass
 from archlang.diagnostics import Label, error, suggest
 from archlang.elaborate import expressions
 from archlang.elaborate.context import Context

@@ -1,10 +1,10 @@
 """Statements: bodies of blocks, models and loops."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from archlang import syntax
-from archlang.data import dataclass
 from archlang.diagnostics import ArchError, Label, error
 from archlang.elaborate import blocks, expressions, losses, scans, signatures, weights
 from archlang.elaborate.context import Context

@@ -3,12 +3,11 @@
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from archlang import syntax
-from archlang.data import dataclass
 from archlang.diagnostics import error
 from archlang.elaborate.limits import MAX_NESTED, check_length
 from archlang.facts import Condition

@@ -1,8 +1,8 @@
 """Modules in modules: how the class of a graph is constructed, lent and called."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from archlang.data import dataclass
 from archlang.emit import marks
 from archlang.emit.draft import Declaration, Draft
 from archlang.emit.writer import Body, Writer

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from archlang.data import dataclass
 from archlang.emit import marks, names, runs, switches
 from archlang.emit.draft import Draft
 from archlang.emit.lines import fit

@@ -1,11 +1,10 @@
 """What is known of a class while it is written: marked constants, declarations of modules and weights, helpers."""
 
 from collections.abc import Collection
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from archlang import helpers
-from archlang.data import dataclass
 from archlang.emit import marks, names
 from archlang.emit.kernels import entries
 from archlang.ir import Graph

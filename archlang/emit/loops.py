@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from archlang.data import dataclass
 from archlang.emit import calls, names
 from archlang.emit.calls import Port
 from archlang.emit.scope import is_atom, sequence

@@ -3,9 +3,8 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from archlang.data import dataclass
 from archlang.emit import names
 from archlang.primitive import Term
 from archlang.primitives.broadcast import LEVELS, level, merged

@@ -1,10 +1,10 @@
 """Symbolic sizes in `forward`: every size as an expression in the sizes of the inputs at hand."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
-from archlang.data import dataclass
 from archlang.emit import names
 from archlang.ir import Graph
 from archlang.shapes import Axis

@@ -4,11 +4,10 @@ import builtins
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from archlang import helpers
-from archlang.data import dataclass
 from archlang.emit import evaluation, layout, marks, names, regions, training
 from archlang.emit.calls import Port
 from archlang.emit.classes import Class, class_namer, unify

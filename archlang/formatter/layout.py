@@ -1,12 +1,10 @@
 """Lines from a document: text that knows where it may break, filled to a width (after Wadler, "A prettier printer")."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from typing import TypeAlias
-
-from archlang.data import dataclass
 
 STEP = 2
 DEEPEST_ALIGNMENT = 72

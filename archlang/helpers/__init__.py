@@ -1,10 +1,9 @@
 """Python that emitted code may contain: one public function or class a file, pasted as source and never imported."""
 
 import ast
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-
-from archlang.data import dataclass
 
 
 @dataclass(frozen=True, slots=True)

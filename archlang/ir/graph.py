@@ -2,11 +2,10 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from archlang.data import dataclass
 from archlang.facts import Facts
 from archlang.ir.operations import Call, Foreign, Input, Kept, Parameter, Scan, WeightOf
 from archlang.primitive import OpError, Param, Primitive

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
-from archlang.data import dataclass
 from archlang.lexer import CLOSERS, OPENERS, Token
 from archlang.source import Source, Span
 

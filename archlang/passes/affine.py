@@ -1,7 +1,8 @@
 """Linear layers and what is linear in each channel: what the rules of folding take apart and put together."""
 
+from dataclasses import dataclass
+
 from archlang.analysis.determined import is_determined
-from archlang.data import dataclass
 from archlang.ir import Node, Value
 from archlang.primitives.conv import Conv, Depthwise
 from archlang.primitives.conv_transpose import ConvTranspose

@@ -3,10 +3,9 @@ over memory.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
-from archlang.data import dataclass
 from archlang.ir import Chain, Graph, Input, Node, Rebuild, Value, WeightOf, kept
 from archlang.primitive import Param, axes_of
 from archlang.primitives import CONSTRUCTS

@@ -7,10 +7,9 @@ an exporter or a CUDA graph could find stale.
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count
 
-from archlang.data import dataclass
 from archlang.facts import Facts
 from archlang.ir import Call, Graph, Input, Node, Rebuild, Value
 from archlang.primitive import Primitive

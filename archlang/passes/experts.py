@@ -2,9 +2,9 @@
 layers is one product of all experts. Nothing asks the device how many tokens an expert has.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
-from archlang.data import dataclass
 from archlang.ir import Call, Graph, Input, Kept, Node, Rebuild, Value, WeightOf
 from archlang.primitives.grouped import ChosenRows, GroupedLinear, SortedChoices
 from archlang.primitives.linear import contracted

@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
-from archlang.data import dataclass
 from archlang.diagnostics import error, suggest
 
 Purpose: TypeAlias = Literal["training", "inference"]

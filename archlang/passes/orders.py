@@ -5,11 +5,10 @@ take and give maps in the order of cells, where their caller then copies less.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from archlang.data import dataclass
 from archlang.ir import Call, Graph, Input, Node, Value
 from archlang.passes.places import (
     FREE,

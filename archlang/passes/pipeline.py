@@ -1,12 +1,11 @@
 """The list of passes, and how they run."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from typing import Any
 
-from archlang.data import dataclass
 from archlang.diagnostics import error, suggest
 from archlang.ir import Graph
 from archlang.passes import constants, layout, losses, numbers, parallel, recurrence, simplify, twins, views

@@ -7,12 +7,12 @@ the least work is taken whose peak of memory, worked out anew, is within the bud
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 from archlang.analysis.cost import cost
 from archlang.analysis.memory import Memories, amount_of
 from archlang.analysis.memory_walk import Held, Place
-from archlang.data import dataclass
 from archlang.diagnostics import error, suggest
 from archlang.ir import Call, Graph, Node, Rebuild
 from archlang.passes.options import Budget

@@ -1,8 +1,8 @@
 """Routers as one step: a score of experts, the largest of them, and the weights that follow from these."""
 
+from dataclasses import dataclass
 from typing import Any
 
-from archlang.data import dataclass
 from archlang.ir import Graph, Node, Rebuild, Value
 from archlang.primitive import axes_of
 from archlang.primitives.top_k_routing import TopKRouting

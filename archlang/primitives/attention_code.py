@@ -1,9 +1,8 @@
 """How attention is laid out in PyTorch: the parts that axes play, operands arranged by them, and masks."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from archlang.data import dataclass
 from archlang.primitive import Emission, Term, axes_of
 from archlang.primitives.domain import Causal, Domain
 from archlang.primitives.near import Sliding

@@ -3,13 +3,13 @@ and what works inside cells finds them side by side.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import product as every
 from typing import Any, ClassVar
 
 from pydantic import InstanceOf
 
-from archlang.data import dataclass
 from archlang.facts import Facts
 from archlang.memory import Memory
 from archlang.named import Named

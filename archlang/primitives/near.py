@@ -3,11 +3,11 @@ of them sees, so that time and memory grow with tokens times domain.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import reduce
 from math import isqrt, lcm
 from typing import Any, ClassVar
 
-from archlang.data import dataclass
 from archlang.facts import Condition, Facts
 from archlang.primitive import Emission, OpError, PerAxis, Whole, register
 from archlang.primitives.domain import Axes, Causal, Cells, Domain, check_sizes, per_axis

@@ -2,11 +2,10 @@
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import cache
 from typing import ClassVar
 
-from archlang.data import dataclass
 from archlang.facts import Facts
 from archlang.memory import Memory
 from archlang.named import Named

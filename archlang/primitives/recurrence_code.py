@@ -1,12 +1,11 @@
 """How linear recurrences are written in PyTorch: the parts that axes play, the size of a chunk, the two algorithms."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import log
 from typing import Any, Literal
 
-from archlang.data import dataclass
 from archlang.primitive import Emission, Term
 from archlang.primitives.attention_code import arrange
 from archlang.shapes import Axis, TensorType

@@ -1,13 +1,12 @@
 """Windows that slide over axes: the geometry and layout that convolutions, pools, unfolding and resampling share."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import BeforeValidator
 
-from archlang.data import dataclass
 from archlang.facts import Condition, Facts
 from archlang.memory import Memory
 from archlang.named import Named

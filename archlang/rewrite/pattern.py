@@ -8,9 +8,9 @@ are two linear maps, and a rule may state that a word stands for several operati
 
 import ast
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TypeAlias
 
-from archlang.data import dataclass
 from archlang.ir import Graph, Node, Value
 from archlang.primitive import Primitive
 from archlang.primitives import CONSTRUCTS

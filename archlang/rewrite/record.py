@@ -1,12 +1,11 @@
 """What passes did and did not do, tied to the source."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from archlang.analysis.cost import amount
 from archlang.analysis.determined import is_determined
-from archlang.data import dataclass
 from archlang.ir import Graph, Kept, Node, Value, WeightOf
 from archlang.sizes import Size, substitute, total
 from archlang.source import BUILTIN, Span

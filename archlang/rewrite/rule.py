@@ -1,11 +1,10 @@
 """Rules: a law, its left side as a pattern, and what makes the right side from a match."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
-from archlang.data import dataclass
 from archlang.ir import Node, Rebuild, Value, WeightOf
 from archlang.primitive import Primitive
 from archlang.primitives import CONSTRUCTS

@@ -13,10 +13,9 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from archlang.data import dataclass
 
 SHARED = {80: 163 * 1024, 90: 227 * 1024}  # bytes of shared memory that one block may have, by compute capability
 

@@ -1,10 +1,9 @@
 """The meaning of a graph: every operation by its `reference`, on named axes. Slow; the oracle for all else."""
 
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from archlang.data import dataclass
 from archlang.ir import Call, Graph, Input, Kept, Node, Parameter, Scan, Value, WeightOf
 from archlang.named import Named
 from archlang.primitive import AxisMap, Construct, Types

@@ -1,10 +1,10 @@
 """Cases: an operation with the class of its sizes, alike in which implementation is best."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from math import log2, prod
 from typing import Any
 
-from archlang.data import dataclass
 from archlang.ir import Call, Graph, Node, Scan
 from archlang.primitive import Primitive
 from archlang.primitives.attention import Attend

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from archlang import files
-from archlang.data import dataclass
 from archlang.diagnostics import error
 from archlang.tuning.cases import Case, parse
 from archlang.tuning.device import device

@@ -1,10 +1,10 @@
 """What the template of a kernel must hold for a scan whose body is a chain."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from archlang.data import dataclass
 from archlang.emit.chains.plain import Plain, called
 from archlang.emit.chains.slopes import backward
 from archlang.emit.chains.tape import Tape

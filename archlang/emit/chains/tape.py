@@ -1,9 +1,8 @@
 """Arithmetic as a list of steps: what a tile of numbers goes through."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
-
-from archlang.data import dataclass
 
 Kind: TypeAlias = Literal["number", "column", "row", "tile"]
 

@@ -1,9 +1,9 @@
 """What the template of a kernel must hold for a chain."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from archlang.data import dataclass
 from archlang.emit import names
 from archlang.emit.chains.forms import lowered
 from archlang.emit.chains.plain import Plain, called

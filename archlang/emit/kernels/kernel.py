@@ -1,9 +1,9 @@
 """What a kernel must state about itself."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
-from archlang.data import dataclass
 from archlang.primitive import Primitive
 
 Features: TypeAlias = dict[str, Any]
