@@ -100,6 +100,11 @@ def test_a_layer_with_its_leaves(tmp_path: Path):
     assert loaded["fc.bias"].tolist() == [24.0, 25, 26, 27, 28, 29]
 
 
+def test_the_empty_key_is_their_root(tmp_path: Path):
+    loaded = round_trip(network('    fc = ""'), numbered(weight=W, bias=B), tmp_path)
+    assert loaded["fc.bias"].tolist() == [24.0, 25, 26, 27, 28, 29]
+
+
 BLOCKS = """  repeat depth as blocks[i] { x = x -> linear(4) as fc -> relu }
   output y = x -> linear(4) as head"""
 
@@ -190,9 +195,21 @@ def test_without_a_map_there_is_no_place_to_show():
     with pytest.raises(ArchError) as failure:
         archlang.load_weights(network('    fc = "fc"').module(seed=0), {"fc.weight": torch.ones(2, 2)})
     assert str(failure.value) == (
-        "error[A606]: `fc.weight` has the shape [6, 4], and the checkpoint gives [2, 2]\n\n"
-        "error[A605]: the checkpoint has no `fc.bias`"
+        "error[A605]: the checkpoint has no `fc.bias`\n\n"
+        "error[A606]: `fc.weight` has the shape [6, 4], and the checkpoint gives [2, 2]"
     )
+
+
+def test_what_a_checkpoint_lacks_is_one_error_for_each_entry():
+    with pytest.raises(ArchError) as failure:
+        network('    blocks[i] = "h.{i}"\n    head = "out"', BLOCKS).map("theirs").load({}, {})
+    assert [(found.title, found.labels[0].text) for found in failure.value.diagnostics] == [
+        (
+            "the checkpoint has no `h.0.fc.weight`, `h.0.fc.bias`, `h.1.fc.weight`, `h.1.fc.bias` and 2 more",
+            "for `blocks.0.fc.weight`, `blocks.0.fc.bias`, `blocks.1.fc.weight`, `blocks.1.fc.bias` and 2 more",
+        ),
+        ("the checkpoint has no `out.weight`, `out.bias`", "for `head.weight`, `head.bias`"),
+    ]
 
 
 @pytest.mark.parametrize(

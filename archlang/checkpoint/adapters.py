@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from math import prod
 from typing import TYPE_CHECKING
 
-from archlang.diagnostics import Collector, Label, error, suggest
+from archlang.diagnostics import ArchError, Collector, Label, error, suggest
 from archlang.source import Span
 
 if TYPE_CHECKING:
@@ -242,9 +242,12 @@ class WeightMap:
         """Tensors of ours from theirs; raises `ArchError` with all that is missing, left over or of another shape."""
         collector = Collector()
         found: dict[str, Tensor] = {}
+        for absent in self.absent(theirs):
+            collector.add(*absent.diagnostics)
         for key, (adapter, span) in self.reads.items():
-            with collector.catch():
-                found[key] = _read(key, adapter, theirs, ours[key], span)
+            if all(name in theirs for name in adapter.names()):
+                with collector.catch():
+                    found[key] = _read(key, adapter, theirs, ours[key], span)
         used = {key for adapter, _ in self.reads.values() for key in adapter.names()}
         left = [key for key in theirs if key not in used and not any(fnmatchcase(key, glob) for glob in self.without)]
         if left:
@@ -256,6 +259,18 @@ class WeightMap:
         collector.check()
         return found
 
+    def absent(self, theirs: Tensors) -> Iterator[ArchError]:
+        """What theirs lacks: one error for each entry of the map."""
+        lacks: dict[Span | None, tuple[list[str], list[str]]] = {}
+        for key, (adapter, span) in self.reads.items():
+            if names := [name for name in adapter.names() if name not in theirs]:
+                keys, missing = lacks.setdefault(span, ([], []))
+                keys.append(key)
+                missing.extend(name for name in names if name not in missing)
+        for place, (keys, missing) in lacks.items():
+            label = place and Label(place, f"for {some(keys)}")
+            yield error("A605", f"the checkpoint has no {some(missing)}", label, help=suggest(missing[0], theirs))
+
     def save(self, ours: Tensors) -> "dict[str, Tensor]":
         """Tensors of theirs from ours."""
         theirs: dict[str, Tensor] = {}
@@ -266,13 +281,6 @@ class WeightMap:
 
 def _read(key: str, adapter: Adapter, theirs: Tensors, ours: "Tensor", span: Span | None) -> "Tensor":
     shape = tuple(ours.shape)
-    if missing := [name for name in adapter.names() if name not in theirs]:
-        raise error(
-            "A605",
-            f"the checkpoint has no {some(missing)}",
-            span and Label(span, f"for `{key}`"),
-            help=suggest(missing[0], theirs),
-        )
     try:
         tensor = adapter.read(theirs, shape)
     except (RuntimeError, IndexError, ValueError) as failure:

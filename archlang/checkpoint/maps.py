@@ -179,7 +179,7 @@ class _Compiler:
 
     def made(self, expr: syntax.Expr, cx: Context, rest: str) -> Adapter:
         if isinstance(expr, syntax.String):
-            return Key(self.text(expr, cx) + rest)
+            return Key((self.text(expr, cx) + rest).removeprefix("."))  # of `""`, their root
         if isinstance(expr, syntax.Binary) and expr.op in "+-":
             number = expressions.number(cx, expr.right)
             return Plus(self.made(expr.left, cx, rest), float(number) * (1 if expr.op == "+" else -1))

@@ -10,7 +10,7 @@ from archlang import syntax
 from archlang.diagnostics import Label, error, suggest
 from archlang.elaborate import expressions
 from archlang.elaborate.context import Context
-from archlang.elaborate.values import AxisName, BlockDef, Given, is_number, kind_of, leaves
+from archlang.elaborate.values import AxisName, BlockDef, Given, is_number, kind_of, leaves, show
 from archlang.ir import Value
 from archlang.primitive import Primitive
 from archlang.shapes import DTYPES
@@ -81,6 +81,7 @@ class Arguments:
                 ports.pop(0)
                 return True
             if not (is_number(given.value) and tensors and NUMBERS.get(name) in self.kinds):
+                self._check_number(ports, given, tensors)
                 return False
             self.hypers[NUMBERS[name]] = given
         elif not ports:
@@ -99,6 +100,13 @@ class Arguments:
             self.inputs[name] = given
         ports.pop(0)
         return True
+
+    def _check_number(self, ports: list[str], given: Given, tensors: bool) -> None:
+        """A number between the tensors of an operation stands where one more of these is needed."""
+        needed = bool(ports) and ports[0][0] != "*" and ports[0][-1] != "?" and not isinstance(self.target, BlockDef)
+        if needed and tensors and is_number(given.value):
+            title = f"`{ports[0]}` of `{self.target.name}` is a tensor, and this is a number: {show(given.value)}"
+            raise error("A303", title, given.span)
 
     def _hyper(self, fields: list[str], given: Given) -> None:
         if not fields:

@@ -194,7 +194,8 @@ def _refused(cls: type[Construct], item: dict[str, Any], hypers: dict[str, Given
         wanted = "the name of an axis" if item["type"] == "string_type" else "names of axes"
         return error("A303", f"`{field}` must be {wanted}, and is {show(item['input'])}", place, help=help)
     if item["type"] == "model_type":
-        said = f"must be a {item['ctx']['class_name'].lower()}, and is {show(item['input'])}"
+        word = item["ctx"]["class_name"].lower()
+        said = f"must be {'an' if word[0] in 'aeiou' else 'a'} {word}, and is {show(item['input'])}"
     elif item["type"] != "value_error":
         said = f"must be {WORDS.get(item['type'], said)}, and is {show(item['input'])}"
     return error("A303", f"`{field}` {said}", place)

@@ -24,8 +24,8 @@ class Mixture(Primitive):
     index is int[.., on], weight [.., on]: its other axes are the tokens, as a rule b and the axes of space or time. A
     layer is given its tokens as one batch, [b, ..] with the axes of x that are no axes of index, and each of its tokens
     once. Rows are sorted by layer: the work grows with the size of `on`, not with the number of layers. An index equal
-    to the number of layers means that the choice is dropped. With `layers = [f for e in range(8)] as experts` the
-    weights are `experts.0`, `experts.1`, ...
+    to the number of layers means that the choice is dropped. `mixture(.., layers = [f for e in range(8)]) as
+    experts` has the weights `experts.0`, `experts.1`, ...
     """
 
     name: ClassVar[str] = "mixture"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import product as every
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from archlang.facts import Facts
 from archlang.named import Named
@@ -24,16 +24,10 @@ from archlang.shapes import Axis, TensorType, default_role
 from archlang.sizes import Size, product
 
 
-def _check(order: Any) -> Order:
-    if not isinstance(order, Order):
-        raise OpError("A303", "`over` takes an order: `along(h, w)`, `snake(h, w)`, `hilbert(h, w)`", "over")
-    return order
-
-
 class _Walk(Primitive):
     """A move of values between a map and a path over it."""
 
-    over: Any
+    over: Order
     on: AxisName = "n"
 
     def places(self, code: Emission, sizes: Sequence[Size], hint: str, back: str = "") -> str:
@@ -60,7 +54,7 @@ class ToSequence(_Walk):
     saves: ClassVar[tuple[str, ...]] = ()
 
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
-        order = _check(self.over)
+        order = self.over
         need_named(x, order.axes)
         order.check([x.size(name) for name in order.axes])
         for name in order.axes:
@@ -107,7 +101,7 @@ class Unsequence(_Walk):
     sizes: PerName = AxisMap(())
 
     def infer(self, facts: Facts, x: TensorType) -> TensorType:
-        order = _check(self.over)
+        order = self.over
         need_named(x, (self.on,))
         given = dict(self.sizes.items)
         for name in order.axes:
