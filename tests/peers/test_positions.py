@@ -74,7 +74,8 @@ def test_coatnet():
 
 @pytest.mark.parametrize(("rank", "side", "window"), [(2, 64, 3), pytest.param(3, 64, 3, marks=pytest.mark.slow)])
 def test_swin_unetr(rank: int, side: int, window: int):
-    """The smallest map is no smaller than the window; others are padded where it does not divide them."""
+    """The smallest map is no smaller than the window; others are padded where it does not divide them. In float32
+    the instance norms of 3-D make gradients too rough to compare."""
     nets = pytest.importorskip("monai.networks.nets")
     network = load(
         "swin_unetr.arch", f"swin_unetr_{rank}d", dim=12, depths=[2, 1, 1, 1], heads=[1, 2, 2, 4], window=window,
@@ -83,11 +84,11 @@ def test_swin_unetr(rank: int, side: int, window: int):
     peer = nets.SwinUNETR(
         in_channels=2, out_channels=3, feature_size=12, depths=(2, 1, 1, 1), num_heads=(1, 2, 2, 4),
         window_size=window, spatial_dims=rank,
-    )  # fmt: skip
+    ).double()  # fmt: skip
     for module in peer.modules():  # indices are no weights
         module._non_persistent_buffers_set.add("relative_position_index")
     generator = torch.Generator().manual_seed(2)
-    agree(network, peer, network.map("monai"), torch.randn(1, 2, *[side] * rank, generator=generator))
+    agree(network, peer, network.map("monai"), torch.randn(1, 2, *[side] * rank, generator=generator).double())
 
 
 def test_rope_vit():
