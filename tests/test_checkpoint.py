@@ -273,6 +273,16 @@ def test_a_tensor_that_is_reshaped_has_the_shape_that_the_map_says():
         archlang.load_weights(made.module(seed=0), {"w": torch.ones(24)}, map="theirs")
 
 
+def test_axes_of_size_1_are_said_with_reshape(tmp_path: Path):
+    """A squeeze-and-excitation written with 1 x 1 convolutions."""
+    theirs = numbered(w=(6, 4, 1, 1), b=B)
+    with pytest.raises(ArchError) as failure:
+        network('    fc.weight = "w"\n    fc.bias = "b"').map("theirs").load(theirs, numbered(fc__weight=W, fc__bias=B))
+    (found,) = failure.value.diagnostics
+    assert found.help == '`reshape("w", [6, 4, 1, 1])` is theirs in the shape of ours'
+    round_trip(network('    fc.weight = reshape("w", [6, 4, 1, 1])\n    fc.bias = "b"'), theirs, tmp_path)
+
+
 def test_dtypes_follow_the_module():
     """A checkpoint in half precision loads into a module in single."""
     module = network('    fc = "fc"').module(seed=0)

@@ -90,6 +90,10 @@ MOVES = {
     "\n".join(RESIDUAL.format("windows(2)", i) for i in range(4)): 2,
     "\n".join(RESIDUAL.format(f"windows(2, shift = {i % 2})", i) for i in range(4)): 5,
     "  x = x -> layer(windows(6)) as a": 0,
+    """  q = roll(place -> linear([heads = 2, c = 2]) as q, shift = [h = 1])
+  kv = x -> linear([part = 2, heads = 2, c = 2]) as kv
+  o = attend(q, kv[part = 0], kv[part = 1], over = windows(2), position = relative)
+  x = o -> linear([c = 4], on = [heads, c]) as proj""": 3,  # queries come as a map, of which the bias wants the type alone
 }
 
 

@@ -293,11 +293,19 @@ def _read(key: str, adapter: Adapter, theirs: Tensors, ours: "Tensor", span: Spa
             "A606",
             f"`{key}` has the shape {list(shape)}, and the checkpoint gives {list(tensor.shape)}",
             span and Label(span, f"from {names}"),
+            help=_reshaped(adapter, tuple(tensor.shape), shape),
         )
     if tensor.is_complex() and not ours.is_complex():
         kind = str(ours.dtype).removeprefix("torch.")
         raise error("A609", f"`{key}` is {kind}, and the checkpoint gives complex numbers", span)
     return tensor
+
+
+def _reshaped(adapter: Adapter, theirs: Shape, ours: Shape) -> str | None:
+    """What a map says where shapes differ in axes of size 1 alone, as of a 1 x 1 convolution and a linear layer."""
+    if not isinstance(adapter, Key) or [n for n in theirs if n > 1] != [n for n in ours if n > 1]:
+        return None
+    return f'`reshape("{adapter.key}", {list(theirs)})` is theirs in the shape of ours'
 
 
 def some(names: Sequence[str]) -> str:

@@ -217,9 +217,16 @@ class _Walk:
     def table(self, node: Node) -> Iterable[Order | None]:
         """A bias for the places of a cell, of which it looks at the type alone."""
         order = table_order(self.graph, node)
-        inside = order is not None and all(order in self.of(value) for _, value in self.graph.operands(node))
-        self.run(node, order if inside else None)
+        self.run(node, order if order and self.is_inside(node, order) else None)
         return [None]
+
+    def is_inside(self, node: Node, order: Order) -> bool:
+        """Whether the q and k of a bias are in an order, or the attention that reads it brings them there."""
+        operands = self.graph.operands(node)
+        return all(order in self.of(value) for _, value in operands) or any(
+            self.plans.cells(self.graph, reader) == order and self.graph.operands(reader)[:2] == operands
+            for reader, _ in self.graph.users(Value(self.graph, node.id, 0, node.types[0]))
+        )
 
     def call(self, node: Node, op: Call) -> Iterable[Order | None]:
         """A block in the form that suits its inputs."""
