@@ -18,7 +18,7 @@ QUICK = [
     ("group_rational", "bfloat16", 768),
     ("causal_conv", "bfloat16", 256, 4),
     ("linear_recurrence", "bfloat16", 128, 128, "channel"),
-    ("delta_rule", "bfloat16", 128, 128, "head"),
+    ("delta_rule", "bfloat16", 128, 128, "channel"),
     ("chains", "bfloat16", 768),
     ("selective_scan", "bfloat16", 1536, 16),
     ("scan", "bfloat16", 256, "cell"),
@@ -67,8 +67,17 @@ MORE = [
     ),
     *(("linear_recurrence", "float32", c, c, gate) for c, gate in [(64, "head"), (64, "channel")]),
     ("linear_recurrence", "float16", 256, 256, "head"),
-    *(("delta_rule", "bfloat16", c, d, gate) for c, d, gate in [(64, 64, "none"), (256, 512, "head")]),
-    ("delta_rule", "float32", 64, 64, "head"),
+    *(
+        ("delta_rule", "bfloat16", c, d, gate)
+        for c, d, gate in [
+            (64, 64, "none"),
+            (128, 128, "head"),
+            (256, 512, "head"),
+            (64, 64, "channel"),
+            (256, 512, "channel"),
+        ]
+    ),
+    *(("delta_rule", "float32", 64, 64, gate) for gate in ("head", "channel")),
     *(
         (rule, kind, c, d, gate, True)
         for rule, kind, c, d, gate in [
@@ -76,10 +85,11 @@ MORE = [
             ("linear_recurrence", "float32", 64, 64, "head"),
             ("delta_rule", "bfloat16", 256, 512, "head"),
             ("delta_rule", "float16", 128, 128, "none"),
+            ("delta_rule", "bfloat16", 128, 128, "channel"),
         ]
     ),
     *(("selective_scan", "float32", channels, n) for channels, n in [(100, 128), (768, 16)]),
-    ("delta_rule", "float16", 128, 128, "none"),
+    *(("delta_rule", "float16", 128, 128, gate) for gate in ("none", "channel")),
     *(("basis_linear", kind, c, units, "bspline") for kind, c, units in [("float32", 100, 33), ("float16", 64, 64)]),
     *(("basis_linear", "bfloat16", 512, 512, basis) for basis in ("rbf", "rswaf", "chebyshev", "fourier(8)")),
     ("basis_linear", "float32", 100, 33, "rbf"),

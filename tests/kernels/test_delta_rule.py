@@ -14,11 +14,14 @@ model net {
   input k: [b, t, heads, c]
   input v: [b, t, heads, c = d]
   input beta: [b, t, heads]
-  input decay: [b, t, heads]
-  output y = linear_recurrence(q, k, v, beta = beta) + linear_recurrence(q, k, v, beta = beta, log_decay = decay)
+  input head: [b, t, heads]
+  input channel: [b, t, heads, c]
+  by_head = linear_recurrence(q, k, v, beta = beta, log_decay = head)
+  by_channel = linear_recurrence(q, k, v, beta = beta, log_decay = channel)
+  output y = by_head + by_channel + linear_recurrence(q, k, v, beta = beta)
 }
 """
-GATES = ["none", "head"]
+GATES = ["none", "head", "channel"]
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +33,8 @@ def inputs(t: int, c: int, d: int, gate: str, lead: Any = (1, 1)) -> list[torch.
     """q, k of length 1, v, strengths in (0, 1), and logarithms of decays: weak ones, and some as strong as exp(-20)."""
     random = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(*lead, t, width, generator=random) for width in (c, c, d))
-    beta, g = (torch.rand(*lead, t, 1, generator=random) for _ in range(2))
-    number = torch.arange(t)[:, None]
+    beta, g = (torch.rand(*lead, t, width, generator=random) for width in (1, c if gate == "channel" else 1))
+    number = torch.arange(t)[:, None] + 7 * torch.arange(g.shape[-1])
     g = -g * torch.where((number % 96 == 8) | (number % 96 == 20), 20, 0.1)
     k = torch.nn.functional.normalize(k, dim=-1)
     return [q, k, v, beta] if gate == "none" else [q, k, v, beta, g]
@@ -56,19 +59,21 @@ def test_delta_rules(module: Any, t: int, c: int, d: int, gate: str) -> None:
     check(*forms(module), inputs(t, c, d, gate))
 
 
-@pytest.mark.parametrize("gate", [pytest.param("none", marks=pytest.mark.slow), "head"])
+@pytest.mark.parametrize("gate", [pytest.param("none", marks=pytest.mark.slow), "head", "channel"])
 def test_several_chunks(module: Any, gate: str) -> None:
     check(*forms(module), inputs(70, 5, 18, gate))
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("gate", [pytest.param("none", marks=pytest.mark.slow), "head"])
+@pytest.mark.parametrize(
+    "gate", [*(pytest.param(gate, marks=pytest.mark.slow) for gate in ("none", "channel")), "head"]
+)
 def test_half_precision(module: Any, gate: str, kind: torch.dtype) -> None:
     check(*forms(module), inputs(40, 16, 16, gate), kind)
 
 
 @pytest.mark.parametrize("t", [1, 40])
-@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("gate", [pytest.param("none", marks=pytest.mark.slow), "head", "channel"])
 def test_a_state_to_start_from(module: Any, gate: str, t: int) -> None:
     """Of each head, or one for all samples."""
     start = torch.randn(2, 1, 5, 18, generator=torch.Generator().manual_seed(1))
@@ -83,10 +88,17 @@ def test_equal_keys(module: Any) -> None:
     check(*forms(module), [q, k[..., :1, :].expand_as(k), v, torch.ones_like(beta)])
 
 
-def test_documents_start_from_nothing(module: Any) -> None:
-    q, k, v, beta, g = inputs(40, 8, 8, "head")
+@pytest.mark.parametrize("gate", ["head", "channel"])
+def test_documents_start_from_nothing(module: Any, gate: str) -> None:
+    q, k, v, beta, g = inputs(40, 8, 8, gate)
     g[..., [0, 20, 32], :] = float("-inf")
     check(*forms(module), [q, k, v, beta, g])
+
+
+def test_decays_of_any_strength(module: Any) -> None:
+    """Each channel forgets all within two positions, or nothing; the product of a chunk's decays is exp(-1600)."""
+    q, k, v, beta, g = inputs(40, 8, 8, "channel")
+    check(*forms(module), [q, k, v, beta, torch.where(torch.arange(8) % 2 == 0, -50.0, 0.0).expand_as(g)])
 
 
 def test_heads_share_queries_and_keys(module: Any) -> None:
@@ -125,6 +137,7 @@ def launch(kind: torch.dtype, c: int, d: int, gate: str, starts: bool = False) -
     module = emitted(ALL)
     module.runs = lambda *x: True
     q, k, v = (torch.empty(1, 2, 4096, width, dtype=kind, requires_grad=True) for width in (c, c, d))
-    more = [torch.empty(1, 2, 4096, 1, requires_grad=True) for _ in range(1 if gate == "none" else 2)]
+    widths = {"none": [1], "head": [1, 1], "channel": [1, c]}[gate]
+    more = [torch.empty(1, 2, 4096, width, requires_grad=True) for width in widths]
     start = torch.empty(c, d, requires_grad=True) if starts else None
     module.triton_delta_rule(q, k, v, *more, start=start).backward(v)

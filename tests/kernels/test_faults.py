@@ -380,7 +380,18 @@ DELTAS = {
         "inverses + number * (ROWS * ROWS) + turned",
         "inverses + number * (ROWS * ROWS) + tl.trans(turned)",
     ),
-    "strengths have half a slope": ("(grad_b + parts[0])", "grad_b"),
+    "strengths have half a slope": (" + slopes[1].sum(-1, keepdim=True)", ""),
+}
+DELTAS_BY_CHANNEL = {
+    "a key meets itself": ("same += tl.sum(q_tile", "overlap += tl.sum(k_tile"),
+    "a system knows no decays": ("product(k_met, tl.trans(k_met)", "product(k_tile, tl.trans(k_tile)"),
+    "a state is written with keys as it is read": (
+        ", q_read, k_read, k_left, kept, **",
+        ", q_read, k_read, k_read, kept, **",
+    ),
+    "what a system takes has no slope": ("DECAY) - taken", "DECAY)"),
+    "what is kept of a state has no slope": ("+ kept_sum[None, :]", "+ 0.0 * kept_sum[None, :]"),
+    "a border is off by one": ("(2 * span) + span - 1)", "(2 * span))"),
 }
 
 
@@ -389,6 +400,13 @@ def test_faults_of_delta_rules_are_found(fault: str) -> None:
     module = broken(delta.ALL, *DELTAS[fault])
     with pytest.raises(AssertionError, match=r"result \d"):
         check(*delta.forms(module), delta.inputs(60, 16, 16, "head"))
+
+
+@pytest.mark.parametrize("fault", DELTAS_BY_CHANNEL)
+def test_faults_of_delta_rules_by_channel_are_found(fault: str) -> None:
+    module = broken(delta.ALL, *DELTAS_BY_CHANNEL[fault])
+    with pytest.raises(AssertionError, match=r"result \d"):
+        check(*delta.forms(module), delta.inputs(40, 8, 8, "channel"))
 
 
 CHAINS = {

@@ -13,6 +13,7 @@ import archlang
 from archlang.testing.networks import random_inputs
 from tests.kernels.test_basis_linear import CURVE, ONE
 from tests.kernels.test_decode_attention import CAPPED
+from tests.kernels.test_delta_rule import ALL as DELTAS
 from tests.kernels.test_linear_cross_entropy import NET as LOSS
 from tests.kernels.test_near_attention import NEIGHBORS
 from tests.kernels.test_scan import CELL
@@ -24,6 +25,7 @@ TEXTS = {
     "neighborhood": NEIGHBORS,
     "decode": CAPPED,
     "cell": CELL,
+    "deltas": DELTAS,
     "curves": ONE.replace("BASIS", "bspline"),
     "waves": CURVE.replace("BASIS", "fourier(3)"),
     "loss": LOSS,
@@ -155,6 +157,7 @@ def test_explain_says_what_is_taken() -> None:
     assert "kernel selective_scan: one pass along time" in network(TOYS["mamba"]).explain(target="triton")
     said = network(TOYS["delta_net"]).explain(target="triton")
     assert "kernel delta_rule: triangular systems inverted side by side" in said and "no kernel" not in said
+    assert "no kernel" not in archlang.loads(DELTAS).net().explain(target="triton")
 
 
 def test_what_no_kernel_takes_is_plain_pytorch() -> None:

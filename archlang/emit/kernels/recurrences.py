@@ -16,13 +16,22 @@ class _Recurrence(Kernel):
     """What both rules ask for. The one says nothing of applications of the other."""
 
     op: ClassVar[str] = "linear_recurrence"
+    stands_on: ClassVar[str] = "chunks"
+    delta: ClassVar[bool]  # whether the rule is the one of `beta`
 
-    def refusal(self, op: Primitive, types: Sequence[Any]) -> str:
-        """Why neither kernel takes a recurrence, if so."""
-        if form(op, *types).decay == "pair":
-            return "a decay for each pair of channels leaves no matrix products"
+    def serves(self, op: Primitive, types: Sequence[Any]) -> Served:
+        parts = form(op, *types)
+        if parts.beta != self.delta:
+            return refused("")
+        if parts.decay == "pair":
+            return refused("a decay for each pair of channels leaves no matrix products")
         size = types[1].size("c")
-        return f"heads are wider than {WIDEST}" if isinstance(size, int) and size > WIDEST else ""
+        if isinstance(size, int) and size > WIDEST:
+            return refused(f"heads are wider than {WIDEST}")
+        return Served({"channels": parts.decay == "key"})
+
+    def joined(self, features: Sequence[Features]) -> Features:
+        return {"channels": any(each["channels"] for each in features)}
 
 
 class LinearRecurrence(_Recurrence):
@@ -30,16 +39,7 @@ class LinearRecurrence(_Recurrence):
 
     helper: ClassVar[str] = "linear_recurrence"
     does: ClassVar[str] = "chunks in one pass, the state in registers, decays exact at any strength"
-
-    def serves(self, op: Primitive, types: Sequence[Any]) -> Served:
-        parts = form(op, *types)
-        if parts.beta:
-            return refused("")
-        reason = self.refusal(op, types)
-        return refused(reason) if reason else Served({"channels": parts.decay == "key"})
-
-    def joined(self, features: Sequence[Features]) -> Features:
-        return {"channels": any(each["channels"] for each in features)}
+    delta: ClassVar[bool] = False
 
 
 class DeltaRule(_Recurrence):
@@ -47,13 +47,7 @@ class DeltaRule(_Recurrence):
 
     helper: ClassVar[str] = "delta_rule"
     does: ClassVar[str] = "triangular systems inverted side by side, then one pass with the state in registers"
-
-    def serves(self, op: Primitive, types: Sequence[Any]) -> Served:
-        parts = form(op, *types)
-        if not parts.beta:
-            return refused("")
-        reason = self.refusal(op, types) or ("the delta rule has a decay a channel" if parts.decay == "key" else "")
-        return refused(reason) if reason else Served({})
+    delta: ClassVar[bool] = True
 
 
 class SelectiveScan(Kernel):

@@ -908,6 +908,14 @@ def chunk_decays(g, at, heads, chunk, length, column, DECAY: tl.constexpr, WIDTH
 
 
 @jit
+def decays_left(
+    g, kept, at, heads, chunk, length, column, DECAY: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr
+):
+    """The same."""
+    return chunk_decays(g, at, heads, chunk, length, column, DECAY, WIDTH, ROWS)
+
+
+@jit
 def exact_sums(log):
     """The sums of logarithms up to each row, each as two float32: differences of them are exact."""
     total = tl.cumsum(log.to(tl.float64), 0)
@@ -928,23 +936,26 @@ def decays_between(log, TURNED: tl.constexpr, PRECISION: tl.constexpr):
 
 
 @jit
-def decays_to_border(sums, span, ROWS: tl.constexpr, CHANNELS: tl.constexpr, PRECISION: tl.constexpr):
-    """Of blocks of 2 * span rows: the decays between each row and the border in the middle of its block."""
-    row = tl.arange(0, ROWS)
-    border = (row // (2 * span) * (2 * span) + span - 1)[:, None] + tl.zeros([ROWS, CHANNELS], tl.int32)
-    between = sums[0] - tl.gather(sums[0], border, 0)
-    if PRECISION == "tf32x3":
-        between += sums[1] - tl.gather(sums[1], border, 0)
-    return tl.exp(-tl.abs(between))
-
-
-@jit
 def borders(span, ROWS: tl.constexpr):
     """Of blocks of 2 * span rows: which rows are behind the border in the middle, and which pairs of rows it parts."""
     row = tl.arange(0, ROWS)
     block, behind = row // (2 * span), row // span % 2 == 1
     parted = (block[:, None] == block[None, :]) & (behind[:, None] != behind[None, :])
     return behind[:, None], parted
+
+
+@jit
+def per_decay(x, DECAY: tl.constexpr):
+    """What belongs to a decay: each channel, or the sum of a row."""
+    return x if DECAY == 2 else tl.sum(x, 1)[:, None]
+
+
+@jit
+def inner_slopes(weights, turned, q, k, log, DECAY: tl.constexpr, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
+    """From the slopes of the weights of a chunk, [query, value] and turned, those of queries, keys and sums of logarithms."""
+    q_sum = product((weights * decays_between(log, False, PRECISION)).to(k.dtype), k, PRECISION, WIDEN)
+    k_sum = product((turned * decays_between(log, True, PRECISION)).to(q.dtype), q, PRECISION, WIDEN)
+    return q_sum, k_sum, per_decay(q * q_sum - k * k_sum, DECAY)
 
 
 @jit
@@ -1190,6 +1201,8 @@ def delta_forward(
     v,
     b,
     g,
+    k_left,
+    kept,
     scores,
     inverses,
     start,
@@ -1223,7 +1236,7 @@ def delta_forward(
         k_tile = chunk_load(k, at, heads, chunk, length, key, C, ROWS)
         v_tile = chunk_load(v, at, heads, chunk, length, value, D, ROWS)
         strength = chunk_load(b, at, heads, chunk, length, tl.arange(0, 1), 1, ROWS).to(tl.float32)
-        up_to, after, whole = chunk_decays(g, at, heads, chunk, length, key, DECAY, C, ROWS)
+        up_to, after, whole = decays_left(g, kept, at, heads, chunk, length, key, DECAY, C, ROWS)
         left = v_tile - read_state(k_tile, state, PRECISION, WIDEN) * up_to
         inverse = tl.load(inverses + number * (ROWS * ROWS) + in_chunk)
         written = product(inverse, (left * strength).to(inverse.dtype), PRECISION, WIDEN)
@@ -1238,6 +1251,7 @@ def delta_forward(
             y = read_state(q_tile, state, PRECISION, WIDEN) * up_to
             y += product(weights, written.to(weights.dtype), PRECISION, WIDEN)
             chunk_store(out, at, heads, chunk, length, value, y * scale, D, ROWS)
+        k_tile = k_tile if k_left is None else chunk_load(k_left, at, heads, chunk, length, key, C, ROWS)
         state = state * whole[:, None] + product(tl.trans(k_tile), (written * after).to(k_tile.dtype), PRECISION, WIDEN)
 
 
@@ -1248,6 +1262,8 @@ def delta_backward_values(
     k,
     b,
     g,
+    k_left,
+    kept,
     scores,
     inverses,
     rest,
@@ -1284,8 +1300,9 @@ def delta_backward_values(
         k_tile = chunk_load(k, at, heads, chunk, length, key, C, ROWS)
         grad_tile = chunk_load(grad, at, heads, chunk, length, value, D, ROWS)
         strength = chunk_load(b, at, heads, chunk, length, tl.arange(0, 1), 1, ROWS).to(tl.float32)
-        up_to, after, whole = chunk_decays(g, at, heads, chunk, length, key, DECAY, C, ROWS)
-        slope = read_state(k_tile, state, PRECISION, WIDEN) * after
+        up_to, after, whole = decays_left(g, kept, at, heads, chunk, length, key, DECAY, C, ROWS)
+        left_tile = k_tile if k_left is None else chunk_load(k_left, at, heads, chunk, length, key, C, ROWS)
+        slope = read_state(left_tile, state, PRECISION, WIDEN) * after
         slope += product(tl.load(scores + number * (ROWS * ROWS) + turned), grad_tile, PRECISION, WIDEN)
         inverse = tl.load(inverses + number * (ROWS * ROWS) + turned)
         slope = product(inverse, slope.to(inverse.dtype), PRECISION, WIDEN)
@@ -1370,13 +1387,11 @@ def delta_backward_keys(
     k_tile = chunk_load(k, at, heads, chunk, length, key, C, ROWS)
     strength = chunk_load(b, at, heads, chunk, length, tl.arange(0, 1), 1, ROWS).to(tl.float32)
     log = chunk_logs(g, at, heads, chunk, length, key, DECAY, C, ROWS)
-    decays, decays_turned = decays_between(log, False, PRECISION), decays_between(log, True, PRECISION)
-    q_inner = product((read * decays).to(k_tile.dtype), k_tile, PRECISION, WIDEN)
-    k_inner = product((read_turned * decays_turned).to(q_tile.dtype), q_tile, PRECISION, WIDEN)
-    solved = tl.where(place[:, None] > place[None, :], solved * decays, 0.0)
-    solved_turned = tl.where(place[:, None] < place[None, :], solved_turned * decays_turned, 0.0)
-    k_later = product(solved.to(k_tile.dtype), k_tile, PRECISION, WIDEN)
-    k_earlier = product(solved_turned.to(k_tile.dtype), (k_tile * strength).to(k_tile.dtype), PRECISION, WIDEN)
+    q_inner, k_inner, slope = inner_slopes(read, read_turned, q_tile, k_tile, log, DECAY, PRECISION, WIDEN)
+    solved = tl.where(place[:, None] > place[None, :], solved, 0.0)
+    solved_turned = tl.where(place[:, None] < place[None, :], solved_turned, 0.0)
+    solver = (k_tile * strength).to(k_tile.dtype)
+    k_later, k_earlier, taken = inner_slopes(solved, solved_turned, solver, k_tile, log, DECAY, PRECISION, WIDEN)
     up_to, after, whole = chunk_decays(g, at, heads, chunk, length, key, DECAY, C, ROWS)
     q_sum, k_sum, left_sum = q_sum * up_to, k_sum * after, left_sum * up_to * strength
     chunk_store(grad_q, at, heads, chunk, length, key, (q_sum + q_inner) * scale, C, ROWS)
@@ -1404,11 +1419,12 @@ def delta_backward_keys(
         ROWS,
     )
     if DECAY > 0:
-        slope = q_tile * (q_sum + q_inner) - k_tile * (left_sum + k_inner + k_later * strength - k_earlier)
-        later = tl.sum(k_tile * k_sum, 1)[:, None]
-        slope = tl.cumsum(tl.sum(slope, 1)[:, None], 0, reverse=True) + (tl.cumsum(later, 0) - later)
-        slope += (tl.sum(kept_sum) * whole)[None, :]
-        chunk_store(grad_g, at, heads, chunk, length, part, slope * scale, (C + CHANNELS - 1) // CHANNELS, ROWS)
+        slope += per_decay(q_tile * q_sum - k_tile * left_sum, DECAY) - taken
+        later = per_decay(k_tile * k_sum, DECAY)
+        kept_sum = (kept_sum if DECAY == 2 else tl.sum(kept_sum)) * whole
+        slope = tl.cumsum(slope, 0, reverse=True) + (tl.cumsum(later, 0) - later) + kept_sum[None, :]
+        column, count = (key, C) if DECAY == 2 else (part, (C + CHANNELS - 1) // CHANNELS)
+        chunk_store(grad_g, at, heads, chunk, length, column, slope * scale, count, ROWS)
 
 
 def delta_call(k: Tensor, v: Tensor, g: Tensor | None) -> dict[str, Any]:
@@ -1417,39 +1433,42 @@ def delta_call(k: Tensor, v: Tensor, g: Tensor | None) -> dict[str, Any]:
     return {**call, "ROWS": min(call["ROWS"], 16 if k.dtype == torch.float32 else 32)}
 
 
-def delta_tiles(part: str, k: Tensor, v: Tensor, whole: bool) -> dict[str, int]:
-    """The shape of tiles: what a program holds fits into registers. The `whole` keys of a state, or some."""
+def delta_tiles(part: str, k: Tensor, v: Tensor, decay: int) -> dict[str, int]:
+    """The shape of tiles: what a program holds fits into registers. All keys of a state or, for the slopes of keys, some."""
     channels, values, most = tile(k.shape[-1]), tile(v.shape[-1]), 32 if k.dtype == torch.bfloat16 else 16
-    kernel, sizes = f"delta_rule.{part}", dict(c=channels, d=values)
-    if not whole:
+    kernel, sizes = f"delta_rule.{part}", dict(c=channels, d=values, decays=channels if decay == 2 else 1)
+    if part == "keys":
+        most = 16 if decay == 2 else most
         return tile_shape(
             kernel, k, sizes, CHANNELS=min(channels, most), VALUES=min(values, most), num_warps=4, num_stages=most // 16
         )
     values, warps = (16, 8) if channels > 128 else (min(values, most), 4)
-    return dict(CHANNELS=channels, **tile_shape(kernel, k, sizes, VALUES=values, num_warps=warps, num_stages=2))
+    stages = 1 if k.dtype == torch.float16 and decay == 2 else 2
+    return dict(CHANNELS=channels, **tile_shape(kernel, k, sizes, VALUES=values, num_warps=warps, num_stages=stages))
 
 
-def delta_prepared(q: Tensor, k: Tensor, b: Tensor, g: Tensor | None, call: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """The scores and the inverses of all chunks."""
-    rows = call["ROWS"]
+def delta_prepared(q: Tensor, k: Tensor, b: Tensor, g: Tensor | None, call: dict[str, Any]) -> tuple[Any, ...]:
+    """Queries and keys as a state is read with them; strengths and decays, and the scores and inverses of all chunks."""
+    rows, channels = call["ROWS"], tile(k.shape[-1])
     scores = k.new_empty(k.shape[0] * k.shape[1], triton.cdiv(k.shape[2], rows), rows, rows)
-    inverses, channels = torch.empty_like(scores), tile(k.shape[-1])
-    tiles = tile_shape("delta_rule.scores", k, dict(c=channels), CHANNELS=min(channels, 32), num_warps=4)
-    delta_scores[scores.shape[:2]](laid(q), laid(k), laid(b), laid(g), scores, inverses, **tiles, **call)
-    return scores, inverses
+    inverses, given = torch.empty_like(scores), (laid(q), laid(k), laid(b), laid(g))
+    sizes = dict(c=channels, decays=channels if call["DECAY"] == 2 else 1)
+    tiles = tile_shape("delta_rule.scores", k, sizes, CHANNELS=min(channels, 32), num_warps=4)
+    delta_scores[scores.shape[:2]](*given, scores, inverses, **tiles, **call)
+    return given[:2], (*given[2:], None, None, scores, inverses)
 
 
 @operation
 def write_in_chunks(
     q: Tensor, k: Tensor, v: Tensor, b: Tensor, g: Tensor | None, start: Tensor | None, scale: float
 ) -> Tensor:
-    """The outputs [b, heads, t, d] for q, k [b, heads, t, c], v [b, heads, t, d], b and g [b, heads, t, 1], and a start [b, heads, c, d]."""
-    call, tiles = delta_call(k, v, g), delta_tiles("forward", k, v, True)
-    scores, inverses = delta_prepared(q, k, b, g, call)
+    """The outputs [b, heads, t, d] for q, k [b, heads, t, c], v [b, heads, t, d], b [b, heads, t, 1], g [.., t, c] or [.., t, 1], and a start [b, heads, c, d]."""
+    call = delta_call(k, v, g)
+    tiles = delta_tiles("forward", k, v, call["DECAY"])
+    read, solved = delta_prepared(q, k, b, g, call)
     out = rows_of(v, v.shape[-1])
     grid = k.shape[0] * k.shape[1], triton.cdiv(v.shape[-1], tiles["VALUES"])
-    given = laid(q), laid(k), laid(v), laid(b), laid(g), scores, inverses, start, laid(out)
-    delta_forward[grid](*given, None, None, None, scale, **tiles, **call)
+    delta_forward[grid](*read, laid(v), *solved, start, laid(out), None, None, None, scale, **tiles, **call)
     return out
 
 
@@ -1465,22 +1484,23 @@ def write_in_chunks_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, b: Tensor, g: Tensor | None, start: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The gradients of q, k, v, b, g and the start: the states are made again, and from the end their slopes."""
-    call, tiles, some = delta_call(k, v, g), delta_tiles("values", k, v, True), delta_tiles("keys", k, v, False)
-    scores, inverses = delta_prepared(q, k, b, g, call)
-    grid, chunks = (k.shape[0] * k.shape[1], triton.cdiv(v.shape[-1], tiles["VALUES"])), scores.shape[1]
+    call = delta_call(k, v, g)
+    tiles, some = (delta_tiles(part, k, v, call["DECAY"]) for part in ("values", "keys"))
+    read, solved = delta_prepared(q, k, b, g, call)
+    grid = k.shape[0] * k.shape[1], triton.cdiv(v.shape[-1], tiles["VALUES"])
+    chunks = triton.cdiv(k.shape[2], call["ROWS"])
     pieces = triton.cdiv(k.shape[-1], some["CHANNELS"])
     states, grad_states = states_of(k, v, chunks), states_of(k, v, chunks)
     rest, new, grad_new, grad_v = (rows_of(v, v.shape[-1]) for _ in range(4))
     grad_q, grad_k = rows_of(q, q.shape[-1]), rows_of(k, k.shape[-1])
-    slopes = [k.new_empty(*k.shape[:3], count, dtype=torch.float32) for count in (grid[1], pieces, pieces)]
-    given = laid(k), laid(v), laid(b), laid(g), scores, inverses
+    decays = k.shape[-1] if call["DECAY"] == 2 else pieces
+    slopes = [k.new_empty(*k.shape[:3], count, dtype=torch.float32) for count in (grid[1], pieces, decays)]
     grad_start = None if start is None else torch.empty_like(start)
-    delta_forward[grid](laid(q), *given, start, None, states, laid(rest), laid(new), scale, **tiles, **call)
+    delta_forward[grid](*read, laid(v), *solved, start, None, states, laid(rest), laid(new), scale, **tiles, **call)
     delta_backward_values[grid](
         laid(grad),
-        laid(q),
-        laid(k),
-        *given[2:],
+        *read,
+        *solved,
         laid(rest),
         grad_states,
         grad_start,
@@ -1495,8 +1515,8 @@ def write_in_chunks_backward(
     delta_backward_keys[grid[0], chunks, pieces](
         laid(grad),
         laid(q),
-        *given[:1],
-        *given[2:4],
+        laid(k),
+        *solved[:2],
         states,
         grad_states,
         laid(new),
@@ -1506,8 +1526,9 @@ def write_in_chunks_backward(
         **some,
         **call,
     )
-    grad_b, *parts = (x.sum(-1, keepdim=True) for x in slopes)
-    grad_b, grad_g = (grad_b + parts[0]).to(b.dtype), q.new_empty(0) if g is None else parts[1].to(g.dtype)
+    grad_b = (slopes[0].sum(-1, keepdim=True) + slopes[1].sum(-1, keepdim=True)).to(b.dtype)
+    grad_g = slopes[2] if call["DECAY"] == 2 else slopes[2].sum(-1, keepdim=True)
+    grad_g = q.new_empty(0) if g is None else grad_g.to(g.dtype)
     return grad_q, grad_k, grad_v, grad_b, grad_g, q.new_empty(0) if grad_start is None else grad_start
 
 
@@ -1515,7 +1536,8 @@ def write_in_chunks_backward(
 def write_in_chunks_backward_like(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, b: Tensor, g: Tensor | None, start: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    grad_b, grad_g = b.new_empty(*k.shape[:3], 1), q.new_empty(0) if g is None else g.new_empty(*k.shape[:3], 1)
+    grad_b = b.new_empty(*k.shape[:3], 1)
+    grad_g = q.new_empty(0) if g is None else g.new_empty(*k.shape[:3], g.shape[-1])
     grad_q, grad_k, grad_v = (rows_of(x, x.shape[-1]) for x in (q, k, v))
     return grad_q, grad_k, grad_v, grad_b, grad_g, q.new_empty(0) if start is None else torch.empty_like(start)
 
@@ -1546,8 +1568,7 @@ def triton_delta_rule(
     start: Tensor | None = None,
 ) -> Tensor:
     """`delta_rule` by kernels, which choose their own chunks."""
-    wide = log_decay is not None and log_decay.shape[-1] > 1
-    wide |= k.shape[-1] > (64 if alike(q, k, v)[0].dtype == torch.float32 else 256)
+    wide = k.shape[-1] > (64 if alike(q, k, v)[0].dtype == torch.float32 else 256)
     if not runs(q, k, v, beta, log_decay, start) or wide or not k.numel():
         return delta_rule(q, k, v, beta, log_decay, scale, chunk, bounded, start)
     kind, length = v.dtype, k.shape[-2]

@@ -779,6 +779,19 @@ def chunk_decays(g, at, heads, chunk, length, column, DECAY: tl.constexpr, WIDTH
 
 
 @jit
+def decays_left(
+    g, kept, at, heads, chunk, length, column, DECAY: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr
+):
+    """The same; queries and keys that are prepared hold the first two, and `kept` the last."""
+    if DECAY == 2:
+        whole = tl.load(kept + (at * tl.cdiv(length, ROWS) + chunk) * WIDTH + column, mask=column < WIDTH, other=0.0)
+        decays = tl.full([1, 1], 1.0, tl.float32), tl.full([1, 1], 1.0, tl.float32), whole
+    else:
+        decays = chunk_decays(g, at, heads, chunk, length, column, DECAY, WIDTH, ROWS)
+    return decays
+
+
+@jit
 def exact_sums(log):
     """The sums of logarithms up to each row, each as two float32: differences of them are exact."""
     total = tl.cumsum(log.to(tl.float64), 0)
@@ -799,10 +812,10 @@ def decays_between(log, TURNED: tl.constexpr, PRECISION: tl.constexpr):
 
 
 @jit
-def decays_to_border(sums, span, ROWS: tl.constexpr, CHANNELS: tl.constexpr, PRECISION: tl.constexpr):
+def decays_to_border(sums, span, PRECISION: tl.constexpr):
     """Of blocks of 2 * span rows: the decays between each row and the border in the middle of its block."""
-    row = tl.arange(0, ROWS)
-    border = (row // (2 * span) * (2 * span) + span - 1)[:, None] + tl.zeros([ROWS, CHANNELS], tl.int32)
+    row = tl.arange(0, sums[0].shape[0])
+    border = (row // (2 * span) * (2 * span) + span - 1)[:, None] + tl.zeros(sums[0].shape, tl.int32)
     between = sums[0] - tl.gather(sums[0], border, 0)
     if PRECISION == "tf32x3":
         between += sums[1] - tl.gather(sums[1], border, 0)
@@ -816,6 +829,53 @@ def borders(span, ROWS: tl.constexpr):
     block, behind = row // (2 * span), row // span % 2 == 1
     parted = (block[:, None] == block[None, :]) & (behind[:, None] != behind[None, :])
     return behind[:, None], parted
+
+
+@jit
+def per_decay(x, DECAY: tl.constexpr):
+    """What belongs to a decay: each channel, or the sum of a row."""
+    return x if DECAY == 2 else tl.sum(x, 1)[:, None]
+
+
+@jit
+def inner_slopes(weights, turned, q, k, log, DECAY: tl.constexpr, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
+    """From the slopes of the weights of a chunk, [query, value] and turned, those of queries, keys and sums of logarithms."""
+    if DECAY == 2:
+        slopes = inner_slopes_by_channel(weights, turned, q, k, log, PRECISION, WIDEN)
+    else:
+        slopes = inner_slopes_by_row(weights, turned, q, k, log, DECAY, PRECISION, WIDEN)
+    return slopes
+
+
+@jit
+def inner_slopes_by_row(weights, turned, q, k, log, DECAY: tl.constexpr, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
+    """The same under a decay a row."""
+    q_sum = product((weights * decays_between(log, False, PRECISION)).to(k.dtype), k, PRECISION, WIDEN)
+    k_sum = product((turned * decays_between(log, True, PRECISION)).to(q.dtype), q, PRECISION, WIDEN)
+    return q_sum, k_sum, per_decay(q * q_sum - k * k_sum, DECAY)
+
+
+@jit
+def inner_slopes_by_channel(weights, turned, q, k, log, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
+    """The same under a decay a channel. Rows of a block meet over the border in its middle, those behind it and those
+    before it each under the decays between them and the border; blocks have 2, 4, 8, .. rows.
+    """
+    place = tl.arange(0, log.shape[0])
+    same = tl.sum(tl.where(place[:, None] == place[None, :], weights, 0.0), 1)[:, None]
+    q_sum, k_sum, up_to = same * k, same * q, tl.zeros(log.shape, tl.float32)
+    slopes = tl.where(place[:, None] > place[None, :], weights, turned).to(q.dtype)
+    sums = exact_sums(log)
+    span = 1
+    while span < log.shape[0]:
+        behind, parted = borders(span, log.shape[0])
+        decay = decays_to_border(sums, span, PRECISION)
+        met = (tl.where(behind, q, k) * decay).to(q.dtype)
+        slope = product(tl.where(parted, slopes, 0.0), met, PRECISION, WIDEN)
+        up_to += met * tl.where(behind, slope, -slope)
+        q_sum += tl.where(behind, slope * decay, 0.0)
+        k_sum += tl.where(behind, 0.0, slope * decay)
+        span *= 2
+    return q_sum, k_sum, up_to
 
 
 @jit
@@ -1058,7 +1118,7 @@ def recurrence_scores_by_channel(
         span = 1
         while span < ROWS:
             behind, parted = borders(span, ROWS)
-            met = tl.where(behind, q_tile, k_tile) * decays_to_border(sums, span, ROWS, CHANNELS, PRECISION)
+            met = tl.where(behind, q_tile, k_tile) * decays_to_border(sums, span, PRECISION)
             met = met.to(q_tile.dtype)
             total += tl.where(parted, product(met, tl.trans(met), PRECISION, WIDEN), 0.0)
             span *= 2
@@ -1071,17 +1131,6 @@ def recurrence_scores_by_channel(
     )
     scores += (at * tl.num_programs(1) + chunk) * (ROWS * ROWS)
     tl.store(scores + place[:, None] * ROWS + place[None, :], total.to(scores.dtype.element_ty))
-
-
-@jit
-def recurrence_decays(g, kept, at, heads, chunk, length, key, C: tl.constexpr, ROWS: tl.constexpr, DECAY: tl.constexpr):
-    """What queries read of a state, what a state gets of keys, and what is kept of it; queries and keys that are prepared hold the first two."""
-    if DECAY == 2:
-        whole = tl.load(kept + (at * tl.cdiv(length, ROWS) + chunk) * C + key, mask=key < C, other=0.0)
-        decays = tl.full([1, 1], 1.0, tl.float32), tl.full([1, 1], 1.0, tl.float32), whole
-    else:
-        decays = chunk_decays(g, at, heads, chunk, length, key, DECAY, C, ROWS)
-    return decays
 
 
 @jit
@@ -1123,7 +1172,7 @@ def recurrence_states(
             tl.store(places, state.to(states.dtype.element_ty), mask=here)
         k_tile = chunk_load(k, at, heads, chunk, length, key, C, ROWS)
         v_tile = chunk_load(v, at, heads, chunk, length, value, D, ROWS)
-        up_to, after, whole = recurrence_decays(g, kept, at, heads, chunk, length, key, C, ROWS, DECAY)
+        up_to, after, whole = decays_left(g, kept, at, heads, chunk, length, key, DECAY, C, ROWS)
         v_tile = (v_tile * (up_to if REVERSE else after)).to(k_tile.dtype)
         state = state * whole[:, None] + product(tl.trans(k_tile), v_tile, PRECISION, WIDEN)
     if end is not None:
@@ -1166,7 +1215,7 @@ def recurrence_forward(
         q_tile = chunk_load(q, at, heads, chunk, length, key, C, ROWS)
         k_tile = chunk_load(k, at, heads, chunk, length, key, C, ROWS)
         v_tile = chunk_load(v, at, heads, chunk, length, value, D, ROWS)
-        up_to, after, whole = recurrence_decays(g, kept, at, heads, chunk, length, key, C, ROWS, DECAY)
+        up_to, after, whole = decays_left(g, kept, at, heads, chunk, length, key, DECAY, C, ROWS)
         y = read_state(q_tile, state, PRECISION, WIDEN) * up_to
         y += product(
             tl.load(scores + (at * tl.cdiv(length, ROWS) + chunk) * (ROWS * ROWS) + in_chunk), v_tile, PRECISION, WIDEN
@@ -1207,70 +1256,10 @@ def recurrence_backward_values(
     for start in range(0, C, CHANNELS):
         key = start + tl.arange(0, CHANNELS)
         k_tile = chunk_load(k, at, heads, chunk, length, key, C, ROWS)
-        up_to, after, whole = recurrence_decays(g, kept, at, heads, chunk, length, key, C, ROWS, DECAY)
+        up_to, after, whole = decays_left(g, kept, at, heads, chunk, length, key, DECAY, C, ROWS)
         grad_state = state_load(grad_states, number, key, value, C, D)
         total += read_state(k_tile, grad_state, PRECISION, WIDEN) * after
     chunk_store(grad_v, at, heads, chunk, length, value, total * scale, D, ROWS)
-
-
-@jit
-def per_decay(x, DECAY: tl.constexpr):
-    """What belongs to a decay: each channel, or the sum of a row."""
-    return x if DECAY == 2 else tl.sum(x, 1)[:, None]
-
-
-@jit
-def inner_slopes(
-    weights,
-    turned,
-    q,
-    k,
-    log,
-    C: tl.constexpr,
-    D: tl.constexpr,
-    ROWS: tl.constexpr,
-    DECAY: tl.constexpr,
-    PRECISION: tl.constexpr,
-    WIDEN: tl.constexpr,
-):
-    """From the slopes of the weights of a chunk, [query, value] and turned, those of queries, keys and sums of logarithms."""
-    q_sum = product((weights * decays_between(log, False, PRECISION)).to(k.dtype), k, PRECISION, WIDEN)
-    k_sum = product((turned * decays_between(log, True, PRECISION)).to(q.dtype), q, PRECISION, WIDEN)
-    return q_sum, k_sum, per_decay(q * q_sum - k * k_sum, DECAY)
-
-
-@jit
-def inner_slopes_by_channel(
-    weights,
-    turned,
-    q,
-    k,
-    log,
-    CHANNELS: tl.constexpr,
-    C: tl.constexpr,
-    D: tl.constexpr,
-    ROWS: tl.constexpr,
-    DECAY: tl.constexpr,
-    PRECISION: tl.constexpr,
-    WIDEN: tl.constexpr,
-):
-    """The same under a decay a channel: over the borders of blocks of 2, 4, 8, .. rows, as `recurrence_scores_by_channel`."""
-    place = tl.arange(0, ROWS)
-    same = tl.sum(tl.where(place[:, None] == place[None, :], weights, 0.0), 1)[:, None]
-    q_sum, k_sum, up_to = same * k, same * q, tl.zeros([ROWS, CHANNELS], tl.float32)
-    slopes = tl.where(place[:, None] > place[None, :], weights, turned).to(q.dtype)
-    sums = exact_sums(log)
-    span = 1
-    while span < ROWS:
-        behind, parted = borders(span, ROWS)
-        decay = decays_to_border(sums, span, ROWS, CHANNELS, PRECISION)
-        met = (tl.where(behind, q, k) * decay).to(q.dtype)
-        slope = product(tl.where(parted, slopes, 0.0), met, PRECISION, WIDEN)
-        up_to += met * tl.where(behind, slope, -slope)
-        q_sum += tl.where(behind, slope * decay, 0.0)
-        k_sum += tl.where(behind, 0.0, slope * decay)
-        span *= 2
-    return q_sum, k_sum, up_to
 
 
 @jit
@@ -1317,14 +1306,7 @@ def recurrence_backward_keys(
     q_tile = chunk_load(q, at, heads, chunk, length, key, C, ROWS)
     k_tile = chunk_load(k, at, heads, chunk, length, key, C, ROWS)
     log = chunk_logs(g, at, heads, chunk, length, key, DECAY, C, ROWS)
-    if DECAY == 2:
-        q_inner, k_inner, slope = inner_slopes_by_channel(
-            weights, turned, q_tile, k_tile, log, CHANNELS, C, D, ROWS, DECAY, PRECISION, WIDEN
-        )
-    else:
-        q_inner, k_inner, slope = inner_slopes(
-            weights, turned, q_tile, k_tile, log, C, D, ROWS, DECAY, PRECISION, WIDEN
-        )
+    q_inner, k_inner, slope = inner_slopes(weights, turned, q_tile, k_tile, log, DECAY, PRECISION, WIDEN)
     up_to, after, whole = chunk_decays(g, at, heads, chunk, length, key, DECAY, C, ROWS)
     q_sum, k_sum = q_sum * up_to, k_sum * after
     chunk_store(grad_q, at, heads, chunk, length, key, (q_sum + q_inner) * scale, C, ROWS)
