@@ -1,10 +1,11 @@
 """Mistakes in names, bindings, pipes and values."""
 
 from archlang.diagnostics import ArchError, Label, error
-from archlang.lexer import CLOSERS
+from archlang.lexer import CLOSERS, Token
 from archlang.mistakes.mistake import OPERATORS, STARTERS, VALUES, Mistake, quoted
 
 BESIDE = OPERATORS | {"IF", "NOT"}
+PLUS = Token("PLUS", "+", 0, 0)
 PATTERN = 'a pattern is a string: `rearrange("h -> h p", p = 7)`'
 
 
@@ -79,8 +80,21 @@ def beside(m: Mistake, others: frozenset[str], other: str, what: str) -> ArchErr
     """An operator and a pipe side by side can be read two ways."""
     found = next((t for t in reversed(m.statement) if t.kind in others and (t is not m.head or t.kind == "NOT")), None)
     labels = [Label(m.span), *([Label(m.at(found), f"the {other}")] if found else [])]
-    advice = "say what flows: `(a + b) -> f` or `a + (b -> f)`"
-    return error("A014", f"{what} needs parentheses here", *labels, help=advice)
+    operator = found if other == "operator" else m.token
+    return error("A014", f"{what} needs parentheses here", *labels, help=readings(operator or PLUS, what))
+
+
+def readings(operator: Token, what: str) -> str:
+    """How an operator and what stands beside it are read with parentheses."""
+    if what == "an operator":
+        rest = "if p else b" if operator.kind == "IF" else f"{operator.text} b"
+        return f"say what flows: `(a -> f) {rest}`"
+    f = "f as name" if what == "`as`" else "f"
+    whole = {"IF": "(a if p else b)", "NOT": "(not a)"}.get(operator.kind, f"(a {operator.text} b)")
+    part = {"IF": f"a if p else (b -> {f})", "NOT": f"not (a -> {f})"}.get(
+        operator.kind, f"a {operator.text} (b -> {f})"
+    )
+    return f"say what flows: `{whole} -> {f}` or `{part}`"
 
 
 def bad_label(m: Mistake) -> ArchError | None:
