@@ -205,3 +205,22 @@ def test_tiles_of_a_free_time(window: int):
     for length in (2, 7, 200):
         x = torch.randn(3, length, 8, generator=torch.Generator().manual_seed(length))
         torch.testing.assert_close(exported(x), module(x))
+
+
+def test_a_state_that_is_handed_on():
+    """Exported from a text of a few positions, it serves any; the last state is that of the last position."""
+    made = archlang.loads(
+        """model net {
+  input x: [b, t, c = 8]
+  input before: [b, c = 8, c_value = 8]
+  y, S = linear_recurrence(x, l2_norm(x), x, decay = 0.9 * sigmoid(x), start = before, final = true)
+  output out = y
+  output after = S
+}"""
+    ).architecture()
+    module, start = made.module().eval(), torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(0))
+    given = torch.ones(2, 7, 8), torch.ones(2, 8, 8)
+    exported = torch.export.export(module, given, dynamic_shapes=made.dynamic_shapes()).module()
+    for length in (2, 32, 100):
+        x = torch.randn(3, length, 8, generator=torch.Generator().manual_seed(length))
+        torch.testing.assert_close(exported(x, start), module(x, start))

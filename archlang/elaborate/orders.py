@@ -29,6 +29,11 @@ def lower(cx: Context, layer: Layer, inputs: dict[str, Given], span: Span) -> An
     first = next(iter(inputs.values())).value
     order = given.value if isinstance(given.value, Order) else Along(axes=_all_axes(first, given.span))
     _check(order, first, given.span)
+    final = hypers.get("final")
+    if final and final.value and isinstance(given.value, Full):
+        axes = ", ".join(order.axes)
+        help = f"run one after the other: `over = along({axes})`, `over = along({axes}, reverse = true)`"
+        raise error("A319", "both directions leave a state, and `final` is one", final.span, help=help)
     path = order.model_copy(update={"reverse": False})
     axis = path.axes[0] if len(path.axes) == 1 else _spare(inputs)
     if len(path.axes) > 1:
@@ -36,17 +41,20 @@ def lower(cx: Context, layer: Layer, inputs: dict[str, Given], span: Span) -> An
         inputs = {name: made_of[item.value] for name, item in inputs.items()}
     directions = (False, True) if isinstance(given.value, Full) else (order.reverse,)
     made = list(_run(cx, layer, inputs, given.span, span, axis, directions))
-    total = made[0] if len(made) == 1 else calls.operation(cx, "add", [("a", made[0]), ("b", made[1])], {}, span)
+    total, *finals = made[0] if isinstance(made[0], tuple) else made[:1]
+    if len(made) > 1:
+        total = calls.operation(cx, "add", [("a", total), ("b", made[1])], {}, span)
     if len(path.axes) == 1:
-        return total
+        return (total, *finals) if finals else total
     sizes = tuple((name, first.type.size(name)) for name in path.axes)
     fields = {"over": path, "on": (axis,), "sizes": sizes}
-    return calls.operation(cx, "unsequence", [("x", total)], fields, span, {"over": given.span})
+    total = calls.operation(cx, "unsequence", [("x", total)], fields, span, {"over": given.span})
+    return (total, *finals) if finals else total
 
 
 def _run(
     cx: Context, layer: Layer, inputs: dict[str, Given], over: Span, span: Span, axis: str, directions: tuple[bool, ...]
-) -> Iterator[Value]:
+) -> Iterator[Any]:
     for reverse in directions:
         own = {"on": Given((axis,), over)} | ({"reverse": Given(True, over)} if reverse else {})
         yield calls.apply(cx, replace(layer, hypers={**layer.hypers, **own}), inputs, span)

@@ -17,10 +17,11 @@ def delta_rule(
     chunk: int = 32,
     bounded: bool = False,
     start: Tensor | None = None,
-) -> Tensor:
+    final: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """S_t = (I - beta_t k_t k_t^T) exp(log_decay_t) S_{t-1} + beta_t k_t v_t^T, o_t = scale * q_t S_t with
     q, k: [.., t, c], v: [.., t, d], beta: [.., t, 1] and log_decay: [.., t, c] or [.., t, 1]; from S_0 =
-    `start` [.., c, d], or from 0.
+    `start` [.., c, d], or from 0; with `final` also the last S, in the dtype of `start`.
 
     Inside a chunk a triangular system gives what every position writes (the UT transform of Yang et al., NeurIPS 2024);
     the state passes from one chunk to the next. `bounded`: the decays of a chunk together are not below exp(-120).
@@ -46,4 +47,4 @@ def delta_rule(
         new = torch.baddbmm(new, taken, state, alpha=-1)
         return torch.baddbmm(state * kept, k, new), torch.baddbmm(scores @ new, q, state)
 
-    return in_chunks(inside, step, (q * scale, k, v, beta, log_decay), start, chunk)
+    return in_chunks(inside, step, (q * scale, k, v, beta, log_decay), start, chunk, final)

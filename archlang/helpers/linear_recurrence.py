@@ -16,9 +16,11 @@ def linear_recurrence(
     chunk: int = 32,
     bounded: bool = False,
     start: Tensor | None = None,
-) -> Tensor:
+    final: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """S_t = exp(log_decay_t) S_{t-1} + k_t v_t^T, o_t = scale * q_t S_t with q, k: [.., t, c], v: [.., t, d] and
-    log_decay: [.., t, c] or [.., t, 1]; from S_0 = `start` [.., c, d], or from 0.
+    log_decay: [.., t, c] or [.., t, 1]; from S_0 = `start` [.., c, d], or from 0; with `final` also the last
+    S, in the dtype of `start`.
 
     Inside a chunk every query meets the keys before it; the state passes from one chunk to the next. `bounded`: the
     decays of a chunk together are not below exp(-120).
@@ -36,4 +38,4 @@ def linear_recurrence(
     def step(state: Tensor, own: Tensor, q: Tensor, kept: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         return torch.baddbmm(state * kept, k, v), torch.baddbmm(own, q, state)
 
-    return in_chunks(inside, step, (q * scale, k, v, log_decay), start, chunk)
+    return in_chunks(inside, step, (q * scale, k, v, log_decay), start, chunk, final)

@@ -36,7 +36,9 @@ def implementation(record: Record, inference: bool) -> Rule:
         if len(known) == 1 or about is None:
             return None
         chosen = known[choose(about, known, record)]
-        return None if chosen == m.layer.op else m.add(chosen, m.layer, m.layer.label, **operands(m, m.layer))
+        if chosen == m.layer.op:
+            return None
+        return m.results(m.add(chosen, m.layer, m.layer.label, **operands(m, m.layer)))
 
     return implementation
 

@@ -21,7 +21,7 @@ def bounded_decay(m: Match) -> Result:
     least = math.exp(min(least, 0.0)) if "log_decay" in given else least
     if least <= 0:
         return No("nothing bounds the decay from below: chunks are made of products of blocks, which any decay allows")
-    return m.add(op.model_copy(update={"least": least}), None, None, **given)
+    return m.results(m.add(op.model_copy(update={"least": least}), None, None, **given))
 
 
 RULES: tuple[Rule, ...] = (bounded_decay,)

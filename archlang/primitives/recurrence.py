@@ -12,6 +12,7 @@ from archlang.primitive import (
     Number,
     OpError,
     Primitive,
+    Result,
     Term,
     Types,
     Whole,
@@ -19,9 +20,19 @@ from archlang.primitive import (
     need_axes,
     register,
 )
-from archlang.primitives.recurrence_code import chunk_of, chunked, chunked_macs, form, is_bounded, stepwise
+from archlang.primitives.recurrence_code import (
+    chunk_of,
+    chunked,
+    chunked_macs,
+    form,
+    is_bounded,
+    is_stepwise,
+    stepwise,
+    stepwise_macs,
+)
 from archlang.primitives.recurrence_memory import chunked_memory, stepwise_memory
 from archlang.shapes import Axis, TensorType, is_float, promote
+from archlang.shapes import axis as axis_
 from archlang.sizes import Size
 
 VALUE = "c_value"  # how the `c` of v is called where the `c` of k stands beside it
@@ -42,7 +53,8 @@ class LinearRecurrence(Primitive):
     `on` is the axis (default: the time axis, else the one space axis), `reverse` runs from its end, `chunk` is how many
     positions are taken at once (default 32). No decay is below `least`: the compiler finds it out where
     it can, and decays a key channel are faster where it is not too small for a chunk. `segments`[.., t] are documents:
-    S is 0 again where one starts.
+    S is 0 again where one starts. With `final` the last S is the second result, [.., c, c_value] with the other axes of
+    out: what a recurrence of the positions that follow starts from.
     """
 
     name: ClassVar[str] = "linear_recurrence"
@@ -56,11 +68,10 @@ class LinearRecurrence(Primitive):
     inner: AxisName | None = None
     chunk: Whole | None = None
     least: Number = 0
+    final: bool = False
 
     # ---- types
-    def infer(
-        self, facts: Facts, q: TensorType, k: TensorType, v: TensorType, *extras: TensorType | None
-    ) -> TensorType:
+    def infer(self, facts: Facts, q: TensorType, k: TensorType, v: TensorType, *extras: TensorType | None) -> Result:
         names = ("q", "k", "v", "decay", "beta", "decay", "segments", "start")
         named = {name: x for name, x in zip(names, (q, k, v, *extras), strict=False) if x is not None}
         for name, type_ in named.items():
@@ -80,7 +91,15 @@ class LinearRecurrence(Primitive):
         self._check_chunk()
         lead = form(self, q, k, v, *extras).lead
         kept = (*q.without("c"), *(axis for axis in lead if axis.name not in q))
-        return TensorType((*kept, v["c"]), promote(q.dtype, k.dtype, v.dtype))
+        made = TensorType((*kept, v["c"]), promote(q.dtype, k.dtype, v.dtype))
+        return (made, self._state(named, made)) if self.final else made
+
+    def _state(self, named: Mapping[str, TensorType], made: TensorType) -> TensorType:
+        """The state after the last position, which has seen a time axis whole; it stays in the dtype of its start."""
+        on = self.axis(named["q"])
+        start, lost = named.get("start", made), frozenset({on.name} if on.role == "time" else ())
+        axes = (*made.without(on.name, "c"), named["k"]["c"], axis_(VALUE, named["v"].size("c")))
+        return TensorType(axes, start.dtype, lost)
 
     def axis(self, *types: TensorType | None) -> Axis:
         """The axis that it runs along."""
@@ -146,16 +165,18 @@ class LinearRecurrence(Primitive):
         parts = form(self, *types)
         if parts.decay == "pair":
             return "one position after another: a decay for every pair of channels has no form of matrix products"
+        if is_stepwise(parts):
+            return "one position: the state is read and written as it is"
         how = {"": "no decay", "head": "a decay per head", "key": "a decay per key channel"}[parts.decay]
         bound = f", never below {self.least:.3g}" if is_bounded(self, parts) else ""
         return f"chunks of {chunk_of(self, parts)}: {how}{bound}{', delta rule' if parts.beta else ''}"
 
     def macs(self, *types: TensorType | None) -> Size:
         parts = form(self, *types)
-        return 0 if parts.decay == "pair" else chunked_macs(self, parts, *types)
+        return stepwise_macs(parts, *types) if is_stepwise(parts) else chunked_macs(self, parts, *types)
 
     # ---- meaning
-    def reference(self, types: Types, *inputs: Named | None) -> Named:
+    def reference(self, types: Types, *inputs: Named | None) -> Named | tuple[Named, ...]:
         import torch
 
         axis = self.axis(*types.inputs)
@@ -165,7 +186,8 @@ class LinearRecurrence(Primitive):
         for at in reversed(places) if self.reverse else places:
             rows[at], state = self.step(types, state, *(_at(x, axis.name, at) for x in inputs))
         names = rows[0].names
-        return Named(torch.stack([rows[at].to(names) for at in places], -1), (*names, axis.name))
+        y = Named(torch.stack([rows[at].to(names) for at in places], -1), (*names, axis.name))
+        return (y, _filled(state["S"], types.outputs[1])) if self.final else y
 
     def step(
         self, types: Types, state: Mapping[str, Named], *inputs: Any, **weights: Any
@@ -196,7 +218,7 @@ class LinearRecurrence(Primitive):
         assert k is not None
         assert v is not None
         lead = form(self, *types).lead
-        kept = TensorType((*lead, k["c"], Axis(VALUE, v.size("c"), "channel")), promote(k.dtype, v.dtype))
+        kept = TensorType((*lead, k["c"], axis_(VALUE, v.size("c"))), promote(k.dtype, v.dtype))
         segments = types[6] if len(types) > 6 else None
         return {"S": kept} | ({} if segments is None else {"segments": segments.without(axis.name)})
 
@@ -204,13 +226,18 @@ class LinearRecurrence(Primitive):
     def memory(self, q: TensorType, k: TensorType, v: TensorType, *others: TensorType | None) -> Memory:
         parts = form(self, q, k, v, *others)
         decay = next((given for given in (*others[2:3], *others[:1]) if given is not None), None)
-        return stepwise_memory(parts, k, v) if parts.decay == "pair" else chunked_memory(self, parts, k, v, decay)
+        return stepwise_memory(parts, k, v) if is_stepwise(parts) else chunked_memory(self, parts, k, v, decay)
 
-    def emit(self, code: Emission, *inputs: Term | None) -> Term:
+    def emit(self, code: Emission, *inputs: Term | None) -> Term | tuple[Term, ...]:
         parts = form(self, *code.inputs)
-        write = stepwise if parts.decay == "pair" else chunked
+        write = stepwise if is_stepwise(parts) else chunked
         names = (name.strip("?") for name in self.inputs)
         return write(self, code, parts, dict(zip(names, inputs, strict=False)))
+
+
+def _filled(x: Named, type_: TensorType) -> Named:
+    """The same with all axes of a type, repeated along those that it lacks."""
+    return Named(x.to(type_.names).expand([int(str(axis.size)) for axis in type_]), type_.names)
 
 
 def _at(x: Named | None, name: str | None, at: int) -> Named | None:

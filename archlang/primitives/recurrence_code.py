@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import log
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from archlang.primitive import Emission, Term
 from archlang.primitives.attention_code import arrange
@@ -15,6 +15,7 @@ CHUNK = 32  # positions taken at once: of 16 ... 128 the fastest on CPUs, or wit
 SMALLEST = "1e-30"  # decays below it are taken as it: their logarithm stays finite
 RANGE = 120  # of the logarithms of a chunk's decays: half of it on either side of 1 is far from the ends of float32
 Ports = Mapping[str, Any]
+Results: TypeAlias = Term | tuple[Term, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,11 @@ def chunk_of(op: Any, parts: Form) -> int:
     return min(CHUNK, 1 << (length - 1).bit_length()) if isinstance(length, int) else CHUNK
 
 
+def is_stepwise(parts: Form) -> bool:
+    """Whether one position is taken after another: a decay of pairs has no other form, one position needs none."""
+    return parts.decay == "pair" or parts.on.size == 1
+
+
 def is_bounded(op: Any, parts: Form) -> bool:
     """Whether decays a key channel can be divided out inside a chunk without leaving the range of float32."""
     return parts.decay == "key" and op.least > 0 and -log(op.least) * chunk_of(op, parts) <= RANGE
@@ -92,20 +98,29 @@ def chunked_macs(op: Any, parts: Form, *types: TensorType | None) -> Size:
     return work * rows
 
 
+def stepwise_macs(parts: Form, *types: TensorType | None) -> Size:
+    """What is read of a state at each position, by the query and, for the delta rule, by the key."""
+    _, k, v = types[:3]
+    assert k is not None
+    assert v is not None
+    state = product(axis.size for axis in parts.lead) * k.size("c") * v.size("c")
+    return state * length_of(parts) * (2 if parts.beta else 1)
+
+
 # ---- PyTorch
-def chunked(op: Any, code: Emission, parts: Form, ports: Ports) -> Term:
+def chunked(op: Any, code: Emission, parts: Form, ports: Ports) -> Results:
     """Chunks by matrix products."""
     named = {} if chunk_of(op, parts) == CHUNK else {"chunk": code.const(chunk_of(op, parts))}
     named |= {"bounded": "True"} if is_bounded(op, parts) else {}
     return _written(op, code, parts, ports, "delta_rule" if parts.beta else "linear_recurrence", named)
 
 
-def stepwise(op: Any, code: Emission, parts: Form, ports: Ports) -> Term:
+def stepwise(op: Any, code: Emission, parts: Form, ports: Ports) -> Results:
     """One position after another."""
     return _written(op, code, parts, ports, "recurrence_steps", {})
 
 
-def _written(op: Any, code: Emission, parts: Form, ports: Ports, helper: str, more: Mapping[str, str]) -> Term:
+def _written(op: Any, code: Emission, parts: Form, ports: Ports, helper: str, more: Mapping[str, str]) -> Results:
     """The call of a helper that takes q, k, v as [*lead, t, c], and what follows."""
     ports = _logarithmic(ports)
     laid = {name: _laid(op, code, parts, name, x) for name, x in ports.items() if name != "segments"}
@@ -117,13 +132,23 @@ def _written(op: Any, code: Emission, parts: Form, ports: Ports, helper: str, mo
         )
     named: dict[str, str] = {name: laid.pop(name) for name in ("beta", "log_decay", "start") if name in laid}
     named |= {"scale": code.const(float(op.scale))} if op.scale != 1 else {}
+    named |= {"final": "True"} if op.final else {}
     arguments = [*laid.values(), *(f"{name}={text}" for name, text in (named | dict(more)).items())]
-    text = f"{code.helper(helper)}({', '.join(arguments)})"
-    if parts.inner is not None:  # what stands after the last factor of a position
+    text, lead = f"{code.helper(helper)}({', '.join(arguments)})", tuple(axis.name for axis in parts.lead)
+    made = (*lead, parts.on.name, "c")
+    if not op.final:
+        return _at_positions(op, code, parts, Term(text, made))
+    y, state = code.unpack(text, made, (*lead, "c", "c_value"))
+    return _at_positions(op, code, parts, y), state
+
+
+def _at_positions(op: Any, code: Emission, parts: Form, y: Term) -> Term:
+    """What stands after the last factor of each position, from the first on."""
+    text = y.code
+    if parts.inner is not None:
         count = parts.inner.size
         text = f"{text}[..., {code.size(count - 1)} :: {code.size(count)}, :]"
-    text = f"{text}.flip(-2)" if op.reverse else text
-    return Term(text, (*(axis.name for axis in parts.lead), parts.on.name, "c"))
+    return Term(f"{text}.flip(-2)" if op.reverse else text, y.order)
 
 
 def _logarithmic(ports: Ports) -> dict[str, Term]:
@@ -136,7 +161,7 @@ def _logarithmic(ports: Ports) -> dict[str, Term]:
 
 
 def _laid(op: Any, code: Emission, parts: Form, name: str, x: Term) -> str:
-    """A term as [*lead, t, c], a decay of pairs as [*lead, t, c, c_value], a state as [*lead, c, c_value]; several
+    """A term as [*lead, t, c], the decay of a step as [*lead, t, c, c_value], a state as [*lead, c, c_value]; several
     factors a position lie side by side on t.
     """
     if name == "start":
@@ -151,7 +176,7 @@ def _laid(op: Any, code: Emission, parts: Form, name: str, x: Term) -> str:
         if inner.name not in x.order and name != "beta":
             x = _between(code, parts, x, before=name == "q")
     groups = {axis.name: [axis] for axis in parts.lead} | {"*along": along}
-    channels = ["c", "c_value"] if name == "log_decay" and parts.decay == "pair" else ["c"]
+    channels = ["c", "c_value"] if name == "log_decay" and is_stepwise(parts) else ["c"]
     return arrange(code, x, groups | {channel: [Axis(channel, 1, "channel")] for channel in channels}).code
 
 
@@ -161,7 +186,7 @@ def _starts(op: Any, code: Emission, parts: Form, segments: Term) -> str:
     text = f"{code.helper('segment_starts')}({one}.squeeze(-1))"
     if parts.inner is not None:
         text = f"F.pad({text}, (0, {code.size(parts.inner.size - 1)})).flatten(-2)[..., None]"
-    return f"{text}[..., None]" if parts.decay == "pair" else text
+    return f"{text}[..., None]" if is_stepwise(parts) else text
 
 
 def _between(code: Emission, parts: Form, x: Term, before: bool) -> Term:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from archlang.facts import Facts
 from archlang.memory import Memory
 from archlang.named import Named
-from archlang.primitive import Emission, OpError, Term, Types, need_named, register
+from archlang.primitive import Emission, OpError, Result, Term, Types, need_named, register
 from archlang.primitives.broadcast import placed, spread
 from archlang.primitives.sequential import Sequential
 from archlang.shapes import TensorType, is_float
@@ -17,24 +17,37 @@ from archlang.sizes import Size, maximum, minimum
 @register
 class SelectiveScan(Sequential):
     """y[t, c] = sum over n of C[t, n] h[t, c, n] + D[c] u[t, c],
-    h[t, c, n] = exp(dt[t, c] A[c, n]) h[t - 1, c, n] + dt[t, c] B[t, n] u[t, c], from h = 0.
+    h[t, c, n] = exp(dt[t, c] A[c, n]) h[t - 1, c, n] + dt[t, c] B[t, n] u[t, c], from h = 0, or from
+    `start` [.., c, n].
 
     t is the axis that it runs along, n the axis of A that u lacks; A is negative, so that states fade. The other axes
     of A are channels, those of u that are neither (batch, heads) stand for themselves. dt may lack channels, D has only
-    such. The state is computed in float32 at least.
+    such. The state is computed in float32 at least. With `final` the last h is the second result, [.., c, n] with the
+    other axes of u: what a scan of the positions that follow starts from.
     """
 
     name: ClassVar[str] = "selective_scan"
-    inputs: ClassVar[tuple[str, ...]] = ("u", "dt", "A", "B", "C", "D?", "segments?")
+    inputs: ClassVar[tuple[str, ...]] = ("u", "dt", "A", "B", "C", "D?", "segments?", "start?")
+
+    final: bool = False
 
     # ---- types
-    def infer(self, facts: Facts, u: TensorType, *others: TensorType | None) -> TensorType:
+    def infer(self, facts: Facts, u: TensorType, *others: TensorType | None) -> Result:
         given = dict(zip((port.strip("?") for port in self.inputs), (u, *others), strict=False))
         for name, type_ in given.items():
             if type_ is not None and name != "segments" and not is_float(type_.dtype):
                 raise OpError("A214", f"`selective_scan` takes float tensors, and `{name}` is {type_}", name)
-        self._check_axes(facts, {name: type_ for name, type_ in given.items() if type_ is not None})
-        return u
+        named = {name: type_ for name, type_ in given.items() if type_ is not None}
+        self._check_axes(facts, named)
+        if "start" in named and "segments" in named:
+            raise OpError("A319", "documents start from nothing, and not from a state", "start")
+        return (u, self._state(u, named["A"], named.get("start", u).dtype)) if self.final else u
+
+    def _state(self, u: TensorType, a: TensorType, dtype: str) -> TensorType:
+        """The state after the last position, which has seen a time axis whole; it stays in the dtype of its start."""
+        on, kept = self.axis(u), u.without(self.axis(u))
+        lost = frozenset({on} if u[on].role == "time" else ())
+        return TensorType((*kept.axes, a[self.states(u, a)]), dtype, lost)
 
     def _check_axes(self, facts: Facts, given: Mapping[str, TensorType]) -> None:
         u, a = given["u"], given["A"]
@@ -46,7 +59,7 @@ class SelectiveScan(Sequential):
                 need_named(given[name], (time,), name)
         batch = [axis.name for axis in u if axis.name != time and axis.name not in channels]
         known = {"dt": u.names, "B": (time, state, *batch), "C": (time, state, *batch), "D": channels}
-        known["segments"] = (time, *batch)
+        known |= {"segments": (time, *batch), "start": (state, *channels, *batch)}
         sizes = {axis.name: axis.size for axis in (*a, *u)}
         for name, type_ in given.items():
             for axis in type_:
@@ -57,8 +70,9 @@ class SelectiveScan(Sequential):
                     other = "u" if axis.name in u else "A"
                     title = f"axis `{axis.name}` has {axis.size} in `{name}` and {sizes[axis.name]} in `{other}`"
                     raise OpError("A204", title, name)
-        for name in ("B", "C"):
-            need_named(given[name], (state,), name)
+        for name in ("B", "C", "start"):
+            if name in given:
+                need_named(given[name], (state,), name)
 
     @staticmethod
     def states(u: TensorType, a: TensorType) -> str:
@@ -85,7 +99,7 @@ class SelectiveScan(Sequential):
         some = minimum(states, maximum(one, 2**18 * replace(exact, axes=()).bytes))
         return Memory({"u": "", "dt": ""}, False, states * 2 + exact.bytes * 2, some * 2 + one + u.bytes, some * 4)
 
-    def reference(self, types: Types, u: Named, *others: Any) -> Named:
+    def reference(self, types: Types, u: Named, *others: Any) -> Named | tuple[Named, ...]:
         import torch
 
         time, named = self.axis(types.inputs[0]), zip(self.inputs[1:], others, strict=False)
@@ -98,19 +112,20 @@ class SelectiveScan(Sequential):
             rest = [now.get(port.strip("?")) for port in self.inputs[1:]]
             outputs[at], state = self.step(types, state, u.select(time, [at]), *rest)
         rows = [outputs[at].to(u.names) for at in count]
-        return Named(torch.cat(rows, u.at(time)), u.names)
+        y = Named(torch.cat(rows, u.at(time)), u.names)
+        return (y, state["h"].select(time, 0)) if self.final else y
 
     def step(
         self, types: Types, state: Mapping[str, Named], u: Named, *others: Any, **weights: Any
     ) -> tuple[Named, dict[str, Named]]:
-        dt, a, b, c, d, segments = (*others, None, None)[:6]
+        dt, a, b, c, d, segments, start = (*others, None, None, None)[:7]
         n = self.states(types.inputs[0], types.inputs[2])
-        h = (dt * u) * b
-        if state:
+        h, before = (dt * u) * b, state.get("h", start)
+        if before is not None:
             decay = (dt * a).map(lambda x: x.exp())
             if segments is not None:
                 decay = decay * segments.combine(state["segments"], lambda here, before: here == before)
-            h = decay * state["h"] + h
+            h = decay * before + h
         y = (h * c).sum([n])
         y = y if d is None else y + d * u
         return y, {"h": h} | ({} if segments is None else {"segments": segments})
@@ -118,8 +133,7 @@ class SelectiveScan(Sequential):
     def state(self, u: TensorType, dt: TensorType, a: TensorType, *others: Any) -> Mapping[str, TensorType]:
         if not self.steps_in_time(u):
             return {}
-        kept = u.without(self.axis(u))
-        h = replace(kept, axes=(*kept.axes, a[self.states(u, a)]))
+        h = self._state(u, a, u.dtype)
         segments = others[3] if len(others) > 3 else None
         return {"h": h} | ({} if segments is None else {"segments": segments.without(self.axis(u))})
 
@@ -133,10 +147,10 @@ class SelectiveScan(Sequential):
         )
 
     # ---- PyTorch
-    def emit(self, code: Emission, *terms: Any) -> Term:
+    def emit(self, code: Emission, *terms: Any) -> Term | tuple[Term, ...]:
         u_type, a_type = code.inputs[0], code.inputs[2]
         time, n, channels = self.axis(u_type), self.states(u_type, a_type), self.channels(u_type, a_type)
-        u, dt, a, b, c, d, segments = (*terms, None, None)[:7]
+        u, dt, a, b, c, d, segments, start = (*terms, None, None, None)[:8]
         batch = tuple(name for name in u.order if name != time and name not in channels)
 
         def laid(x: Term, *last: str) -> str:
@@ -158,5 +172,12 @@ class SelectiveScan(Sequential):
             starts = code.helper("segment_starts")
             arguments.append(f"starts={starts}({laid(segments, time)}{', reverse=True' if self.reverse else ''})")
         arguments += ["reverse=True"] if self.reverse else []
-        made = Term(f"{code.helper('selective_scan')}({', '.join(arguments)})", (*batch, time, "channels"))
-        return code.split(made, "channels", [u_type[name] for name in channels])
+        arguments += [f"start={laid(start, n, *channels)}"] if start is not None else []
+        arguments += ["final=True"] if self.final else []
+        text, order = f"{code.helper('selective_scan')}({', '.join(arguments)})", (*batch, time, "channels")
+        apart = [u_type[name] for name in channels]
+        if not self.final:
+            return code.split(Term(text, order), "channels", apart)
+        made = code.unpack(text, order, (*batch, n, "channels"))
+        y, state = (code.split(term, "channels", apart) for term in made)
+        return y, state

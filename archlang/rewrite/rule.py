@@ -57,6 +57,11 @@ class Match:
         given = [(port, value) for port, value in operands.items() if value is not None]
         return self._rebuild.add(op, given, at or self.root, label)
 
+    def results(self, value: Value) -> tuple[Value, ...]:
+        """All that the operation of a value makes."""
+        node = self.graph.producer(value)
+        return tuple(self.result(node, output) for output in range(len(node.types)))
+
     def call(self, name: str, *operands: Value | float, **fields: Any) -> Value:
         """An operation by its name in the language; of operators a side may be a number: `call("mul", x, 2)`."""
         made: Any = CONSTRUCTS[name]

@@ -292,7 +292,9 @@ def _check_unchanged(
 def check_steps(
     graph: Graph, node: Node, inputs: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]
 ) -> None:
-    """`step` folded over the positions of time is `reference`, in a state no larger than declared."""
+    """`step` folded over the positions of time is `reference`, in a state no larger than declared; the further results
+    are the last states.
+    """
     sizes = bind_sizes(
         {port: graph.inputs[port].type for port in inputs}, {port: tuple(x.shape) for port, x in inputs.items()}
     )
@@ -314,8 +316,11 @@ def check_steps(
                 f"{op}: {name}, {type_}"
             )
         outputs.append(made.to(result.names))
-    whole: Any = op.reference(types, *Graph.arguments(op, operands), **leaves)
+    made = op.reference(types, *Graph.arguments(op, operands), **leaves)
+    whole, *finals = made if isinstance(made, tuple) else [made]
     close(torch.cat(outputs, result.names.index(time)), whole.to(result.names), f"steps of {op}")
+    for final, left in zip(finals, state.values(), strict=False):
+        close(left.to((*final.names, time))[..., 0].expand_as(final.tensor), final.tensor, f"the last state of {op}")
 
 
 def check_flops(module: Callable[..., Any], graph: Graph, node: Node, inputs: Mapping[str, torch.Tensor]) -> None:

@@ -9,7 +9,7 @@ from archlang.primitives.conv import Conv, Depthwise
 from archlang.primitives.linear import Linear
 from archlang.primitives.packed import PackedConv, PackedLinear
 from archlang.primitives.recurrence import LinearRecurrence
-from archlang.primitives.recurrence_code import form
+from archlang.primitives.recurrence_code import form, is_stepwise
 from archlang.primitives.sliding import windows
 
 PLAIN = "plain"
@@ -20,7 +20,7 @@ def candidates(op: Primitive, types: Sequence[Any], inference: bool) -> Mapping[
     """By name; what is there for inference only has no gradients."""
     made: dict[str, Primitive] = {PLAIN: op}
     if isinstance(op, LinearRecurrence):
-        chunked = op.chunk is None and form(op, *types).decay != "pair"
+        chunked = op.chunk is None and not is_stepwise(form(op, *types))
         return made | ({f"chunk={size}": op.model_copy(update={"chunk": size}) for size in CHUNKS} if chunked else {})
     if not inference or types[0].dtype != "float":
         return made

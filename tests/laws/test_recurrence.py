@@ -5,6 +5,10 @@ import math
 import pytest
 import torch
 
+from archlang.facts import Facts
+from archlang.helpers.delta_rule import delta_rule
+from archlang.helpers.linear_recurrence import linear_recurrence
+from archlang.helpers.recurrence_steps import recurrence_steps
 from archlang.primitives.recurrence import LinearRecurrence
 from archlang.shapes import TensorType, axis
 from archlang.sizes import symbol
@@ -39,6 +43,66 @@ def test_a_state_to_start_from(decay: str, beta: TensorType | None):
     given = tensor(**HEADS, c=3, c_value=4) if decay == "pair" else DECAYS[decay]
     for start in (tensor(b=2, heads=2, c=3, c_value=4), tensor(c_value=4, c=3)):
         check_law(LinearRecurrence(chunk=4, scale=0.5), Q, Q, V, None, beta, given, None, start)
+
+
+@pytest.mark.parametrize("length", [1, 11])
+@pytest.mark.parametrize("beta", [False, True], ids=["linear", "delta"])
+@pytest.mark.parametrize("decay", [*DECAYS, "pair"])
+def test_the_last_state(decay: str, beta: bool, length: int):
+    """From nothing and from a state, in chunks and at one position, which is no chunk."""
+    sizes = HEADS | {"t": length}
+    q, v, strength = tensor(**sizes, c=3), tensor(**sizes, c=4), tensor(**sizes) if beta else None
+    decays = {"none": None, "constant": tensor(heads=2), "head": tensor(**sizes), "key": q}
+    gate = (decays | {"pair": tensor(**sizes, c=3, c_value=4)})[decay]
+    for start in (None, tensor(b=2, heads=2, c=3, c_value=4), tensor(c_value=4, c=3)):
+        check_law(LinearRecurrence(chunk=4, scale=0.5, final=True), q, q, v, None, strength, gate, None, start)
+        if length == 1:
+            check_law(LinearRecurrence(), q, q, v, None, strength, gate, None, start)
+
+
+@pytest.mark.parametrize("length", [1, 5])
+@pytest.mark.parametrize("beta", [False, True], ids=["linear", "delta"])
+def test_the_last_state_of_several_factors(beta: bool, length: int):
+    """Queries alone have groups, and the state has what the results have."""
+    sizes = INNER | {"t": length}
+    k, v, strength = tensor(**sizes, c=3), tensor(**sizes, c=4), tensor(**sizes) if beta else None
+    q, doc = tensor(b=2, t=length, heads=2, group=2, c=3), torch.tensor([0, 0, 1, 1, 1])[:length]
+    for decay in (None, tensor(t=length, heads=2), tensor(b=2, t=length, c=3)):
+        op = LinearRecurrence(inner="step", final=True)
+        check_law(op, q, k, v, None, strength, decay, None, tensor(c=3, c_value=4))
+        check_law(op, q, k, v, None, strength, decay, (tensor("segments", t=length), doc))
+
+
+def test_the_last_state_at_the_end():
+    """Which is the first position; of the last document."""
+    x, doc = tensor(b=2, n=9, c=4), (tensor("segments", n=9), torch.tensor([0] * 3 + [1] * 4 + [0] * 2))
+    check_law(LinearRecurrence(reverse=True, final=True), x, x, x, None, None, x, doc)
+    check_law(LinearRecurrence(reverse=True, final=True), x, x, x, None, tensor(b=2, n=9), None, doc)
+
+
+def test_a_state_stays_in_the_dtype_of_its_start():
+    """In float32 it loses nothing from one call to the next, whatever the values are in."""
+    x, wide = torch.ones(1, 3, 4, dtype=torch.bfloat16), torch.ones(1, 4, 4, dtype=torch.float32)
+    for form, given in ((linear_recurrence, ()), (delta_rule, (x[..., :1],)), (recurrence_steps, ())):
+        assert [y.dtype for y in form(x, x, x, *given, final=True)] == [torch.bfloat16, torch.bfloat16]
+        assert [y.dtype for y in form(x, x, x, *given, start=wide, final=True)] == [torch.bfloat16, torch.float32]
+    op, state = LinearRecurrence(final=True), tensor("float32", b=2, heads=2, c=3, c_value=4)
+    assert op.infer(Facts(), Q, Q, V, None, None, None, None, state) == (V, state)
+
+
+def test_a_sequence_in_two_parts():
+    """The second starts where the first ends, in every form."""
+    random = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 50, c, generator=random) for c in (8, 8, 6))
+    k, beta = torch.nn.functional.normalize(k, dim=-1), torch.rand(2, 50, 1, generator=random)
+    for decay in (None, -torch.rand(2, 50, 1, generator=random), -torch.rand(2, 50, 8, generator=random)):
+        for form, given in ((linear_recurrence, (q, k, v)), (delta_rule, (q, k, v, beta))):
+            gate = () if decay is None else (decay,)
+            whole, last = form(*given, *gate, final=True)
+            left, state = form(*(x[:, :37] for x in (*given, *gate)), final=True)
+            right, after = form(*(x[:, 37:] for x in (*given, *gate)), start=state, final=True)
+            torch.testing.assert_close(torch.cat([left, right], 1), whole)
+            torch.testing.assert_close(after, last)
 
 
 @pytest.mark.parametrize("beta", [None, tensor(b=2, n=4, step=2)], ids=["linear", "delta"])

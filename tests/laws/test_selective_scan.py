@@ -43,6 +43,32 @@ def test_documents() -> None:
     check_law(scan(reverse=True), *given("n"), doc)
 
 
+@pytest.mark.parametrize("length", [1, 5, 19])
+def test_a_state_to_start_from_and_the_last_one(length: int) -> None:
+    for start in (None, tensor(b="b", c=4, state=3), tensor(state=3)):
+        check_law(scan(final=True), *given(length=length), None, start)
+    check_law(scan(), *given(length=length), None, tensor(state=3, c=4, b="b"))
+    check_law(scan(reverse=True, final=True), *given("n", length), None, tensor(state=3))
+
+
+def test_a_state_stays_in_the_dtype_of_its_start() -> None:
+    x, wide = torch.ones(1, 3, 4, dtype=torch.bfloat16), torch.zeros(1, 4, 4, dtype=torch.float32)
+    assert [y.dtype for y in selective_scan(x, x, -x[0, :1].expand(4, -1), x, x, final=True)] == [torch.bfloat16] * 2
+    made = selective_scan(x, x, -x[0, :1].expand(4, -1), x, x, start=wide, final=True)
+    assert [y.dtype for y in made] == [torch.bfloat16, torch.float32]
+
+
+def test_the_last_state_is_that_of_the_last_document() -> None:
+    doc = tensor(b="b", t=5).cast("segments"), torch.tensor([[0, 0, 1, 1, 1], [2, 2, 2, 2, 3]])
+    check_law(scan(final=True), *given(), doc)
+
+
+def test_the_last_state_of_heads_and_groups() -> None:
+    u, a = tensor(b="b", t=4, heads=2, c=3), (tensor(c=3, state=2), -torch.rand(3, 2, dtype=torch.float64))
+    start, read = tensor(state=2, c=3), tensor(heads=2, t=4, state=2)
+    check_law(scan(final=True), u, tensor(b="b", t=4, c=3, heads=2), a, read, read, None, None, start)
+
+
 def test_heads_groups_and_shared_inputs() -> None:
     u, a = tensor(b="b", t=5, heads=2, c=3), (tensor(heads=2, c=3, state=2), -torch.rand(2, 3, 2, dtype=torch.float64))
     check_law(scan(), u, tensor(b="b", t=5, heads=2), a, tensor(t=5, state=2), tensor(t=5, b="b", state=2))
@@ -93,11 +119,13 @@ def test_gradients_across_parts(shared: bool) -> None:
 
 
 def test_as_compiled() -> None:
-    """In blocks side by side, at any length."""
+    """In blocks side by side, at any length, from nothing and from a state."""
     for length in (1, 16, 37, 300):
         compiled = torch.compile(selective_scan, backend="eager", fullgraph=True, dynamic=False)
         given = [x.double() for x in values(length, decay=20.0)]
-        torch.testing.assert_close(compiled(*given), selective_scan(*given), rtol=1e-10, atol=1e-12)
+        for start in (None, torch.randn(2, 3, dtype=torch.float64)):
+            made, meant = (f(*given, start=start, final=True) for f in (compiled, selective_scan))
+            torch.testing.assert_close(made, meant, rtol=1e-10, atol=1e-12)
         torch._dynamo.reset()
 
 
@@ -123,12 +151,15 @@ def test_one_bad_channel_reaches_no_other() -> None:
         ({4: tensor(b="b", state=3)}, "A205", "no axis `t`"),
         ({4: tensor(b="b", t=5, c=4, state=3)}, "A205", "`C` has c = 4, and may have t, state, b"),
         ({5: tensor(t=5, c=4)}, "A205", "`D` has t = 5"),
+        ({7: tensor(b="b", t=5, c=4, state=3)}, "A205", "`start` has t = 5, and may have state, c, b"),
+        ({7: tensor(b="b", c=4)}, "A205", "no axis `state`"),
+        ({6: tensor(b="b", t=5).cast("segments"), 7: tensor(state=3)}, "A319", "documents start from nothing"),
         ({0: tensor(b="b", h=5, w=5, c=4)}, "A206", "over = along"),
         ({0: tensor(b="b", c=4)}, "A205", "none in"),
     ],
 )
 def test_refusals(changed: dict[int, Any], code: str, said: str) -> None:
-    types = [item[0] if isinstance(item, tuple) else item for item in given()]
+    types = [item[0] if isinstance(item, tuple) else item for item in (*given(), None, None)]
     types = [changed.get(i, type_) for i, type_ in enumerate(types)]
     with pytest.raises(OpError) as failure:
         scan().infer(Facts(), *types)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from archlang.emit.kernels.kernel import Features, Kernel, Served, refused
 from archlang.primitive import Primitive
-from archlang.primitives.recurrence_code import form
+from archlang.primitives.recurrence_code import form, is_stepwise
 from archlang.primitives.selective_scan import SelectiveScan as Scan
 
 WIDEST = 256  # of a head, whose state a program holds
@@ -25,6 +25,8 @@ class _Recurrence(Kernel):
             return refused("")
         if parts.decay == "pair":
             return refused("a decay for each pair of channels leaves no matrix products")
+        if is_stepwise(parts) or op.final:  # type: ignore[attr-defined]
+            return refused("it gives no last state, and one position needs no chunks")
         size = types[1].size("c")
         if isinstance(size, int) and size > WIDEST:
             return refused(f"heads are wider than {WIDEST}")
@@ -62,4 +64,6 @@ class SelectiveScan(Kernel):
         size = a.size(Scan.states(u, a))
         if isinstance(size, int) and size > STATES:
             return refused(f"a channel has more than {STATES} states")
+        if op.final or any(x is not None for x in types[7:]):  # type: ignore[attr-defined]
+            return refused("it starts from nothing, and gives no last state")
         return Served({})

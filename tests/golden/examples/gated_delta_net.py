@@ -14,11 +14,13 @@ def in_chunks(
     inputs: Sequence[Tensor | None],
     start: Tensor | None,
     chunk: int,
+    final: bool,
     segment: int = 256,
-) -> Tensor:
+) -> Tensor | tuple[Tensor, Tensor]:
     """q, k: [.., t, c], v: [.., t, d] and what else there is, in chunks of t: `inside` makes of several chunks side by
     side what `step` takes of each, all leading axes as one, to lead a state [b, c, d] on, from 0 or from `start`
-    [.., c, d], and give the output. No more than a segment is at work at once, which bounds the memory.
+    [.., c, d], and give the output; with `final` also the state after the last position, in the dtype of `start`. No
+    more than a segment is at work at once, which bounds the memory.
     """
     given = [x for x in inputs if x is not None]
     k, v, exporting = given[1], given[2], torch.compiler.is_exporting()
@@ -35,10 +37,10 @@ def in_chunks(
 
     parts = [chunks(x) for x in given]
     zero = v.new_zeros(k.shape[-1], v.shape[-1], dtype=dtype)
-    start = zero if start is None else start.to(dtype)
-    lead = torch.broadcast_shapes(start.shape[:-2], *(x.shape[:-3] for x in parts))
+    state, kind = (zero, v.dtype) if start is None else (start.to(dtype), start.dtype)
+    lead = torch.broadcast_shapes(state.shape[:-2], *(x.shape[:-3] for x in parts))
 
-    state, outputs = start.expand(*lead, *zero.shape).reshape(-1, *zero.shape), []
+    state, outputs = state.expand(*lead, *zero.shape).reshape(-1, *zero.shape), []
     if exporting:  # a loop of free length
         from torch._higher_order_ops.scan import scan
 
@@ -47,8 +49,8 @@ def in_chunks(
             return step(state, *(x.squeeze(-3) for x in made))
 
         wide = [x.expand(*lead, *x.shape[-3:]).movedim(-3, 0) for x in parts]
-        made = scan(one, state.contiguous(), wide)[1].movedim(0, -3).flatten(-3, -2)
-        made = F.pad(made, (0, 0, 0, -end))
+        state, made = scan(one, state.contiguous(), wide)
+        made = F.pad(made.movedim(0, -3).flatten(-3, -2), (0, 0, 0, -end))
     else:
         for some in zip(*(x.split(max(1, segment // chunk), -3) for x in parts), strict=True):
             made = inside(*(x.contiguous() for x in some))
@@ -57,7 +59,8 @@ def in_chunks(
                 state, output = step(state, *row)
                 outputs.append(output)
         made = torch.cat(outputs, -2)[:, :length]
-    return made.reshape(*lead, length, v.shape[-1]).to(v.dtype)
+    made = made.reshape(*lead, length, v.shape[-1]).to(v.dtype)
+    return (made, state.reshape(*lead, *zero.shape).to(kind)) if final else made
 
 
 def under_decay(
@@ -108,10 +111,11 @@ def delta_rule(
     chunk: int = 32,
     bounded: bool = False,
     start: Tensor | None = None,
-) -> Tensor:
+    final: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """S_t = (I - beta_t k_t k_t^T) exp(log_decay_t) S_{t-1} + beta_t k_t v_t^T, o_t = scale * q_t S_t with
     q, k: [.., t, c], v: [.., t, d], beta: [.., t, 1] and log_decay: [.., t, c] or [.., t, 1]; from S_0 =
-    `start` [.., c, d], or from 0.
+    `start` [.., c, d], or from 0; with `final` also the last S, in the dtype of `start`.
 
     Inside a chunk a triangular system gives what every position writes (the UT transform of Yang et al., NeurIPS 2024);
     the state passes from one chunk to the next. `bounded`: the decays of a chunk together are not below exp(-120).
@@ -137,7 +141,7 @@ def delta_rule(
         new = torch.baddbmm(new, taken, state, alpha=-1)
         return torch.baddbmm(state * kept, k, new), torch.baddbmm(scores @ new, q, state)
 
-    return in_chunks(inside, step, (q * scale, k, v, beta, log_decay), start, chunk)
+    return in_chunks(inside, step, (q * scale, k, v, beta, log_decay), start, chunk, final)
 
 
 class ShortConv(nn.Module):

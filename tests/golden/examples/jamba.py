@@ -250,10 +250,13 @@ def selective_scan(
     skip: Tensor | None = None,
     starts: Tensor | None = None,
     reverse: bool = False,
-) -> Tensor:
+    start: Tensor | None = None,
+    final: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """y[t] = c[t] h[t] + skip u[t] for h[t] = exp(dt[t] a) h[t - 1] + dt[t] b[t] u[t], in float32 at least.
 
-    u, dt: [.., t, channels]; a: [n, channels]; b, c: [.., t, n]; where `starts`, bool [.., t, 1], h is 0 before.
+    u, dt: [.., t, channels]; a: [n, channels]; b, c: [.., t, n]; where `starts`, bool [.., t, 1], h is 0 before;
+    h starts from `start` [.., n, channels], or from 0. With `final` also the last h, in the dtype of `start`.
     No more than 2 ** 18 states are at work at once, n before the channels; those of all positions under a compiler.
     """
     kind, whole = torch.promote_types(u.dtype, torch.float32), torch.compiler.is_compiling()
@@ -265,21 +268,25 @@ def selective_scan(
         some = max(1, 2**18 // max(1, math.prod(u.shape[:-2]) * a.numel()))
         parts = zip(*(x.split(some, -2) for x in given), strict=True)
     a = (math.log2(math.e) * a.to(kind)).contiguous()
-    state, outputs = None, []
-    for now, step, write, read, *start in parts:
+    lead = u.shape[:-2]
+    state, outputs = None if start is None else start.to(kind).expand(*lead, *a.shape), []
+    for now, step, write, read, *first in parts:
         decay = (step[..., None, :] * a).exp2_()
-        if start:
-            decay = decay.masked_fill(start[0][..., None], 0.0)
+        if first:
+            decay = decay.masked_fill(first[0][..., None], 0.0)
         x = (step * now)[..., None, :] * write[..., None]
         if whole:
-            states = linear_scan(decay.movedim(-3, 0), x.movedim(-3, 0)).movedim(0, -3)
+            states = linear_scan(decay.movedim(-3, 0), x.movedim(-3, 0), state).movedim(0, -3)
         else:
             states = ScanSteps.apply(decay, x, state, -3)  # type: ignore[no-untyped-call]
         state = states.select(-3, -1).clone()  # the rest of the states can go
         outputs.append((read[..., None, :] @ states).squeeze(-2))
     y = torch.cat(outputs, -2)
     y = (y.flip(-2) if reverse else y).to(u.dtype)
-    return y if skip is None else torch.addcmul(y, skip, u)
+    y = y if skip is None else torch.addcmul(y, skip, u)
+    if not final or state is None:
+        return y
+    return y, state.expand(*lead, *a.shape).to(u.dtype if start is None else start.dtype)
 
 
 class Mamba(nn.Module):
