@@ -2,7 +2,6 @@
 
 import gc
 import os
-import re
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,9 +17,6 @@ import typer
 from archlang import __version__, cli_cache, cli_tune, console, files, products
 from archlang.cli_options import (
     NONE,
-    TARGET,
-    TARGET_FORM,
-    TARGET_HELP,
     At,
     Backend,
     Disable,
@@ -45,6 +41,8 @@ from archlang.cli_options import (
     Targets,
     Tuned,
     Weights,
+    architecture,
+    parts,
     sizes,
 )
 from archlang.console import AsFormat, Format
@@ -152,7 +150,7 @@ def show(
     from archlang.ir import listing
     from archlang.passes import Options
 
-    network = _architecture(target, settings)
+    network = architecture(target, settings)
     if after or diff:
         done = network.optimised(Options(purpose.value, tuple(disable)))
         text = listing(done.stage(after)) if after else "\n".join(done.changes(str(diff)))
@@ -180,7 +178,7 @@ def explain(
     from archlang.measure import folding_errors
     from archlang.passes import Options, budget
 
-    network = _architecture(target, settings)
+    network = architecture(target, settings)
     needed = budget(memory, {} if measure and memory is None else sizes(at))
     options = Options(purpose.value, tuple(disable), budget=needed).for_target(backend.value)
     errors = folding_errors(network, sizes(at), disable) if measure else None
@@ -237,7 +235,7 @@ def run(
     """Run a network on files."""
     from archlang import feed
 
-    network = _architecture(target, settings)
+    network = architecture(target, settings)
     if weights is not None:
         weights.stat()
     with console.status("reading inputs"):
@@ -299,22 +297,11 @@ def _usage_help(failure: Exception) -> str:
     return f"`{context.command_path if context else 'archlang'} --help` lists what there is"
 
 
-def _architecture(target: str, settings: Sequence[str]) -> "Architecture":
-    """What `FILE[:MODEL][/VARIANT]` names; one name alone is a model's, or a variant's of the only model."""
-    from archlang.compile import load
-
-    parts = _parts(target)
-    program, model, variant = load(parts["file"]), parts["model"], parts["variant"]
-    if model and not variant and model not in program.models:
-        model, variant = None, model
-    return program.architecture(model=model, variant=variant, set_texts=list(settings))
-
-
 def _product(target: str, settings: Sequence[str], how: Mapping[str, Any], no_cache: bool) -> products.Product:
     """What `build` makes of a target; `how` are the keywords of `source`."""
-    parts = _parts(target)
-    which = {"model": parts["model"], "variant": parts["variant"], "settings": list(settings)}
-    return products.build(parts["file"], which, how, lambda: _architecture(target, settings), fresh=no_cache)
+    named = parts(target)
+    which = {"model": named["model"], "variant": named["variant"], "settings": list(settings)}
+    return products.build(named["file"], which, how, lambda: architecture(target, settings), fresh=no_cache)
 
 
 def record(tuned: Path | None) -> str:
@@ -325,13 +312,6 @@ def record(tuned: Path | None) -> str:
 
     known = read(tuned)
     return known.only(known.device).text()
-
-
-def _parts(target: str) -> re.Match[str]:
-    parts = TARGET.fullmatch(target)
-    if parts is None:
-        raise error("A901", f"`{target}` does not name a network", help=f"write {TARGET_FORM}: {TARGET_HELP}")
-    return parts
 
 
 def _facts(network: "Architecture | products.Product") -> dict[str, Any]:

@@ -1,14 +1,17 @@
 """The arguments and options that commands share."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from archlang.diagnostics import error
+
+if TYPE_CHECKING:
+    from archlang.architecture import Architecture
 
 Backend = StrEnum("Backend", ["torch", "triton", "auto"])
 
@@ -73,3 +76,22 @@ def sizes(texts: Iterable[str]) -> dict[str, int]:
             raise error("A901", f"`{text}` is not a size", help="write NAME=SIZE: b=8")
         found[name.strip()] = int(size)
     return found
+
+
+def parts(target: str) -> re.Match[str]:
+    """The `file` of a target, and its `model` and `variant` where it names them."""
+    found = TARGET.fullmatch(target)
+    if found is None:
+        raise error("A901", f"`{target}` does not name a network", help=f"write {TARGET_FORM}: {TARGET_HELP}")
+    return found
+
+
+def architecture(target: str, settings: Sequence[str] = ()) -> "Architecture":
+    """What `FILE[:MODEL][/VARIANT]` names; one name alone is a model's, or a variant's of the only model."""
+    from archlang.compile import load
+
+    named = parts(target)
+    program, model, variant = load(named["file"]), named["model"], named["variant"]
+    if model and not variant and model not in program.models:
+        model, variant = None, model
+    return program.architecture(model=model, variant=variant, set_texts=list(settings))

@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from archlang import console
-from archlang.cli_options import Backend, ForTarget
+from archlang.cli_options import TARGET_FORM, Backend, ForTarget, architecture, parts
 from archlang.console import AsFormat, Format
 
 if TYPE_CHECKING:
+    from archlang.architecture import Architecture
     from archlang.tuning import Record
 
 
 def tune(
-    paths: Annotated[list[Path], typer.Argument(metavar="FILE...", help=".arch files: all models, all variants.")],
+    targets: Annotated[
+        list[str],
+        typer.Argument(metavar=f"{TARGET_FORM}...", help="Networks; of a file or model alone, all in it."),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="A record, to which this is added.")] = Path(
         "tuning.json"
     ),
@@ -33,7 +37,7 @@ def tune(
     from archlang.tuning import Record, read
 
     known = read(output) if output.exists() else Record({})
-    networks = _networks(paths)
+    networks = [network for name in targets for network in _networks(name)]
     tuned = _operations(networks, batch, seconds) if target is Backend.torch else _kernels(networks, batch, seconds)
     known.merged(tuned.record).write(output)
     if format is Format.json:
@@ -59,14 +63,17 @@ class Tuned:
     stopped: bool
 
 
-def _networks(paths: list[Path]) -> list[Any]:
-    """All models with all variants."""
+def _networks(target: str) -> list["Architecture"]:
+    """What a target names: a variant, or all of a model or of a file."""
     from archlang.compile import load
 
+    named = parts(target)
+    program, model = load(named["file"]), named["model"]
+    if named["variant"] or (model and model not in program.models):
+        return [architecture(target)]
     return [
         program.architecture(model, variant)
-        for program in map(load, paths)
-        for model in program.models
+        for model in ([model] if model else program.models)
         for variant in [None, *program.variants(model)]
     ]
 

@@ -289,6 +289,7 @@ EXAMPLES = {
     "double_conv": "image -> double_conv(16)",
     "unet_down": "image -> unet_down(16)",
     "unet_up": "unet_up(image -> max_pool(2), image, dim = 16)",
+    "class_relative": "class_relative(8, height = 14)",
     "conditional_position": "image -> conditional_position",
     "lepe_attention": "image -> conv(8) -> lepe_attention(heads = 2, over = windows(4))",
     "patch_embed": "image -> patch_embed(96)",

@@ -169,6 +169,11 @@ def test_docstrings_say_what_they_are_given(text: str) -> None:
     assert squeeze(scope["f"].__doc__) == squeeze(text)
 
 
+def test_a_docstring_that_is_too_long_is_filled_anew() -> None:
+    text = f"{'word ' * 22}end\nof it.\n\nA table:\n  1 2"
+    assert docstring(text, "    ") == f"{'word ' * 21}word\n    end of it.\n\n    A table:\n      1 2\n    "
+
+
 # ---- names
 def test_module_attributes_are_known() -> None:
     code = "from torch import nn; print(*dir(nn.Module()))"  # on its own: libraries add attributes to nn.Module

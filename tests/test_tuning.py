@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import archlang
 from archlang import cli, tuner
+from archlang.cli_tune import _networks
 from archlang.diagnostics import ArchError
 from archlang.passes import Options
 from archlang.testing.networks import check_network
@@ -257,6 +258,37 @@ def test_tune_and_build(run: Callable[..., Any]) -> None:
     assert run("tune", "net.arch", "--batch", "8").exit_code == 0
     both = loads(Path("tuning.json").read_text())
     assert set(record.devices[device()]) < set(both.devices[device()])
+
+
+MODELS = """model a(dim: int = 4) {
+  input x: [b, c = 3]
+  output y = x -> linear(dim)
+  variant small { dim = 2 }
+  variant large { dim = 8 }
+}
+model d { input x: [b, c = 3]
+  output y = x }
+"""
+
+
+@pytest.mark.parametrize(
+    ("target", "names"),
+    [
+        ("two.arch", ["a", "a/small", "a/large", "d"]),
+        ("two.arch:a", ["a", "a/small", "a/large"]),
+        ("two.arch:a/large", ["a/large"]),
+        ("two.arch:d", ["d"]),
+    ],
+)
+def test_what_a_target_names(run: Callable[..., Any], target: str, names: list[str]) -> None:
+    Path("two.arch").write_text(MODELS)
+    assert ["/".join(filter(None, (net.name, net.variant))) for net in _networks(target)] == names
+
+
+def test_no_network_of_that_name(run: Callable[..., Any]) -> None:
+    assert run("tune", "net.arch:none").exit_code != 0
+    with pytest.raises(ArchError, match="A503"):
+        raise run("tune", "net.arch:none").exception
 
 
 def test_no_time(run: Callable[..., Any]) -> None:

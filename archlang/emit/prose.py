@@ -1,5 +1,8 @@
 """Text of the user in comments and docstrings: it can say anything and do nothing."""
 
+from collections.abc import Sequence
+from itertools import groupby
+
 WIDTH = 120
 
 
@@ -15,21 +18,26 @@ def comment(text: str) -> str:
 def docstring(text: str, indent: str) -> str:
     """What stands between the triple quotes, wrapped; a text of several lines ends with a line of its own."""
     from inspect import cleandoc
-    from textwrap import wrap
 
     escaped = [
         printable(line.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')) for line in cleandoc(text).splitlines()
     ]
-    lines = [
-        part
-        for line in escaped
-        for part in (wrap(line, WIDTH - len(indent) - 7, break_long_words=False, break_on_hyphens=False) or [""])
-    ]
+    paragraphs = [list(group) for _, group in groupby(escaped, bool)]
+    lines = [line for paragraph in paragraphs for line in _filled(paragraph, WIDTH - len(indent) - 7)]
     if lines and lines[0].startswith('"'):  # formatters would move it away from the quotes
         lines[0] = f"\\{lines[0]}"
     if len(lines) <= 1:
         return _closed("".join(lines))
     return "\n".join([lines[0], *(f"{indent}{line}" if line else "" for line in lines[1:]), indent])
+
+
+def _filled(paragraph: Sequence[str], width: int) -> Sequence[str]:
+    """The lines as they are where they fit, else filled anew."""
+    if all(len(line) <= width for line in paragraph):
+        return paragraph
+    from textwrap import wrap
+
+    return wrap(" ".join(paragraph), width, break_long_words=False, break_on_hyphens=False)
 
 
 def _closed(line: str) -> str:

@@ -108,3 +108,15 @@ def test_distances_between_maps_of_two_sizes():
     weights = (scores + peer.get_attention_biases(q.device)).softmax(-1)
     meant = torch.einsum("bhqk,bkhc->bqhc", weights, k.flatten(1, 2)).unflatten(1, (3, 3))
     assert difference(net(q, k), meant) <= TOLERANCE
+
+
+def test_offsets_beside_a_class_token():
+    timm = pytest.importorskip("timm.layers")
+    net = built(
+        "use std.position: class_relative\n"
+        "model net { input x: [b, n = 13, n_key = 13]\n"
+        "  output y: [b, heads, n, n_key] = x + (class_relative(2, 3, width = 4) as bias) }"
+    )
+    peer = timm.RelPosBias((3, 4), 2, prefix_tokens=1)
+    net.bias.weight.data.copy_(peer.relative_position_bias_table.data)
+    assert torch.equal(net(torch.zeros(1, 13, 13)), peer.get_bias())

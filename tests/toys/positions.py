@@ -41,4 +41,5 @@ BLOCKS = [
     ("std.position: conditional_position", "[b, c = 4, n = 6]", "x -> conditional_position(5)"),
     ("std.position: lepe_attention", MAP, "x -> lepe_attention(2)"),
     ("std.position: lepe_attention", MAP, "x -> lepe_attention(4, windows(2), kernel = 5, bias = false)"),
+    ("std.position: class_relative", MAP, "x + class_relative(2, height = 2, width = 3)[n = 0, heads = 1, n_key = 3]"),
 ]
