@@ -20,6 +20,7 @@ CLOSERS = frozenset(OPENERS.values())
 SIGNS = {"LPAR": "(", "RPAR": ")", "LSQB": "[", "RSQB": "]", "LBRACE": "{", "RBRACE": "}"}
 CONTINUES = frozenset(("PLUS", "MINUS", "TIMES", "POWER", "COMPARE", "OR_SIGN", "AND_SIGN", "AND", "OR", "NOT", "IN"))
 CONTINUES |= {"IF", "ELSE", "COMMA", "EQUAL", "COLON", "DOC", "_ARROW", "_GIVES", "LBRACE"}
+NAMED = frozenset(("AS", "DOT"))  # what follows is a name, also where it is a reserved word: checkpoints have those
 CONTINUED = frozenset(("_ARROW", "ELSE", "RBRACE"))
 
 
@@ -64,6 +65,7 @@ class Lexer:
 
     def __init__(self, terminals: Sequence[Sequence[str]]) -> None:
         self.words: Mapping[str, str] = {text: kind for kind, text in terminals if text.isidentifier()}
+        self.reserved = frozenset(self.words.values())
         self.terminals = [(kind, pattern) for kind, pattern in terminals if not pattern.isidentifier()]
 
     @cached_property
@@ -97,6 +99,8 @@ class Lexer:
                 continue
             if newline is not None and kind not in CONTINUED:
                 yield newline
+            elif last in NAMED and kind in self.reserved:
+                kind, token = "NAME", token._replace(kind="NAME")
             newline, last = None, kind
             if kind in OPENERS:
                 opened.append(token)

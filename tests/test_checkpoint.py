@@ -100,6 +100,16 @@ def test_a_layer_with_its_leaves(tmp_path: Path):
     assert loaded["fc.bias"].tolist() == [24.0, 25, 26, 27, 28, 29]
 
 
+def test_labels_may_be_reserved_words(tmp_path: Path):
+    body = """  x = x -> linear(4) as from
+  repeat depth as block[i] { x = x -> linear(4) as in }
+  output y = x"""
+    entries = '    "from" = "stem"\n    "block"[i].in = "from.{i}"'
+    theirs = blocks(stem="stem", **{str(i): f"from.{i}" for i in range(3)})
+    loaded = round_trip(network(entries, body), theirs, tmp_path)
+    assert torch.equal(loaded["block.1.in.bias"], theirs["from.1.bias"])
+
+
 def test_the_empty_key_is_their_root(tmp_path: Path):
     loaded = round_trip(network('    fc = ""'), numbered(weight=W, bias=B), tmp_path)
     assert loaded["fc.bias"].tolist() == [24.0, 25, 26, 27, 28, 29]

@@ -309,6 +309,8 @@ def _path(expr: syntax.Expr) -> list[Any]:
     """`stages[s].norm` as ["stages", s, "norm"]; indices stay expressions."""
     if isinstance(expr, syntax.Name):
         return [expr.id]
+    if isinstance(expr, syntax.String):  # a reserved word
+        return [expr.value]
     if isinstance(expr, syntax.Attribute):
         return [*_path(expr.value), expr.name]
     if isinstance(expr, syntax.Index) and all(
