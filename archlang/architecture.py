@@ -143,8 +143,9 @@ class Architecture:
         at: Mapping[str, int] | None = None,
     ) -> str:
         """The text of a Python module that needs torch and nothing else; its class is `class_name`. For `inference` it
-        only evaluates; passes and rules in `disable` are left out; `tuned` is the text of a record of `archlang tune`;
-        training holds `memory` (8GiB) at most, for the free sizes `at`.
+        only evaluates, for `decoding` it does so one piece of a sequence after another; passes and rules in `disable`
+        are left out; `tuned` is the text of a record of `archlang tune`; training holds `memory` (8GiB) at most, for
+        the free sizes `at`.
 
         The target "triton" writes kernels into it for the operations that have some: they run on a GPU where Triton is
         there, and the PyTorch forms, which stay in the file, elsewhere. "auto" writes the same: the file decides.
@@ -163,7 +164,8 @@ class Architecture:
                 doc=graph.doc,
                 header=header,
                 conditions=list(self.conditions.items()),
-                evaluate=purpose == "inference",
+                evaluate=given.evaluates,
+                decode=purpose == "decoding",
                 kernels=_kernels(graph, tuned) if given.kernels else None,
             )
 

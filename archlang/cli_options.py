@@ -25,6 +25,7 @@ class Normalize(StrEnum):
 class Purpose(StrEnum):
     training = "training"
     inference = "inference"
+    decoding = "decoding"
 
 
 TARGET = re.compile(r"(?P<file>.*\.arch)(:(?P<model>[^:/]+))?(/(?P<variant>[^:/]+))?", re.DOTALL)
@@ -53,7 +54,13 @@ Map = Annotated[str | None, typer.Option(metavar="NAME", help="The `checkpoint` 
 Modules = Annotated[
     list[str], typer.Option("--allow-python", metavar="MODULE", help="Where `foreign` ops may come from.")
 ]
-For = Annotated[Purpose, typer.Option("--for", help="inference: a network that only evaluates, folded.")]
+For = Annotated[
+    Purpose,
+    typer.Option(
+        "--for",
+        help="inference: a network that only evaluates. decoding: one that goes on where it stopped.",
+    ),
+]
 Disable = Annotated[
     list[str], typer.Option("--disable", metavar="NAME", help="A pass or rule to leave out; `explain` lists them.")
 ]

@@ -99,6 +99,7 @@ CODES: dict[str, str] = {
     "A507": "a model that the file does not have",
     "A508": "an expectation that does not hold",
     "A509": "a malformed expectation",
+    "A510": "a model that cannot decode",
     # ---- checkpoint maps
     "A601": "a checkpoint map that the model does not have",
     "A602": "a name of ours that the model does not have",

@@ -59,6 +59,7 @@ TITLES = {
     "shift": "Groups of channels that move",
     "fitting": "Maps that windows do not divide",
     "indexing": "Indices",
+    "index": "Positions as data",
     "values": "Numbers as tensors",
     "conv": "Convolutions",
     "conv_transpose": "Transposed convolutions",

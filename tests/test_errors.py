@@ -1,7 +1,7 @@
 """Every error message, word for word. A case is `source`, then `--- message`, then what archlang says about it.
 
 More files of a case stand under `--- file NAME`, links as `--- link NAME -> TARGET`, a budget that it is written for as
-`--- memory 1KiB at b = 2`. `pytest tests/test_errors.py --update-golden` writes the messages.
+`--- memory 1KiB at b = 2`, a purpose as `--- for decoding`. `pytest tests/test_errors.py --update-golden` writes the messages.
 """
 
 import re
@@ -19,12 +19,13 @@ ROOT = Path(__file__).parent.parent
 CASES = Path(__file__).parent / "cases"
 MARK = re.compile(r"^--- (message|file (?P<name>\S+))\n", re.MULTILINE)
 MEMORY = re.compile(r"^--- memory (\S+) at (\w+) = (\d+)\n", re.MULTILINE)
+PURPOSE = re.compile(r"^--- for (\w+)\n", re.MULTILINE)
 LINK = re.compile(r"^--- link (\S+) -> (\S+)\n", re.MULTILINE)
 
 
 def parts(case: Path) -> tuple[dict[str, str], str]:
     """The files of a case and the message that it expects."""
-    text = MEMORY.sub("", LINK.sub("", case.read_text("utf-8")))
+    text = PURPOSE.sub("", MEMORY.sub("", LINK.sub("", case.read_text("utf-8"))))
     marks = list(MARK.finditer(text))
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
     files = {f"{case.stem}.arch": text[: marks[0].start()]}
@@ -43,6 +44,10 @@ def found(case: Path, files: dict[str, str]) -> list[Diagnostic]:
     if budget := MEMORY.search(case.read_text("utf-8")):
         with pytest.raises(ArchError) as refused:
             archlang.load(main).architecture().source(memory=budget[1], at={budget[2]: int(budget[3])})
+        return list(refused.value.diagnostics)
+    if purpose := PURPOSE.search(case.read_text("utf-8")):
+        with pytest.raises(ArchError) as refused:
+            archlang.load(main).architecture().source(purpose=purpose[1])
         return list(refused.value.diagnostics)
     if case.parent.name != "syntax":
         from archlang import check

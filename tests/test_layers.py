@@ -20,7 +20,7 @@ facts
 shapes
 lexer builder mistakes
 parser formatter
-named memory term
+named memory term emission
 primitive
 primitives
 helpers

@@ -34,7 +34,7 @@ class Derived(Forward):
     writer = Wide
 
     def __init__(self, outer: Forward, called: Mapping[str, Port]) -> None:
-        self.root, self.conditions, self.orders, self.stored = False, (), {}, {}
+        self.root, self.conditions, self.orders, self.stored, self.clock = False, (), {}, {}, None
         self.draft, self.sizes, self.witnesses = outer.draft, outer.sizes, {}
         self.scope = Scope(helpers.known())
         self.results = derived(outer.graph)
@@ -119,11 +119,13 @@ def sources(lines: Iterable[str]) -> list[str]:
     return sorted({*called, *held} - {"self"})
 
 
-def settle(draft: Draft, root: bool) -> None:
+def settle(draft: Draft, root: bool, decodes: bool) -> None:
     """What a class needs that keeps such values, and the class of the whole network."""
     if draft.derive or root:
-        draft.base = draft.need_helper("Folded")
+        draft.base = draft.need_helper("Resumable" if root and decodes else "Folded")
     if draft.derive:
         draft.init.append(f"self.derive_from({', '.join(sources(draft.derive))})")
     if root:
         draft.init.append("self.requires_grad_(False).eval()")
+    if root and decodes:
+        draft.init.append("self.reset()")

@@ -7,12 +7,12 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from archlang import helpers
-from archlang.emit import calls, head, hints, layout, loops, selects, training, witness
+from archlang.emit import calls, decoding, head, hints, layout, loops, selects, training, witness
 from archlang.emit.calls import Port
 from archlang.emit.draft import Declaration, Draft
 from archlang.emit.kernels import entries
 from archlang.emit.scope import SLOT, Held, Scope, is_atom, opened, place
-from archlang.emit.sizes import LocalSizes, places
+from archlang.emit.sizes import PAST, LocalSizes, places
 from archlang.emit.switches import width
 from archlang.emit.tables import Tables
 from archlang.emit.writer import Writer
@@ -44,9 +44,10 @@ class Forward:
         orders: Mapping[str, tuple[str, ...]],
         root: Conditions | None = None,
         evaluate: bool = False,
+        clock: str | None = None,
         kernels: "Kernels | None" = None,
     ) -> None:
-        self.root, self.conditions = root is not None, root or ()
+        self.root, self.conditions, self.clock = root is not None, root or (), clock
         self.graph = graph
         self.draft = Draft(graph, kernels)
         outside = {node.op.module.partition(".")[0] for _, node in graph.deep() if isinstance(node.op, Foreign)}
@@ -56,7 +57,7 @@ class Forward:
         self.ports = {name: self.scope.fix(name) for name in graph.layers}
         self.orders = {port: value.type.names if self.root else orders[port] for port, value in graph.inputs.items()}
         self.places = places(graph, self.scope.fix)
-        self.sizes = LocalSizes(self.places)
+        self.sizes = LocalSizes(self.places, self.scope.fix(PAST) if clock else "")
         self.stored = self._derived(called) if evaluate else {}
         self.begin(graph, called, [*self.returned(), *chain(*graph.losses.values())])
 
@@ -214,7 +215,8 @@ class Forward:
         if isinstance(op, Kept):
             op.op.emit(Writer(self, replace(node, op=op.op, types=op.types), op.given), *op.terms())
             return []
-        result = op.emit(writer, *Graph.arguments(op, operands))
+        write = op.resume if self.clock else op.emit
+        result = write(writer, *Graph.arguments(op, operands))
         return [result] if isinstance(result, Term) else list(result)
 
     def unpack(self, node: Node, code: str, orders: Sequence[tuple[str, ...]]) -> tuple[Term, ...]:
@@ -371,11 +373,14 @@ class Forward:
         for i, value in enumerate(values):
             term = self.slot(i, value)
             terms.append(writer.permute(term, self._order(value, term)))
-        codes = self.fill(start, values, [", ".join(term.code for term in terms)], ["return"])
+        if self.root and self.clock:
+            codes = decoding.end(self, start, values, terms)
+        else:
+            codes = self.fill(start, values, [", ".join(term.code for term in terms)], ["return"])
         self.draft.orders = [term.order for term in terms]
         self.draft.of = tuple(values.index(value) for _, value in self.graph.outputs) if not self.root else ()
         self.draft.results = len(values)
-        self.lines.append(f"return {codes[0]}")
+        self.lines.append(f"return {', '.join(codes)}")
         self.draft.inputs = self.orders
         self.draft.extra = list(self.sizes.extra)
         tensors, modules, whole = self.draft.signature, self.ports.values(), self.sizes.extra.values()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from archlang.emit import checks
+from archlang.emit import checks, decoding
 from archlang.primitive import Term
 
 if TYPE_CHECKING:
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 def lines(body: "Forward") -> list[str]:
     """They stand before all others, and are written last."""
     before, after = _checks(body) if body.root else ([], [])
-    return [*before, *_reads(body), *after]
+    began = [decoding.begin(body)] if body.root and body.clock else []
+    return [*before, *_reads(body), *began, *after]
 
 
 def _checks(body: "Forward") -> tuple[list[str], list[str]]:
@@ -21,7 +22,7 @@ def _checks(body: "Forward") -> tuple[list[str], list[str]]:
     types = {port: value.type for port, value in body.graph.inputs.items()}
     variables = dict(zip(types, (text.split(":")[0] for text in body.draft.signature), strict=False))
     agree = checks.agreements(body.sizes, body.places, types, variables)
-    return checks.shapes(types, variables), [*agree, *checks.conditions(body.sizes, body.conditions)]
+    return checks.shapes(types, variables), [*agree, *checks.conditions(body.sizes, decoding.conditions(body))]
 
 
 def _reads(body: "Forward") -> Iterator[str]:

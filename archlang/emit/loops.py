@@ -11,6 +11,7 @@ from archlang.emit.scope import is_atom, sequence
 from archlang.emit.writer import Writer
 from archlang.ir import Call, Graph, Node, Value
 from archlang.primitive import Term
+from archlang.sizes import symbol
 
 if TYPE_CHECKING:
     from archlang.emit.forward import Forward
@@ -72,7 +73,7 @@ def _loop(graph: Graph, base: str, nodes: list[Node], ports: list[Port], uses: C
     first = ports[0]
     alike = all(
         list(p.inputs.items()) == list(first.inputs.items())
-        and (p.outputs, p.of, p.extra) == (first.outputs, first.of, ())
+        and (p.outputs, p.of, p.extra) == (first.outputs, first.of, first.extra)
         and n.op.layers == nodes[0].op.layers and set(p.inputs) == {name for name, _ in graph.operands(n)}
         for p, n in zip(ports, nodes, strict=True) if isinstance(n.op, Call) and isinstance(nodes[0].op, Call)
     )  # fmt: skip
@@ -128,7 +129,8 @@ def write(body: "Forward", loop: Loop) -> None:
     head = _head(body, loop, [module, *loop_names], sources, counter)
     assert isinstance(loop.calls[0].op, Call)
     lent = [body.draft.reach(label) for _, label in loop.calls[0].op.layers]
-    called = calls.applied(body.draft, module, [*given, *lent], again)
+    told = [body.size(symbol(name), name) for name in loop.ports[0].extra]
+    called = calls.applied(body.draft, module, [*given, *lent, *told], again)
     if _is_comprehension(body.graph, loop, lists):
         body.lines += [*before, f"{lists[0]} = [{called} {head.removesuffix(':')}]"]
     else:

@@ -14,6 +14,7 @@ class Body(Forward):
     def __init__(self, outer: Forward, graph: Graph, results: Sequence[Value]) -> None:
         self.outer, self.root, self.conditions, self.indent = outer, False, (), outer.indent + 4
         self.draft, self.scope, self.sizes, self.orders = outer.draft, outer.scope, outer.sizes, {}
+        self.clock = outer.clock
         self.stored: Mapping[int, Mapping[int, Term]] = {}
         self.near = ""  # a variable of the working type that the loop runs over
         self.begin(graph, outer.called, results)
@@ -33,6 +34,7 @@ class Loop:
         outputs = op.graph.outputs
         self.carried = [(port, value) for port, value in outputs[: len(op.carries)] if _is_read(op, port)]
         self.yielded = [(i, value) for i, value in enumerate(op.yields) if outer.uses[node.id, i]]
+        self.held: dict[str, str] = {}  # what holds each carry from one call to the next, in a module that decodes
         self.body = Body(outer, op.graph, [value for _, value in (*self.yielded, *self.carried)])
 
     def write(self) -> None:
@@ -53,6 +55,7 @@ class Loop:
             body.visit(node)
         orders = self.close(state, lists)
         outer.lines += [f"    {line}" for line in body.lines]
+        outer.lines += [f"{self.held[port]}.keep({term.code})" for port, term in state.items() if port in self.held]
         outer.scope.release([*held, *lists.values()])
         outer.keep(self.node, [self.stacked(i, lists, orders) for i in range(len(self.node.types))])
 
@@ -79,10 +82,13 @@ class Loop:
     # ---- before and after
     def start(self, port: str, given: dict[str, Term]) -> Term:
         """The statement that starts a carry, and its variable."""
-        order = self.op.graph.inputs[port].type.names
-        writer = Writer(self.outer, self.node, ())
+        type_, writer = self.op.graph.inputs[port].type, Writer(self.outer, self.node, ())
+        order = type_.names
         code = writer.permute(given[port], order).code if port in given else self.filled(port, writer)
         variable = Term(self.outer.scope.pick(port), order)
+        if self.outer.clock and self.op.axis.role == "time":
+            held = self.held[port] = writer.carried(port, "CarriedState", *(type_.size(name) for name in order))
+            code = f"{code} if {held}.held is None else {held}.held"
         self.outer.lines.append(f"{variable.code} = {code}")
         self.enter(port, variable)
         return variable

@@ -26,6 +26,8 @@ from archlang.sizes import (
 
 _FUNCTIONS: dict[str, Callable[..., Size]] = {"floor": floor, "max": maximum, "min": minimum, "quotient": divide}
 
+PAST = "past"  # the symbol of the positions of time before those at hand
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -39,7 +41,8 @@ class Place:
 class LocalSizes:
     """Solves for the free sizes of a graph from the sizes of its inputs, which have names of their own here."""
 
-    def __init__(self, places: Iterable[Place]) -> None:
+    def __init__(self, places: Iterable[Place], past: str = "") -> None:
+        self.past = past  # the variable for the positions before those at hand, in a module that decodes
         self.used: set[str] = set()  # variables that the code reads
         self.extra: dict[str, str] = {}  # free sizes that no input tells: arguments of forward
         self._places = [place for place in places if isinstance(place.axis.size, Poly)]
@@ -108,7 +111,7 @@ class LocalSizes:
             if name.startswith("$"):
                 self.used.add(name[1:])
             else:
-                self.extra.setdefault(name, f"{name}_size")
+                self.extra.setdefault(name, self.past if name == PAST else f"{name}_size")
         return size
 
     def solved(self, size: Poly, number: Callable[[Rational], str]) -> str:

@@ -9,7 +9,7 @@ from archlang.emit.writer import Writer
 from archlang.ir import Graph, Node, Value
 from archlang.primitive import Term
 from archlang.primitives.elementwise import Unary, Where
-from archlang.primitives.indexing import Index
+from archlang.primitives.index import Index
 from archlang.primitives.pointwise import Binary
 from archlang.primitives.rearrange import Rearrange
 from archlang.primitives.shape import Concat, Expand, Rename

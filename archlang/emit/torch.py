@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from archlang import helpers
+from archlang.analysis.decoding import clock
 from archlang.emit import evaluation, layout, marks, names, regions, training
 from archlang.emit.calls import Port
 from archlang.emit.classes import Class, class_namer, unify
@@ -68,6 +69,7 @@ class Emitted:
     """Everything between graph and text."""
 
     orders: dict[str, dict[str, tuple[str, ...]]]  # of the axes of the inputs of each graph
+    clock: str | None = None  # the free size that counts positions of time, in a module that decodes
     kernels: "Kernels | None" = None
     classes: list[Class] = field(default_factory=list)
     of: dict[str, tuple[Class, Draft]] = field(default_factory=dict)  # by digest
@@ -80,12 +82,14 @@ def emit(
     header: Header | None = None,
     conditions: Conditions = (),
     evaluate: bool = False,
+    decode: bool = False,
     kernels: "Kernels | None" = None,
 ) -> str:
     """The module text. The class of the graph itself has the name `class_name(graph)`. One that is only to `evaluate`
-    works out once what its weights determine. Where there are `kernels`, they stand in for helpers.
+    works out once what its weights determine; to `decode`, it goes on where the last call stopped. Where there are
+    `kernels`, they stand in for helpers.
     """
-    emitted = build(graph, conditions, evaluate, kernels)
+    emitted = build(graph, conditions, evaluate, decode, kernels)
     order = {id(draft): i for i, draft in enumerate(emitted.of[g.digest][1] for g in graph.children_first())}
     classes = sorted(emitted.classes, key=lambda made: min(order.get(id(draft), 0) for draft in made.drafts))
     blocks = regions.method(regions.repeated(list(graph.children_first()), emitted.of))
@@ -115,10 +119,14 @@ def class_name(graph: Graph) -> str:
 
 
 def build(
-    graph: Graph, conditions: Conditions = (), evaluate: bool = False, kernels: "Kernels | None" = None
+    graph: Graph,
+    conditions: Conditions = (),
+    evaluate: bool = False,
+    decode: bool = False,
+    kernels: "Kernels | None" = None,
 ) -> Emitted:
     """Draft and unify all graphs, children first."""
-    emitted = Emitted(layout.plan(graph.children_first()), kernels)
+    emitted = Emitted(layout.plan(graph.children_first()), clock(graph) if decode else None, kernels)
     namer = class_namer(_reserved)
     main = namer(graph.name)
     looped = {
@@ -148,12 +156,12 @@ def _title(graph: Graph, looped: set[str]) -> str:
 
 def _draft(graph: Graph, emitted: Emitted, root: Conditions | None, evaluate: bool) -> Draft:
     called = {child.digest: _port(*emitted.of[child.digest]) for child in graph.calls}
-    draft = Forward(graph, called, emitted.orders[graph.digest], root, evaluate, emitted.kernels).run()
+    draft = Forward(graph, called, emitted.orders[graph.digest], root, evaluate, emitted.clock, emitted.kernels).run()
     if evaluate:
         evaluation.arrange(draft)
     draft.init = [*training.init(draft), *init_lines(draft)]
     if evaluate:
-        evaluation.settle(draft, root is not None)
+        evaluation.settle(draft, root is not None, emitted.clock is not None)
     draft.renumber()
     return draft
 

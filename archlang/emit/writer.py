@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from archlang.emit import marks, names
+from archlang.emit import decoding, marks, names
 from archlang.emit.draft import Declaration, Draft
 from archlang.emit.hints import becoming
 from archlang.emit.scope import sequence
@@ -25,6 +25,7 @@ class Body(Protocol):
     graph: Graph
     draft: Draft
     called: Mapping[str, Any]  # Port by digest
+    clock: str | None  # the free size that counts positions of time, in a module that decodes
     uses: Counter[tuple[int, int]]  # how often each value is read
     lines: list[str]
     lists: dict[str, int]  # the variables that are lists, with their lengths
@@ -219,6 +220,16 @@ class Writer:
 
     def working(self) -> str:
         return self._body.witness(self._node, "dtype", True) or "torch.get_default_dtype()"
+
+    def past(self, axis: Axis) -> str:
+        return decoding.past(self._body, axis.size)
+
+    def carried(self, hint: str, constructor: str, *shape: Size | None) -> str:
+        sizes = [size if isinstance(size, int) else None for size in shape]
+        text = f"{self.helper(constructor)}({', '.join(map(self.const, sizes))})"
+        label = self._draft.spare_label(hint)
+        self._draft.declare(label, Declaration("modules", text))
+        return self._draft.reach(label)
 
     def device(self) -> str:
         return self._body.witness(self._node, "device", False) or "torch.get_default_device()"

@@ -19,10 +19,11 @@ class T5Bias(nn.Module):
         self.buckets, self.distance = buckets, distance
         self.weight = nn.Parameter(torch.randn(buckets, heads))
 
-    def forward(self, size: int, causal: bool = False) -> Tensor:
+    def forward(self, size: int, causal: bool = False, past: int = 0) -> Tensor:
+        """Of the queries behind `past` ones, and all keys."""
         device = self.weight.device
-        place = torch.arange(size, device=device)
-        ahead = place - place[:, None]
+        place = torch.arange(past + size, device=device)
+        ahead = place - place[past:, None]
         buckets = self.buckets if causal else self.buckets // 2
         apart = (-ahead).clamp(min=0) if causal else ahead.abs()
         single = buckets // 2

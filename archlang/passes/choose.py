@@ -22,7 +22,7 @@ def rules(options: Options) -> Sequence[Rule]:
     record = loads(options.tuned) if options.tuned else None
     if record is None or (record.gpus and len(record.gpus) == len(record.devices)):
         return ()
-    return implementation(record, options.purpose == "inference"), activation, residual
+    return implementation(record, options.evaluates), activation, residual
 
 
 def implementation(record: Record, inference: bool) -> Rule:

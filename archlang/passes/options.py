@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from archlang.diagnostics import error, suggest
 
-Purpose: TypeAlias = Literal["training", "inference"]
+Purpose: TypeAlias = Literal["training", "inference", "decoding"]
 TARGETS = ("torch", "triton", "auto")
 
 
@@ -28,7 +28,8 @@ class Budget:
 @dataclass(frozen=True, slots=True)
 class Options:
     """What a network is for, and which passes and rules are left out. `inference` writes a network that only evaluates:
-    what its weights determine is worked out once, when they are loaded. `tuned` is the text of a record of `archlang
+    what its weights determine is worked out once, when they are loaded; `decoding` one that also goes on where the last
+    call stopped. `tuned` is the text of a record of `archlang
     tune`, which chooses between implementations. With `kernels` it is made of what these take in one step.
     """
 
@@ -43,8 +44,15 @@ class Options:
         if self.budget is not None and self.purpose != "training":
             raise error("A901", "a budget of memory is for training", help="in inference nothing is kept")
 
+    @property
+    def evaluates(self) -> bool:
+        """Whether the network does not train."""
+        return self.purpose != "training"
+
     def for_target(self, target: str) -> "Options":
         """The same where kernels are written, if a target has some."""
+        if self.purpose == "decoding" and has_kernels(target):
+            raise error("A901", "a network that decodes is written for torch alone", help="leave `--target` out")
         return replace(self, kernels=has_kernels(target))
 
     def words(self) -> list[str]:

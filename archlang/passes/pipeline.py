@@ -12,7 +12,8 @@ from archlang.passes import constants, layout, losses, numbers, parallel, recurr
 from archlang.passes.options import Options, Purpose
 from archlang.rewrite import Event, Record, Rule, difference, rewrite
 
-BOTH: tuple[Purpose, ...] = ("training", "inference")
+ALL: tuple[Purpose, ...] = ("training", "inference", "decoding")
+EVALUATION = ALL[1:]
 Change = Callable[[Graph, Record], Graph]  # a pass that is no set of rules
 
 
@@ -107,7 +108,7 @@ class Pass:
     name: str
     rules: Sequence[Rule] = ()
     changes: Sequence[Change] = ()
-    purposes: tuple[Purpose, ...] = BOTH
+    purposes: tuple[Purpose, ...] = ALL
     opened: Callable[[Graph], Graph] | None = None  # what the rules see across the borders of blocks
     kernels: bool | None = None  # whether it runs where kernels are written, or only where none are
     by_options: Callable[[Options], Sequence[Rule]] | None = None  # rules that depend on them
@@ -134,8 +135,16 @@ class Pass:
         return graph
 
 
+def going_on(graph: Graph, record: Record) -> Graph:
+    """Nothing changes: refuse what cannot go on where the last call stopped."""
+    from archlang.analysis.decoding import check
+
+    check(graph)
+    return graph
+
+
 PIPELINE: tuple[Pass, ...] = (
-    Pass("evaluate", simplify.EVALUATION, (losses.no_losses,), purposes=("inference",)),
+    Pass("evaluate", simplify.EVALUATION, (losses.no_losses,), purposes=EVALUATION),
     Pass(
         "simplify",
         (*simplify.RULES, *views.RULES, *numbers.RULES),
@@ -143,10 +152,10 @@ PIPELINE: tuple[Pass, ...] = (
     ),
     Pass("recurrences", recurrence.RULES),
     Pass("experts", changes=(grouped_experts,), kernels=True),
-    Pass("fold", RulesOf("fold", "branches"), purposes=("inference",), opened=_opened),
+    Pass("fold", RulesOf("fold", "branches"), purposes=EVALUATION, opened=_opened),
     Pass("fuse", changes=(parallel.parallel_projections,)),
     Pass("windows", changes=(window_order,), kernels=False),
-    Pass("attention", RulesOf("attention"), purposes=("inference",), kernels=False),
+    Pass("attention", RulesOf("attention"), purposes=EVALUATION, kernels=False),
     Pass("layout", RulesOf("causal"), (layout.channels_last,)),
     Pass(
         "kernels",
@@ -156,6 +165,7 @@ PIPELINE: tuple[Pass, ...] = (
     ),
     Pass("constants", changes=(constants.constants_once,)),
     Pass("choose", by_options=_chosen),
+    Pass("decode", changes=(going_on,), purposes=("decoding",)),
 )
 
 
@@ -182,7 +192,7 @@ def optimise(graph: Graph, options: Options) -> Optimised:
     """Run the pipeline."""
     for name in options.disable:
         _need(name, [known for pass_ in PIPELINE for known in pass_.names], "pass or rule")
-    record, stages = Record(options.purpose == "inference"), {}
+    record, stages = Record(options.evaluates), {}
     for pass_ in PIPELINE:
         if pass_.is_wanted(options):
             graph = stages[pass_.name] = pass_.run(graph, record, options)

@@ -25,13 +25,14 @@ from archlang.primitives.attention_code import Layout, Work, extra_axes, form, k
 from archlang.primitives.attention_dense import SHORT, SHORT_BIASED, dense, is_long, is_short, one_query
 from archlang.primitives.attention_meaning import meaning
 from archlang.primitives.attention_near import in_one_call, near
+from archlang.primitives.attention_resumed import resumed
 from archlang.primitives.attention_score import scored
 from archlang.primitives.attention_steps import memory, step
 from archlang.primitives.domain import Domain, cells_of, default_domain, extents, is_whole
 from archlang.primitives.near import is_local, reaches, tiling
 from archlang.primitives.score import Score, Softmax
 from archlang.shapes import TensorType, is_float, promote
-from archlang.sizes import Size, product
+from archlang.sizes import Poly, Size, product
 
 
 @register
@@ -325,8 +326,17 @@ class Attend(Primitive):
     ) -> tuple[Named, dict[str, Named]]:
         return step(self, types, state, *inputs)
 
+    def resumes(self, *inputs: Any) -> bool:
+        """No score may divide by the length of a sequence that is not over."""
+        count = self.domain(layout(self.on, *inputs[:3])).most(layout(self.on, *inputs[:3]).keys)
+        return bool(self.state(*inputs)) and not (self.score.counts and isinstance(count, Poly))
+
     # ---- PyTorch
-    def emit(self, code: Emission, q: Term, k: Term, v: Term, *extras: Term | None) -> Term:
+    def resume(self, code: Emission, *inputs: Any) -> Term:
+        return resumed(code, self._work(code, *inputs)) if self.state(*code.inputs) else self.emit(code, *inputs)
+
+    def _work(self, code: Emission, q: Term, k: Term, v: Term, *extras: Term | None) -> Work:
+        """What there is to write."""
         bias, mask, scale, sink, *mixes, segments = _all(extras)
         parts = layout(self.on, *code.inputs[:3])
         options = {"drop": f"{code.const(self.drop)} if self.training else 0.0"} if self.drop else {}
@@ -337,16 +347,20 @@ class Attend(Primitive):
         domain = self.domain(parts)
         beside = tuple(term for term in mixes[2:] if term is not None)
         other = scored(self, code, parts, sink, *mixes[:2])
-        work = Work(domain, parts, (q, k, v), bias, mask, segments, beside, options, other, self.core)
+        return Work(domain, parts, (q, k, v), bias, mask, segments, beside, options, other, self.core)
+
+    def emit(self, code: Emission, *inputs: Any) -> Term:
+        work = self._work(code, *inputs)
+        domain, parts = work.domain, work.parts
         if code.kernel("near_attention"):
             return in_one_call(code, work)
         if code.kernel("decode_attention"):
             return one_query(code, work)
-        if is_local(self.domain(parts)):
+        if is_local(domain):
             return near(code, work)
         work = kept_apart(code, work)
         mask = work.mask
-        biased = bias is not None and form(bias.order, parts) in ("pair", "key")
+        biased = work.bias is not None and form(work.bias.order, parts) in ("pair", "key")
         if cells_of(domain) and not (
             is_whole(domain, parts.keys) and (mask is not None or biased or self.core or is_long(parts.keys))
         ):

@@ -235,7 +235,8 @@ class Work:
 
     segments: documents by position; extra: keys and values beside the map, and their axes; options: `scale` and `drop`
     as text; scored: the arguments of `scored_attention` where the score is no plain softmax; kernel: `fused`,
-    `written`, or what is faster.
+    `written`, or what is faster; past: how far queries see, as arguments of `past_attention`, where the keys are of
+    earlier calls too.
     """
 
     domain: Domain
@@ -248,6 +249,7 @@ class Work:
     options: Mapping[str, str]
     scored: Mapping[str, str]
     kernel: str | None = None
+    past: Mapping[str, str] | None = None
 
     def core(self, code: Emission, plain: str, inner: str = "") -> str:
         """What is called on the queries and keys of cells: `plain` for a softmax of theirs alone. `inner` indexes extra

@@ -60,20 +60,23 @@ def dense(code: Emission, work: Work) -> Term:
     batches = {axis.name: [axis] for axis in batch} if spread else {"*batch": batch}
     if not work.scored and not written:
         flags = {"dropout_p" if name == "drop" else name: text for name, text in flags.items()}
-    if grouped:
+    if grouped and work.past is None:
         flags = {"enable_gqa": "True", **flags}
     plain = not names and not work.extra and not work.scored
-    if plain and is_causal(work.domain, parts):
+    if plain and work.past is not None:
+        flags = {**work.past, **flags}
+    elif plain and is_causal(work.domain, parts):
         flags = {"is_causal": "True", **flags}
     elif not everything:
         word = "mask" if work.scored else "bias" if written else "attn_mask"
         flags = {word: _attn_mask(code, work, batches, fused=not (work.scored or written)), **flags}
     laid = _laid(code, work, batches, rows, parts.heads if not grouped else None, shared)
-    function = "F.scaled_dot_product_attention"
+    function = "F.scaled_dot_product_attention" if work.past is None else code.helper("past_attention")
     if work.scored or written:
         function = code.helper("short_attention" if written else "scored_attention")
     given = [*laid, *(f"{name}={text}" for name, text in {**flags, **work.scored}.items())]
     out = Term(f"{function}({', '.join(given)})", (*batches, "*heads", "*query", "c"))
+    out = out if work.past is None else code.bind(out, "o")
     return apart(code, out, {"*query": rows, "*heads": parts.heads, **({} if spread else batches)})
 
 

@@ -22,12 +22,17 @@ def memory(op: Any, *types: Any) -> dict[str, TensorType]:
     if len(parts.keys) != 1 or parts.keys[0].role != "time" or not parts.queries or kept_out:
         return {}
     part = moving(op.domain(parts))
-    if part is None or (bias is not None and form(bias.names, parts) not in ("offset", "none")):
+    if part is None or (bias is not None and form(bias.names, parts) not in _forms(part)):
         return {}
     time, count = parts.keys[0], kept(part, parts)
     if isinstance(time.size, int) or not isinstance(count, int):  # else a ring, however long the sequence is
         count = minimum(count, time.size)
     return {"k": k.resized(**{time.name: count}), "v": v.resized(**{time.name: count})}
+
+
+def _forms(part: Domain) -> tuple[str, ...]:
+    """How a bias may say where it holds; where all of the past is kept, its positions are known."""
+    return ("offset", "none") if isinstance(part, Near) else ("offset", "none", "cell")
 
 
 def moving(domain: Domain) -> Domain | None:
@@ -65,7 +70,7 @@ def step(
     length = ring["k"].size(time.name)
     places = list(range((length - 1) % gap, length, gap))
     seen = {name: x.select(time.name, places) for name, x in ring.items()}
-    bias = _by_age(extras[0] if extras else None, parts, len(places))
+    bias = _at_last(_by_age(extras[0] if extras else None, parts, len(places)), len(places))
     now = tuple(
         None
         if given is None
@@ -87,6 +92,14 @@ def _behind(old: Named, new: Named, axis: str) -> Named:
 
 def _last(x: Named, axis: str, count: int) -> Named:
     return x.select(axis, slice(max(0, x.size(axis) - count), None))
+
+
+def _at_last(bias: Named | None, count: int) -> Named | None:
+    """A bias over queries and keys for the last of so many positions."""
+    if bias is None or not {"query", "key"} & set(bias.names):
+        return bias
+    bias = bias.select("query", [count - 1]) if "query" in bias.names else bias
+    return bias.select("key", slice(0, count)) if "key" in bias.names else bias
 
 
 def _by_age(table: Named | None, parts: Layout, count: int) -> Named | None:

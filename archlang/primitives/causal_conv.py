@@ -1,5 +1,6 @@
 """Convolutions of each channel along an axis that see only what came before, channels last: what a pass makes."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from archlang.facts import Facts
@@ -8,6 +9,7 @@ from archlang.named import Named
 from archlang.primitive import AxisName, Emission, Primitive, Term, Types
 from archlang.primitives import CONSTRUCTS
 from archlang.primitives.conv import Depthwise
+from archlang.primitives.sliding import tail_of
 from archlang.shapes import TensorType
 from archlang.sizes import Size
 
@@ -35,10 +37,20 @@ class CausalConv(Primitive):
         return x
 
     def emit(self, code: Emission, x: Term, weight: Term, bias: Term | None = None) -> Term:
-        x = code.last(x, (self.on, "c"))
+        return self._written(code, code.last(x, (self.on, "c")), weight, bias)
+
+    def resume(self, code: Emission, x: Term, weight: Term, bias: Term | None = None) -> Term:
+        """What windows still see of the past, before the positions at hand."""
+        if not self.state(*code.inputs):
+            return self.emit(code, x, weight, bias)
+        x, tail = tail_of(code, code.last(x, (self.on, "c")), self.on, (self.kernel - 1) * self.dilation)
+        x = code.bind(x, "x", part=True)
+        return self._written(code, x, weight, bias, f"before={tail}.before({x.code}, {x.order.index(self.on)})")
+
+    def _written(self, code: Emission, x: Term, weight: Term, bias: Term | None, *more: str) -> Term:
         given = [x.code, weight.code, *([bias.code] if bias else [])]
         named = [f"dilation={code.const(self.dilation)}"] if self.dilation != 1 else []
-        named += ["silu=True"] if self.silu else []
+        named += [*(["silu=True"] if self.silu else []), *more]
         return Term(f"{code.helper('causal_conv')}({', '.join([*given, *named])})", x.order)
 
     def reference(self, types: Types, x: Named, weight: Named, bias: Named | None = None) -> Named:
@@ -53,6 +65,9 @@ class CausalConv(Primitive):
     def memory(self, x: TensorType, weight: TensorType, bias: TensorType | None = None) -> Memory:
         """Nothing on the way is kept: the kernel makes it again."""
         return Memory({"x": "", "weight": ""}, order=(*(n for n in x.names if n not in (self.on, "c")), self.on, "c"))
+
+    def state(self, x: TensorType, weight: TensorType, bias: TensorType | None = None) -> Mapping[str, TensorType]:
+        return self.conv.state(x)
 
     def macs(self, x: TensorType, weight: TensorType, bias: TensorType | None = None) -> Size:
         return self.conv.macs(x)

@@ -1,6 +1,6 @@
 """Convolutions over all space and time axes at once: 1-D, 2-D and 3-D are one definition."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -20,19 +20,20 @@ from archlang.primitive import (
     need_axes,
     register,
 )
+from archlang.primitives.conv_parts import contract, need_apart, need_groups, shifted
 from archlang.primitives.init import Start
 from archlang.primitives.linear import need_offset
 from archlang.primitives.sliding import (
     Padding,
     Window,
     ahead,
+    behind_tail,
     even,
     in_blocks,
     keywords,
     mixed,
     need_float,
     padded,
-    per_axis,
     slid_memory,
     slide,
     spell,
@@ -45,37 +46,6 @@ from archlang.shapes import Axis, TensorType
 from archlang.sizes import Size, divide, product
 
 Mode: TypeAlias = Literal["zeros", "reflect", "replicate", "circular"]
-
-
-def need_apart(op: Primitive, found: Iterable[Window]) -> None:
-    """Refuse to slide over the channels, all of which a kernel sees."""
-    if any(window.name == "c" for window in found):
-        raise OpError("A206", f"`{op.name}` slides over other axes than `c`", "on")
-
-
-def need_groups(op: Primitive, facts: Facts, groups: Size, units: Size, c: Size) -> None:
-    """Refuse groups that do not divide the channels going in and coming out."""
-    per_axis(groups, ("c",), "groups", 1)
-    for what, size in (("c", c), ("units", units)):
-        if not facts.divides(groups, size):
-            raise OpError(
-                "A204", f"`{op.name}` in {groups} groups, and {what} = {size} is not a multiple of that", "groups"
-            )
-
-
-def contract(x: Named, weight: Named, groups: int) -> Named:
-    """Per group of channels, the sum over c of x[c] weight[units, c]; the units are the new c."""
-    rest = [name for name in x.names if name != "c"]
-    shared = [name for name in weight.names if name not in ("units", "c")]
-    x = Named(x.to((*rest, "c")).unflatten(-1, (groups, -1)), (*rest, "groups", "c"))
-    weight = Named(weight.to((*shared, "units", "c")).unflatten(-2, (groups, -1)), (*shared, "groups", "units", "c"))
-    y = (x * weight).sum(("c",))
-    return Named(y.to((*rest, "groups", "units")).flatten(-2), (*rest, "c"))
-
-
-def shifted(y: Term, offset: Term | None, slid: int) -> Term:
-    """y + offset, a number for each channel before the axes slid over."""
-    return y if offset is None else Term(f"{y.code} + {offset.safe}[:{', None' * slid}]", y.order, tight=False)
 
 
 @register
@@ -261,18 +231,15 @@ class Conv(Primitive):
         self, x: TensorType, weight: TensorType | None = None, offset: TensorType | None = None
     ) -> Mapping[str, TensorType]:
         """The tail: the inputs that later windows still see."""
+        tail = self._tail(x) if weight is None and offset is None else None
+        return {} if tail is None else {"tail": x.resized(**{tail.name: tail.reach})}
+
+    def _tail(self, x: TensorType) -> Window | None:
+        """The window along time, where it moves by one position and sees the past."""
         found = windows(self, x)
-        reach = found[0].reach if len(found) == 1 else 0
-        if (
-            not reach
-            or found[0].axis.role != "time"
-            or weight is not None
-            or offset is not None
-            or self.mode != "zeros"
-        ):
-            return {}
-        moves_by_one = (found[0].stride, found[0].left, found[0].right) == (1, reach, 0)
-        return {"tail": x.resized(**{found[0].name: reach})} if moves_by_one else {}
+        alone = len(found) == 1 and found[0].axis.role == "time" and self.mode == "zeros"
+        causal = alone and (found[0].stride, found[0].left, found[0].right) == (1, found[0].reach, 0)
+        return found[0] if causal and found[0].reach else None
 
     def step(
         self, types: Types, state: Mapping[str, Named], x: Named, *others: Any, **weights: Any
@@ -289,6 +256,20 @@ class Conv(Primitive):
         op = self.model_copy(update={"padding": "valid"})
         y = op.reference(now, Named(seen, type_.names), **weights)
         return y, {"tail": Named(seen.narrow(at, 1, window.reach), type_.names)}
+
+    def resumes(self, x: TensorType, *given: TensorType | None) -> bool:
+        """With the weights of another layer too."""
+        return self._tail(x) is not None
+
+    def resume(self, code: Emission, x: Term, weight: Term | None = None, offset: Term | None = None) -> Term:
+        """What windows still see of the past, in the place of what would be padded."""
+        type_, window = code.inputs[0], self._tail(code.inputs[0])
+        if window is None:
+            return self.emit(code, x, weight, offset)
+        x = behind_tail(code, x, window.name, window.left)
+        seen = type_.resized(**{window.name: window.axis.size + window.left})
+        op = self.model_copy(update={"padding": "valid"})
+        return op.emit(code.standing_in(op, seen, *code.inputs[1:]), x, weight, offset)
 
     def macs(self, x: TensorType, *given: TensorType | None) -> Size:
         found = windows(self, x)
@@ -360,11 +341,21 @@ class Depthwise(Primitive):
         return self.conv(x).params(x, *given)
 
     def emit(self, code: Emission, x: Term, weight: Term | None = None, offset: Term | None = None) -> Term:
-        conv = self.conv(code.inputs[0])
+        return self.conv(code.inputs[0]).emit(code, x, self._units(weight), offset)
+
+    def resumes(self, x: TensorType, *given: TensorType | None) -> bool:
+        return self.conv(x).resumes(x, *given)
+
+    def resume(self, code: Emission, x: Term, weight: Term | None = None, offset: Term | None = None) -> Term:
+        return self.conv(code.inputs[0]).resume(code, x, self._units(weight), offset)
+
+    @staticmethod
+    def _units(weight: Term | None) -> Term | None:
+        """A given weight as `conv` takes it."""
         if weight is None:
-            return conv.emit(code, x, None, offset)
+            return None
         order = tuple("units" if name == "c" else name for name in weight.order)
-        return conv.emit(code, x, Term(f"{weight.safe}.unsqueeze(-1)", (*order, "c")), offset)
+        return Term(f"{weight.safe}.unsqueeze(-1)", (*order, "c"))
 
     def reference(
         self, types: Types, x: Named, given: Named | None = None, offset: Named | None = None, **weights: Any

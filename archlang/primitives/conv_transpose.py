@@ -20,7 +20,7 @@ from archlang.primitive import (
     need_axes,
     register,
 )
-from archlang.primitives.conv import contract, need_apart, need_groups, shifted
+from archlang.primitives.conv_parts import contract, need_apart, need_groups, shifted
 from archlang.primitives.init import Start
 from archlang.primitives.linear import need_offset
 from archlang.primitives.sliding import (

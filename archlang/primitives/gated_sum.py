@@ -76,6 +76,20 @@ class GatedSum(Primitive):
         return "one position after another, by doubling where a compiler wants few operations: gates have no products"
 
     def emit(self, code: Emission, x: Term, decay: Term | None = None, start: Term | None = None) -> Term:
+        return self._written(code, x, decay, start)
+
+    def resume(self, code: Emission, x: Term, decay: Term | None = None, start: Term | None = None) -> Term:
+        """From the sum at the position before."""
+        if not (state := self.state(*code.inputs)):
+            return self.emit(code, x, decay, start)
+        (y,), axis = state.values(), self.axis(code.inputs[0])
+        batch = y.of_role("batch")
+        x = code.permute(x, (axis, *batch, *(name for name in x.order if name not in (axis, *batch))))
+        return self._written(code, x, decay, start, y)
+
+    def _written(
+        self, code: Emission, x: Term, decay: Term | None, start: Term | None, y: TensorType | None = None
+    ) -> Term:
         axis = self.axis(code.inputs[0])
         before, x = x.order, self._first(code, x, axis)
         if decay is None:
@@ -89,7 +103,11 @@ class GatedSum(Primitive):
         if start is not None:
             _, start = code.align(Term("y", x.order[1:]), start)
             arguments += f", {start.code}"
-        text = f"{code.helper('linear_scan')}({arguments})"
+        if y is not None:
+            last = code.carried("last", "CarriedState", *(y.size(name) for name in x.order[1:]))
+            text = f"{code.helper('resumed_scan')}({last}, {arguments})"
+        else:
+            text = f"{code.helper('linear_scan')}({arguments})"
         made = Term(f"{text}.flip(0)" if self.reverse else text, x.order)
         return code.permute(made, before) if set(before) == set(x.order) else made
 

@@ -1,4 +1,4 @@
-"""Reading and writing at positions that are data, and positions as data."""
+"""Reading and writing at positions that are data."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -23,10 +23,11 @@ from archlang.primitive import (
     register,
 )
 from archlang.primitives.broadcast import dims, index, join, known, need_new, need_order, one_axis, refuse, spread
-from archlang.shapes import SCALAR, Axis, TensorType, default_role
+from archlang.shapes import Axis, TensorType, default_role
 
 
-def _need_positions(type_: TensorType) -> None:
+def need_positions(type_: TensorType) -> None:
+    """Refuse an index that is not of whole numbers."""
     if type_.dtype not in ("int", "int64", "int32", "segments"):
         raise refuse(type_, "positions are of whole numbers", "`cast(index, int)`", "index")
 
@@ -51,7 +52,7 @@ class Gather(Primitive):
 
     def infer(self, facts: Facts, x: TensorType, index: TensorType) -> TensorType:
         need_named(x, [self.axis])
-        _need_positions(index)
+        need_positions(index)
         join(facts, x.without(self.axis), index.without(self.axis))
         return x.swapped([self.axis], self.own(x, index))
 
@@ -111,7 +112,7 @@ class Scatter(Primitive):
         return _spent(self.on, self.axis, index)
 
     def infer(self, facts: Facts, x: TensorType, index: TensorType) -> TensorType:
-        _need_positions(index)
+        need_positions(index)
         need_named(x, index.names)
         join(facts, x, index)
         if self.reduce != "sum" and "float" not in x.dtype:
@@ -184,7 +185,7 @@ class Count(Primitive):
     on: Axes | None = None
 
     def infer(self, facts: Facts, index: TensorType) -> TensorType:
-        _need_positions(index)
+        need_positions(index)
         spent = _spent(self.on, self.axis, index)
         made = index.swapped(spent, [Axis(self.axis, self.size, default_role(self.axis))])
         return replace(made, dtype="float")
@@ -340,60 +341,3 @@ class Argsort(Sort):
 
     def reference(self, types: Types, x: Named) -> Named:
         return Named(self.order(x, one_axis(self.on, types.inputs[0])), x.names)
-
-
-# ---- positions as data
-@register
-class OneHot(Primitive):
-    """y[.., j] = 1 where index = j along a new axis, else 0."""
-
-    name: ClassVar[str] = "one_hot"
-    saves: ClassVar[tuple[str, ...]] = ()
-    inputs: ClassVar[tuple[str, ...]] = ("index",)
-
-    axis: AxisName
-    size: Whole
-
-    def infer(self, facts: Facts, index: TensorType) -> TensorType:
-        _need_positions(index)
-        need_new(index, self.axis, "axis")
-        return replace(index, axes=(*index.axes, self.made), dtype="float")
-
-    @property
-    def made(self) -> Axis:
-        """The new axis."""
-        return Axis(self.axis, self.size, default_role(self.axis))
-
-    def emit(self, code: Emission, index: Term) -> Term:
-        return Term(f"F.one_hot({index.code}, {code.size(self.size)}).to({code.working()})", (*index.order, self.axis))
-
-    def reference(self, types: Types, index: Named) -> Named:
-        import torch
-
-        places = torch.arange(known(types.outputs[0].size(self.axis)), device=index.tensor.device)
-        return Named((index.tensor.unsqueeze(-1) == places).to(torch.get_default_dtype()), (*index.names, self.axis))
-
-
-@register
-class Index(Primitive):
-    """The positions 0, 1, .. along an axis: `index(n = 16)` is int[n = 16]."""
-
-    name: ClassVar[str] = "index"
-    saves: ClassVar[tuple[str, ...]] = ()
-    inputs: ClassVar[tuple[str, ...]] = ()
-
-    axis: AxisName
-    size: Whole
-
-    def infer(self, facts: Facts) -> TensorType:
-        return replace(SCALAR, axes=(Axis(self.axis, self.size, default_role(self.axis)),), dtype="int")
-
-    def emit(self, code: Emission) -> Term:
-        if isinstance(self.size, int):
-            return Term(code.buffer(self.axis, f"torch.arange({code.size(self.size)})"), (self.axis,))
-        return Term(f"torch.arange({code.size(self.size)}, device={code.device()})", (self.axis,))
-
-    def reference(self, types: Types) -> Named:
-        import torch
-
-        return Named(torch.arange(known(types.outputs[0].size(self.axis))), (self.axis,))

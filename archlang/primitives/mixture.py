@@ -111,6 +111,10 @@ class Dispatch(Primitive):
         """A row is that of one token, wherever it stands."""
         return frozenset()
 
+    def resumes(self, x: TensorType, index: TensorType) -> bool:
+        """Each token goes its way alone."""
+        return True
+
 
 class Combine(Primitive):
     """The weighted sum of what the layers made of each token: what `mixture` ends with."""

@@ -124,6 +124,15 @@ class FixedBias(Primitive):
         assert isinstance(made, Term)
         return made
 
+    def resumes(self) -> bool:
+        return self.bias.resumes(self.q, self.k)
+
+    def resume(self, code: Emission) -> Term:
+        q, k = (Term("_", type_.names) for type_ in (self.q, self.k))
+        made = self.bias.resume(code.standing_in(self.bias, self.q, self.k), q, k)
+        assert isinstance(made, Term)
+        return made
+
     def reference(self, types: Types, **weights: Any) -> Named:
         import torch
 

@@ -25,6 +25,17 @@ class AlongOne(Bias):
             raise OpError("A319", f"`{self.name}` needs to know the number of heads, {self.head_count(q)}", "q")
         return super().infer(facts, q, k)
 
+    def resumes(self, q: TensorType, k: TensorType) -> bool:
+        return True
+
+    def resume(self, code: Emission, q: Term, k: Term) -> Term:
+        """Queries of the positions at hand and all keys; a table by offset knows no positions."""
+        (axis,) = layout(self.on, *code.inputs).keys
+        return self._written(code, f", past={code.past(axis)}" if axis.role == "time" else "")
+
+    def _written(self, code: Emission, past: str = "") -> Term:
+        raise NotImplementedError
+
 
 @register
 class Alibi(AlongOne):
@@ -52,10 +63,13 @@ class Alibi(AlongOne):
         return TensorType((*self.heads(q), Axis(offset, table[0], "free")))
 
     def emit(self, code: Emission, q: Term, k: Term) -> Term:
+        return self._written(code)
+
+    def _written(self, code: Emission, past: str = "") -> Term:
         (size,), heads = self.extents(*code.inputs), code.size(self.head_count(code.inputs[0]))
         near = f"dtype={code.working()}, device={code.device()}"
         if (table := self.table(*code.inputs)) is None:
-            return self.by_head(code, f"{code.helper('alibi')}({heads}, {code.size(size)}, {near})")
+            return self.by_head(code, f"{code.helper('alibi')}({heads}, {code.size(size)}, {near}{past})")
         text = f"{code.helper('alibi_by_offset')}({heads}, {', '.join(map(code.size, table))}, {near})"
         laid = Term(text, ("heads", *layout(self.on, *code.inputs).offsets))
         return code.split(laid, "heads", self.heads(code.inputs[0]))
@@ -114,12 +128,15 @@ class T5Buckets(AlongOne):
         return {"weight": Param((self.buckets, self.head_count(q)), ("bucket", "heads"))}
 
     def emit(self, code: Emission, q: Term, k: Term) -> Term:
+        return self._written(code)
+
+    def _written(self, code: Emission, past: str = "") -> Term:
         (size,), heads = self.extents(*code.inputs), self.head_count(code.inputs[0])
         named = {} if self.distance == 128 else {"distance": code.const(self.distance)}
         causal = ", causal=True" if self._is_causal(*code.inputs) else ""
         table = code.module("T5Bias", code.const(self.buckets), code.size(heads), **named)
         code.initialise("weight", self.init)
-        return self.by_head(code, f"{table}({code.size(size)}{causal})")
+        return self.by_head(code, f"{table}({code.size(size)}{causal}{past})")
 
     def memory(self, q: TensorType, k: TensorType) -> Memory:
         """The bucket of every pair, and on the way to it offsets, distances, ranges and a fraction."""

@@ -41,6 +41,17 @@ class Sinusoid(Primitive):
         return TensorType((*(x[name] for name in along), x["c"]), x.dtype if is_float(x.dtype) else "float")
 
     def emit(self, code: Emission, x: Term) -> Term:
+        return self._written(code)
+
+    def resumes(self, x: TensorType) -> bool:
+        return all(x[name].role != "time" for name in places(self.on, x)[1:])
+
+    def resume(self, code: Emission, x: Term) -> Term:
+        """Places of time count on."""
+        *along, _ = code.outputs[0].axes
+        return self._written(code, **({"past": code.past(along[0])} if along[0].role == "time" else {}))
+
+    def _written(self, code: Emission, **more: str) -> Term:
         *along, c = code.outputs[0].axes
         sizes = [code.size(axis.size) for axis in along]
         size = sizes[0] if len(along) == 1 else f"({', '.join(sizes)})"
@@ -49,7 +60,7 @@ class Sinusoid(Primitive):
             named["base"] = code.const(float(self.base))
         if not self.interleaved:
             named["interleaved"] = "False"
-        options = ", ".join(f"{name}={text}" for name, text in named.items())
+        options = ", ".join(f"{name}={text}" for name, text in {**named, **more}.items())
         helper = code.helper("sinusoid" if len(along) == 1 else "axial_sinusoid")
         return Term(f"{helper}({size}, {code.size(c.size)}, {options})", (*(axis.name for axis in along), "c"))
 

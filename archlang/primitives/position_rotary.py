@@ -98,6 +98,13 @@ class Rope(Position):
         turns, turn = self.split(code.inputs[0])
         return turn.emit(code, x, code.bind(turns.emit(code), "turns", part=True))
 
+    def resumes(self, x: TensorType) -> bool:
+        return self.split(x)[0].resumes()
+
+    def resume(self, code: Emission, x: Term) -> Term:
+        turns, turn = self.split(code.inputs[0])
+        return turn.emit(code, x, code.bind(turns.resume(code), "turns", part=True))
+
     def memory(self, x: TensorType) -> Memory:
         """A sine and a cosine for every pair of channels at every place."""
         exact = x if x.dtype in ("float32", "float64") else x.cast("float32")
@@ -155,12 +162,23 @@ class Turns(Primitive):
         return TensorType((Axis(PARTS, 2, "free"), *self.axes, pairs))
 
     def emit(self, code: Emission) -> Term:
+        return self._written(code)
+
+    def resumes(self) -> bool:
+        return all(axis.role != "time" for axis in self.axes[1:])
+
+    def resume(self, code: Emission) -> Term:
+        """Places of time count on."""
+        along = [i for i, axis in enumerate(self.axes) if axis.role == "time"]
+        return self._written(code, **({"past": code.past(self.axes[0])} if along == [0] else {}))
+
+    def _written(self, code: Emission, **more: str) -> Term:
         named = {"base": code.const(float(self.base))} if self.base != 10000 else {}
         if self.scaling is not None:
             named = self.scaling.keywords(code, self.pairs, float(self.base))
         named |= {"dtype": code.working(), "device": code.device()}
         given = [tuple_of(code, [axis.size for axis in self.axes]), code.size(self.pairs)]
-        given += [f"{name}={text}" for name, text in named.items()]
+        given += [f"{name}={text}" for name, text in {**named, **more}.items()]
         return Term(f"{code.helper('rotary_turns')}({', '.join(given)})", self.infer(Facts()).names)
 
     def reference(self, types: Types) -> Named:

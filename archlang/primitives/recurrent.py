@@ -1,6 +1,6 @@
 """Recurrent layers with gates, as PyTorch has them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -121,7 +121,21 @@ class Recurrent(Sequential):
         kept = divide(x.bytes, x.size("c")) * self.units * 9 * (2 if self.bidirectional else 1)
         return Memory({"x": ""}, kept=kept)
 
+    def resumes(self, x: TensorType) -> bool:
+        """The layer itself knows no samples but its rows."""
+        return bool(self.state(x)) and len(x.names) == 3
+
+    def resume(self, code: Emission, x: Term) -> Term:
+        """From the last position before."""
+        if not self.state(*code.inputs):
+            return self.emit(code, x)
+        held = [code.carried(name, "CarriedState", None, self.units) for name in self.states]
+        return self._written(code, x, held)
+
     def emit(self, code: Emission, x: Term) -> Term:
+        return self._written(code, x)
+
+    def _written(self, code: Emission, x: Term, held: Sequence[str] = ()) -> Term:
         type_, time = code.inputs[0], self.axis(code.inputs[0])
         batch = tuple(name for name in x.order if name not in (time, "c"))
         x = code.last(x, (time, "c"))
@@ -132,7 +146,8 @@ class Recurrent(Sequential):
         flags = ({} if self.bias else {"bias": "False"}) | {"batch_first": "True"}
         flags |= {"bidirectional": "True"} if self.bidirectional else {}
         layer = code.module(f"nn.{self.name.upper()}", code.size(type_.size("c")), code.size(self.units), **flags)
-        y = Term(f"{layer}({x.code})[0]", x.order)
+        resumed = f"{code.helper('resumed_layer')}({', '.join([layer, x.code, *held])})" if held else ""
+        y = Term(resumed or f"{layer}({x.code})[0]", x.order)
         if self.reverse:
             y = Term(f"{y.code}.flip({y.order.index(time)})", y.order)
         axes: list[Axis] = [type_[name] for name in batch]

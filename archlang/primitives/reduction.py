@@ -297,6 +297,17 @@ class Cumsum(Primitive):
         y = state["total"].combine(x, self.joined) if state else x
         return y, {"total": y.select(one_axis(self.on, types.inputs[0]), 0)}
 
+    def resume(self, code: Emission, x: Term) -> Term:
+        """From the total of the positions before."""
+        axis, type_ = one_axis(self.on, code.inputs[0]), code.inputs[0]
+        if not self.state(type_):
+            return self.emit(code, x)
+        batch = type_.of_role("batch")
+        x = code.permute(x, (*batch, *(name for name in x.order if name not in batch)))
+        sizes = (type_.size(name) for name in x.order[1:] if name != axis)
+        total = code.carried("total", "CarriedState", None, *sizes)
+        return Term(f"{code.helper(f'resumed_{self.name}')}({x.code}, {x.at(axis)}, {total})", x.order)
+
     def joined(self, before: Any, here: Any) -> Any:
         """One more position."""
         return before + here

@@ -18,6 +18,11 @@ class Score(Construct):
         """
         raise NotImplementedError
 
+    @property
+    def counts(self) -> bool:
+        """Whether the number of keys that a query sees at most is a part of it."""
+        return False
+
     def emit(self, code: Emission, most: Size) -> str:
         """A function of logits; empty for softmax."""
         return ""
@@ -42,6 +47,10 @@ class Sigmoid(Score):
         bias = -math.log(most) if self.bias is None else self.bias
         return 1 / (1 + (-logits - bias).exp())
 
+    @property
+    def counts(self) -> bool:
+        return self.bias is None
+
     def emit(self, code: Emission, most: Size) -> str:
         if self.bias is not None:
             bias = code.const(float(self.bias))
@@ -62,6 +71,10 @@ class Relu(Score):
 
     def weights(self, logits: Any, most: int) -> Any:
         return logits.clamp(min=0) ** self.power / (most if self.mean else 1)
+
+    @property
+    def counts(self) -> bool:
+        return self.mean
 
     def emit(self, code: Emission, most: Size) -> str:
         power = f", power={code.const(self.power)}" if self.power != 1 else ""

@@ -105,6 +105,10 @@ class Expand(Primitive):
             return Term(f"{x.safe}[{', '.join([':'] * batch + ['None'] * len(self.made))}]", order)
         return spread(code, x, order, code.outputs[0])
 
+    def resumes(self, x: TensorType) -> bool:
+        """Values that are the same at every position."""
+        return all(axis.role == "time" for axis in self.made if isinstance(axis.size, Poly))
+
     def reference(self, types: Types, x: Named) -> Named:
         made = types.outputs[0]
         names = (*(name for name, _ in self.sizes.items), *x.names)

@@ -19,7 +19,8 @@ from archlang.primitive import (
     need_named,
     register,
 )
-from archlang.primitives.sliding import need_float
+from archlang.primitives.broadcast import index
+from archlang.primitives.sliding import behind_tail, need_float
 from archlang.shapes import TensorType
 from archlang.sizes import Poly
 
@@ -66,6 +67,14 @@ class Shift(Primitive):
         places = f"{x.order.index(self.on)}, {x.order.index('c')}"
         by = code.const(self.by)
         return Term(f"{code.helper('shift_groups')}({x.code}, {by}, {places}{circular})", x.order)
+
+    def resume(self, code: Emission, x: Term) -> Term:
+        """The positions that are still seen, before those at hand."""
+        reach = max(self.by)
+        if not self.state(*code.inputs):
+            return self.emit(code, x)
+        made = self.emit(code, behind_tail(code, x, self.on, reach))
+        return Term(index(made, {self.on: f"{code.const(reach)}:"}), made.order)
 
     def _groups(self, x: Named) -> Iterator[tuple[int, Named]]:
         """The distance of each group with its part of x."""

@@ -306,6 +306,21 @@ def padded(code: Emission, x: Term, found: Sequence[Window], fill: str = "") -> 
     return Term(f"F.pad({x.code}, ({', '.join(code.size(amount) for amount in amounts)}){fill})", x.order)
 
 
+# ---- one call after another
+def tail_of(code: Emission, x: Term, axis: str, reach: int) -> tuple[Term, str]:
+    """x with its samples first, and what holds the last positions before it."""
+    type_ = code.inputs[0]
+    batch = type_.of_role("batch")
+    x = x if x.order[0] in batch else code.permute(x, (*batch, *(name for name in x.order if name not in batch)))
+    return x, code.carried("tail", "PastTail", None, *(reach if n == axis else type_.size(n) for n in x.order[1:]))
+
+
+def behind_tail(code: Emission, x: Term, axis: str, reach: int) -> Term:
+    """x behind the last positions before it."""
+    x, tail = tail_of(code, x, axis, reach)
+    return Term(f"{tail}({x.code}, {x.at(axis)})", x.order)
+
+
 # ---- meaning
 def taps(
     x: Named, found: Sequence[Window], mode: str = "zeros", fill: float = 0.0

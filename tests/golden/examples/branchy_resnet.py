@@ -1,8 +1,7 @@
 """BranchyNet (Teerapittayanon et al., ICPR 2016): a ResNet for CIFAR whose easy samples leave it early.
 
 A sample leaves by the first exit that is sure of it: the entropy of its guess is below a threshold. In training
-the
-guesses of all exits are outputs, for a loss on each.
+the guesses of all exits are outputs, for a loss on each.
 """
 
 from typing import Any

@@ -1,6 +1,5 @@
 """CoAtNet: Marrying Convolution and Attention for All Data Sizes (Dai et al., NeurIPS 2021), with the details of
-the weights
-that were published for timm.
+the weights that were published for timm.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,5 @@
 """Jamba: A Hybrid Transformer-Mamba Language Model (Lieber et al., arXiv:2403.19887), with dense MLPs; attention in
-one layer of
-many, and by a setting in sliding windows as in Samba (Ren et al., arXiv:2406.07522).
+one layer of many, and by a setting in sliding windows as in Samba (Ren et al., arXiv:2406.07522).
 """
 
 import math

@@ -1,6 +1,6 @@
 """KAN: Kolmogorov-Arnold Networks (Liu et al., ICLR 2025) for handwritten digits, in the forms of efficient-KAN,
-which
-keeps the curves as features of a linear map, and of FastKAN (Li, arXiv:2405.06721), with Gaussians for splines.
+which keeps the curves as features of a linear map, and of FastKAN (Li, arXiv:2405.06721), with Gaussians for
+splines.
 """
 
 import torch

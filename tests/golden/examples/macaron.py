@@ -1,6 +1,5 @@
 """Macaron Net (Lu et al., 2019): attention between two half steps of feed-forward, as a solver of differential
-equations
-splits its steps (Strang and Marchuk).
+equations splits its steps (Strang and Marchuk).
 """
 
 from typing import Any

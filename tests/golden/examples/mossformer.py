@@ -204,16 +204,19 @@ def rotary_turns(
     gain: float = 1.0,
     dtype: torch.dtype = torch.float32,
     device: torch.device | None = None,
+    past: int = 0,
 ) -> Tensor:
     """[cos, sin] of the angles at the places of a map, `gain` times: [2, *places, pairs of all axes]. Each axis has its
     own share of the pairs: pair i at place p turns by p * step * base^(-i / pairs), or p * speeds[i].
+    Along the first one, `past` places come before.
     """
     dtype = torch.promote_types(dtype, torch.float32)
     if speeds is None:
         speeds = step / base ** (torch.arange(pairs, dtype=dtype, device=device) / pairs)
     angles = []
     for axis, size in enumerate(places):
-        angle = torch.arange(size, dtype=dtype, device=device)[:, None] * speeds
+        first = 0 if axis else past
+        angle = torch.arange(first, first + size, dtype=dtype, device=device)[:, None] * speeds
         angles.append(angle.view(-1, *(1,) * (len(places) - axis - 1), pairs).expand(*places, pairs))
     angle = torch.cat(angles, -1)
     return torch.stack((angle.cos(), angle.sin())) * gain
@@ -263,11 +266,14 @@ def sinusoid(
     device: torch.device,
     base: float = 10000.0,
     interleaved: bool = True,
+    past: int = 0,
 ) -> Tensor:
-    """table[p, 2 i] = sin(p / base^(2 i / channels)), table[p, 2 i + 1] = cos of it; or all sines, then all cosines"""
+    """table[p, 2 i] = sin(p / base^(2 i / channels)), table[p, 2 i + 1] = cos of it; or all sines, then all cosines;
+    p from `past`.
+    """
     exact = torch.promote_types(dtype, torch.float32)
     speed = base ** -(torch.arange(0, channels, 2, dtype=exact, device=device) / channels)
-    angle = torch.arange(size, dtype=exact, device=device)[:, None] * speed
+    angle = torch.arange(past, past + size, dtype=exact, device=device)[:, None] * speed
     return torch.stack((angle.sin(), angle.cos()), -1 if interleaved else 1).flatten(1).to(dtype)
 
 
@@ -313,8 +319,7 @@ class ConvUnit(nn.Module):
 
 class JointAttention(nn.Module):
     """Squared rectified attention in chunks plus linear attention over all positions, from four affine copies of
-    one
-    map; its two results gate each other.
+    one map; its two results gate each other.
     """
 
     def __init__(self) -> None:

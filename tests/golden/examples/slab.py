@@ -1,6 +1,5 @@
 """SLAB: Efficient Transformers with Simplified Linear Attention and Progressive Re-parameterized Batch
-Normalization
-(Guo et al., ICML 2024), as DeiT.
+Normalization (Guo et al., ICML 2024), as DeiT.
 """
 
 from typing import Any

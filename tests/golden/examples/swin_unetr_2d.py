@@ -1,6 +1,5 @@
 """Swin UNETR: Swin Transformers for Semantic Segmentation of Brain Tumors in MRI Images (Hatamizadeh et al., 2022),
-over
-volumes and over images from the same blocks.
+over volumes and over images from the same blocks.
 """
 
 from collections.abc import Callable, Sequence

@@ -138,10 +138,8 @@ def linear_recurrence(
 
 class Lightning(nn.Module):
     """Gated linear attention over silu(q) and silu(k) with a fixed decay per head, exp(-slope * 8 (head + 1) /
-    heads),
-    and `turned` by angles that are learned (Qin et al., TransNormerLLM and Lightning Attention-2,
-    arXiv:2307.14995 and
-    2401.04658).
+    heads), and `turned` by angles that are learned (Qin et al., TransNormerLLM and Lightning Attention-2,
+    arXiv:2307.14995 and 2401.04658).
     """
 
     def __init__(self) -> None:
@@ -205,10 +203,8 @@ class Layer(nn.Module):
 
 class Lightning2(nn.Module):
     """Gated linear attention over silu(q) and silu(k) with a fixed decay per head, exp(-slope * 8 (head + 1) /
-    heads),
-    and `turned` by angles that are learned (Qin et al., TransNormerLLM and Lightning Attention-2,
-    arXiv:2307.14995 and
-    2401.04658).
+    heads), and `turned` by angles that are learned (Qin et al., TransNormerLLM and Lightning Attention-2,
+    arXiv:2307.14995 and 2401.04658).
     """
 
     def __init__(self) -> None:

@@ -84,8 +84,7 @@ class Place(nn.Module):
 class ChannelAttention(nn.Module):
     """Channels attend to the channels of their head by how alike their maps are: v softmax(temperature k^T q),
     where q and k have length 1 over space; `mix` may filter q, k and v first (El-Nouby et al., XCiT, NeurIPS
-    2021;
-    Zamir et al., Restormer, CVPR 2022).
+    2021; Zamir et al., Restormer, CVPR 2022).
     """
 
     def __init__(self) -> None:

@@ -1,0 +1,13 @@
+"""Products of all positions so far."""
+
+from torch import Tensor
+
+from archlang.helpers.carried_state import CarriedState
+
+
+def resumed_cumprod(x: Tensor, axis: int, total: CarriedState) -> Tensor:
+    """y[t] = x[0] .. x[t] along an axis, of which `total` holds the product before x."""
+    y = x.cumprod(axis)
+    y = y if total.held is None else y * total.held.unsqueeze(axis)
+    total.keep(y.select(axis, -1).clone())
+    return y
