@@ -126,7 +126,7 @@ class Facts:
     def require(self, condition: Condition, message: str = "") -> bool:
         """True where the condition holds or was collected; False where it cannot hold."""
         condition = self._simplified(condition)
-        known = decide(condition)
+        known = decide(condition) if self._is_possible(condition) else False
         if known is None and not self._implies(condition):
             self.conditions[condition] = message
         return known is not False
@@ -162,6 +162,25 @@ class Facts:
             ]
             return any(bound >= condition.left for bound in known)
         return False
+
+    def _is_possible(self, condition: Condition) -> bool:
+        """Whether known remainders leave one of 0: `(n + 2) % 6 == 0` cannot hold where `n % 6 == 0` does."""
+        if condition.op != "%" or not isinstance(condition.right, int):
+            return True
+        rest, modulus = 0, condition.right
+        for monomial, coefficient in terms_of(condition.left):
+            remainder, step = self._remainder(sum_of([(monomial, 1)])) if monomial else (1, 0)
+            rest, modulus = rest + int(coefficient) * remainder, gcd(modulus, int(coefficient) * step)
+        return rest % modulus == 0
+
+    def _remainder(self, size: Size) -> tuple[int, int]:
+        """What is known of a size: its remainder, and after division by what."""
+        known = [
+            (gap % c.right, c.right)
+            for c in self.conditions
+            if c.op == "%" and isinstance(c.right, int) and isinstance(gap := size - c.left, int)
+        ]
+        return max(known, key=lambda pair: pair[1], default=(0, 1))
 
     def equal(self, left: Size, right: Size) -> bool:
         """Whether two sizes are equal, collecting the condition where that depends on free sizes."""

@@ -232,6 +232,25 @@ def test_contradictions_are_refused():
     assert facts.conditions == {}
 
 
+@pytest.mark.parametrize(
+    ("known", "asked", "possible"),
+    [
+        ((6, h), (6, h + 2), False),
+        ((6, h), (3, h + 2), False),
+        ((6, h), (4, h + 2), True),
+        ((6, h + 2), (6, h), False),
+        ((6, h + 1), (3, h), False),
+        ((6, h + 3), (3, h), True),
+        ((4, h), (8, 2 * h + 4), False),
+        ((4, h), (8, 3 * h + 4), True),
+    ],
+)
+def test_remainders_that_exclude_one_another(known: tuple[int, Any], asked: tuple[int, Any], possible: bool):
+    facts = Facts()
+    assert facts.divides(*known)
+    assert facts.divides(*asked) == possible
+
+
 def test_bounds_of_kernels():
     """A kernel of 7 without padding needs 7 places; the tightest bound stays."""
     facts = Facts()
