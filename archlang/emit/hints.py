@@ -5,17 +5,19 @@ from collections.abc import Iterable
 
 from archlang.ir import Graph, Node, Value
 
+PARTS = frozenset("q k v bias mask scale sink decay log_decay beta dt".split())  # of attention and recurrences
 _FAR = 20  # layers that a value is followed through
 
 
 def hints(graph: Graph, value: Value, reads: Iterable[str]) -> list[str]:
-    """Names for a value, the best first: the user's; its part in attention; that of what it becomes; that of the input
-    that takes it; its layer; a variable that it `reads`; its operation, unless Python has a function of that name.
+    """Names for a value, the best first: the user's; its part in attention or a recurrence; that of what it becomes;
+    that of the input that takes it; its layer; a variable that it `reads`; its operation, unless Python has a
+    function of that name.
     """
     node, users = graph.node(value.node), graph.users(value)
     if name := graph.name_of(value):
         return [name]
-    found = [argument for _, argument in users if argument in ("q", "k", "v", "bias", "scale")][:1]
+    found = [argument for _, argument in users if argument in PARTS][:1]
     found += _becomes(graph, value)
     found += [argument for _, argument in users[:1] if len(argument) > 1 and argument.isidentifier()]
     found += [node.label.split(".")[0].lstrip("@")] if node.label else []

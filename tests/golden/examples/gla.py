@@ -156,9 +156,9 @@ class Gla(nn.Module):
         v = self.v_proj(x).unflatten(-1, (2, 8))
         gate = F.silu(self.g_proj(x).unflatten(-1, (2, 8)))
         decay = self.gk_up(self.gk_down(x)).unflatten(-1, (2, 4))
-        decay = -F.softplus(-decay) / 16
+        log_decay = -F.softplus(-decay) / 16
         o = linear_recurrence(
-            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), log_decay=decay.transpose(1, 2), scale=0.5
+            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), log_decay=log_decay.transpose(1, 2), scale=0.5
         )
         return self.o_proj((gate * self.norm(o).transpose(1, 2)).flatten(2))
 

@@ -156,12 +156,12 @@ class Mamba2(nn.Module):
         u = u.unflatten(1, (4, -1))
         dt = F.softplus(dt + self.dt_bias)
         v = u * dt.transpose(1, 2)[:, :, None]
-        dt = -torch.exp(self.a_log) * dt
+        log_decay = -torch.exp(self.a_log) * dt
         y = linear_recurrence(
             read.transpose(1, 2)[:, None],
             write.transpose(1, 2)[:, None],
             v.transpose(2, 3),
-            log_decay=dt.transpose(1, 2)[:, :, :, None],
+            log_decay=log_decay.transpose(1, 2)[:, :, :, None],
         )
         y = y + (self.skip[:, None, None] * u).transpose(2, 3)
         return self.out_proj(self.norm(y.transpose(1, 2).flatten(2) * F.silu(gate)))

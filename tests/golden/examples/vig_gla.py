@@ -167,9 +167,9 @@ class GatedLinearScan(nn.Module):
         v = v.unflatten(-1, (3, -1))
         gates = self.gate2(self.gate1(near)).unflatten(-1, (2, 3, 2))
         gates = -F.softplus(-gates) / 16
-        there, back = gates.unbind(2)
+        log_decay, back = gates.unbind(2)
         there = linear_recurrence(
-            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), log_decay=there.transpose(1, 2), chunk=16
+            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), log_decay=log_decay.transpose(1, 2), chunk=16
         )
         back = linear_recurrence(
             q.flip(1).transpose(1, 2),
