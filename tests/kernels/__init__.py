@@ -37,6 +37,19 @@ def results(function: Callable[..., torch.Tensor], inputs: Sequence[torch.Tensor
     return [y.detach(), *(x.grad for x in given if x.requires_grad)]
 
 
+def with_last(function: Callable[..., Any], *, alone: bool = False) -> Callable[..., torch.Tensor]:
+    """A function of a state to start from (one number for none) and tensors that gives the outputs and the last state
+    side by side, or the latter `alone`; it is turned, and so is its slope. All tensors have slopes, if of 0.
+    """
+
+    def both(start: torch.Tensor, *given: torch.Tensor) -> torch.Tensor:
+        y, last = function(*given, start=start if start.numel() > 1 else None, final=True)
+        last = last.mT + 0.0 * sum(x.flatten()[0] for x in (start, *given))
+        return last if alone else torch.cat([y.flatten(), last.flatten()])
+
+    return both
+
+
 def check(
     ours: Callable[..., torch.Tensor],
     theirs: Callable[..., torch.Tensor],

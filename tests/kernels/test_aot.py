@@ -89,6 +89,10 @@ MORE = [
         ]
     ),
     *(("selective_scan", "float32", channels, n) for channels, n in [(100, 128), (768, 16)]),
+    *(
+        ("selective_scan", kind, channels, n, True)
+        for kind, channels, n in [("bfloat16", 1536, 16), ("float32", 100, 128)]
+    ),
     *(("delta_rule", "float16", 128, 128, gate) for gate in ("none", "channel")),
     *(("basis_linear", kind, c, units, "bspline") for kind, c, units in [("float32", 100, 33), ("float16", 64, 64)]),
     *(("basis_linear", "bfloat16", 512, 512, basis) for basis in ("rbf", "rswaf", "chebyshev", "fourier(8)")),

@@ -1,12 +1,13 @@
 """The delta rule."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 import torch.utils.checkpoint
 
-from tests.kernels import check, emitted
+from tests.kernels import check, emitted, with_last
 
 ALL = """
 model net {
@@ -82,6 +83,25 @@ def test_a_state_to_start_from(module: Any, gate: str, t: int) -> None:
     check(*forms_from(module), [start[0, 0], *given])
 
 
+@pytest.mark.parametrize("t", [*(pytest.param(t, marks=pytest.mark.slow) for t in (1, 40)), 20])
+@pytest.mark.parametrize("gate", [pytest.param("none", marks=pytest.mark.slow), "head", "channel"])
+def test_the_last_state(module: Any, gate: str, t: int) -> None:
+    """From nothing or from a state, with or without the outputs."""
+    start = torch.randn(2, 1, 5, 18, generator=torch.Generator().manual_seed(1))
+    given = inputs(t, 5, 18, gate, lead=(2, 1))
+    for first, alone in ((start, False), (torch.zeros(1), True)):
+        rules = module.triton_delta_rule, module.delta_rule
+        kernel, form = (with_last(partial(f, scale=0.7), alone=alone) for f in rules)
+        check(kernel, form, [first, *given])
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16], ids=str)
+def test_the_last_state_in_half_precision(module: Any, kind: torch.dtype) -> None:
+    start = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+    kernel, form = (with_last(f) for f in (module.triton_delta_rule, module.delta_rule))
+    check(kernel, form, [start, *inputs(40, 16, 16, "head", lead=(2, 1))], kind)
+
+
 def test_equal_keys(module: Any) -> None:
     """The powers of such a system are as large as 10^17; its inverse is not."""
     q, k, v, beta = inputs(64, 8, 8, "none")
@@ -129,7 +149,9 @@ def test_checkpointing_and_autocast(module: Any) -> None:
 def test_operators_are_well_formed(module: Any) -> None:
     given = [x.requires_grad_() for x in inputs(9, 4, 4, "head")]
     tests = ("test_schema", "test_faketensor", "test_autograd_registration")
-    torch.library.opcheck(module.write_in_chunks, (*given, None, 0.5), test_utils=tests)
+    torch.library.opcheck(module.write_in_chunks, (*given, None, 0.5, False), test_utils=tests)
+    start = torch.randn(1, 1, 4, 4, requires_grad=True)
+    torch.library.opcheck(module.write_in_chunks, (*given, start, 0.5, True), test_utils=tests)
 
 
 def launch(kind: torch.dtype, c: int, d: int, gate: str, starts: bool = False) -> None:
@@ -140,4 +162,5 @@ def launch(kind: torch.dtype, c: int, d: int, gate: str, starts: bool = False) -
     widths = {"none": [1], "head": [1, 1], "channel": [1, c]}[gate]
     more = [torch.empty(1, 2, 4096, width, requires_grad=True) for width in widths]
     start = torch.empty(c, d, requires_grad=True) if starts else None
-    module.triton_delta_rule(q, k, v, *more, start=start).backward(v)
+    made = module.triton_delta_rule(q, k, v, *more, start=start, final=starts)
+    torch.autograd.backward(made, (v, start.expand(1, 2, c, d)) if starts else v)

@@ -1,7 +1,7 @@
 """The checks of kernels can fail: each fault is planted in the text of a kernel, and found."""
 
 import sys
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -9,7 +9,7 @@ import torch
 
 import archlang
 from archlang.emit import load
-from tests.kernels import check
+from tests.kernels import check, with_last
 from tests.kernels import test_basis_linear as curves
 from tests.kernels import test_causal_conv as conv
 from tests.kernels import test_chains as chains
@@ -407,6 +407,65 @@ def test_faults_of_delta_rules_by_channel_are_found(fault: str) -> None:
     module = broken(delta.ALL, *DELTAS_BY_CHANNEL[fault])
     with pytest.raises(AssertionError, match=r"result \d"):
         check(*delta.forms(module), delta.inputs(40, 8, 8, "channel"))
+
+
+LAST_STATES = {
+    "the last state is transposed": (
+        "recurrence",
+        "tl.store(places, state.to(last.dtype.element_ty)",
+        "tl.store(places, tl.trans(state).to(last.dtype.element_ty)",
+    ),
+    "the last state is that of the first part": ("recurrence", "part == tl.num_programs(2) - 1", "part == 0"),
+    "the slope of the last state is dropped": (
+        "recurrence",
+        "slope if grad_last is None else (grad_last.float() / scale).contiguous()",
+        "slope",
+    ),
+    "the slope of the last state is scaled": ("recurrence", "grad_last.float() / scale", "grad_last.float()"),
+    "the slope of the last state lies as the state": (
+        "recurrence",
+        "(grad_last.float() / scale).contiguous()",
+        "grad_last.float() / scale",
+    ),
+    "the last state lacks the last chunk": (
+        "delta",
+        "state.to(last.dtype.element_ty)",
+        "(state / whole[:, None]).to(last.dtype.element_ty)",
+    ),
+    "the delta rule drops the slope of the last state": (
+        "delta",
+        "state += state_load(grad_last",
+        "state += 0.0 * state_load(grad_last",
+    ),
+    "a scan starts from nothing": ("scan", "state += tl.load(start", "state += 0.0 * tl.load(start"),
+    "a scan ends with a state of others": ("scan", "tl.store(last + own", "tl.store(last + 0 * own"),
+    "the slope of the last state of a scan is dropped": (
+        "scan",
+        "slope += tl.load(grad_last",
+        "slope = slope * tl.load(grad_last",
+    ),
+    "a start has the slope of the first state": (
+        "scan",
+        "tl.store(grad_start + own + places, slope",
+        "tl.store(grad_start + own + places, slope / decay",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", LAST_STATES)
+def test_faults_of_last_states_are_found(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    family, *change = LAST_STATES[fault]
+    program, rule, start, given = {
+        "recurrence": (recurrence.ALL, "linear_recurrence", (8, 8), recurrence.inputs(70, 8, 8, "head")),
+        "delta": (delta.ALL, "delta_rule", (8, 8), delta.inputs(20, 8, 8, "head")),
+        "scan": (scan.NET, "selective_scan", (3, 5), scan.inputs(9, 5, 3)),
+    }[family]
+    module, more = broken(program, *change), {} if family == "scan" else {"scale": 0.7}
+    if family == "recurrence":
+        monkeypatch.setattr(module, "RECURRENCE_PROGRAMS", 8)
+    forms = (with_last(partial(getattr(module, name), **more)) for name in (f"triton_{rule}", rule))
+    with pytest.raises(AssertionError, match=r"result \d"):
+        check(*forms, [torch.randn(start, generator=torch.Generator().manual_seed(1)), *given])
 
 
 CHAINS = {

@@ -1,12 +1,13 @@
 """Linear recurrences."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 import torch.utils.checkpoint
 
-from tests.kernels import check, emitted
+from tests.kernels import check, emitted, with_last
 
 ALL = """
 model net {
@@ -116,6 +117,33 @@ def test_a_state_to_start_from(module: Any, gate: str, t: int, monkeypatch: pyte
     check(*forms_from(module), [start[:1], *given])
 
 
+@pytest.mark.parametrize("t", [*(pytest.param(t, marks=pytest.mark.slow) for t in (1, 17, 70)), 40])
+@pytest.mark.parametrize("gate", [pytest.param("none", marks=pytest.mark.slow), "head", "channel"])
+def test_the_last_state(module: Any, gate: str, t: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From nothing or from a state, of one part of the sequence or of several."""
+    start = torch.randn(2, 1, 5, 18, generator=torch.Generator().manual_seed(1))
+    given = inputs(t, 5, 18, gate, lead=(2, 1))
+    for programs, first, alone in ((8, start, False), (1, torch.zeros(1), True)):
+        monkeypatch.setattr(module, "RECURRENCE_PROGRAMS", programs)
+        kernel, form = (with_last(partial(f, scale=0.7), alone=alone) for f in rules(module))
+        check(kernel, form, [first, *given])
+
+
+def rules(module: Any) -> list[Any]:
+    return [module.triton_linear_recurrence, module.linear_recurrence]
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16], ids=str)
+def test_the_last_state_in_half_precision(module: Any, kind: torch.dtype) -> None:
+    """It is in float32 where its start is, and loses nothing."""
+    start = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+    kernel, form = (with_last(f) for f in rules(module))
+    check(kernel, form, [start, *inputs(40, 16, 16, "head", lead=(2, 1))], kind)
+    given = [x.to(kind) for x in inputs(1, 16, 16, "head", lead=(2, 1))]
+    found, meant = (f(*given, start=start, final=True)[1] for f in rules(module))
+    torch.testing.assert_close(found, meant, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16], ids=str)
 def test_a_state_to_start_from_in_half_precision(module: Any, kind: torch.dtype) -> None:
     start = torch.randn(16, 16, generator=torch.Generator().manual_seed(1))
@@ -157,7 +185,9 @@ def test_checkpointing_and_autocast(module: Any) -> None:
 def test_operators_are_well_formed(module: Any) -> None:
     q, k, v, g = (x.requires_grad_() for x in inputs(9, 4, 4, "channel"))
     tests = ("test_schema", "test_faketensor", "test_autograd_registration")
-    torch.library.opcheck(module.recur_in_chunks, (q, k, v, g, None, 0.5), test_utils=tests)
+    torch.library.opcheck(module.recur_in_chunks, (q, k, v, g, None, 0.5, False), test_utils=tests)
+    start = torch.randn(1, 1, 4, 4, requires_grad=True)
+    torch.library.opcheck(module.recur_in_chunks, (q, k, v, g, start, 0.5, True), test_utils=tests)
 
 
 def launch(kind: torch.dtype, c: int, d: int, gate: str, starts: bool = False) -> None:
@@ -167,4 +197,5 @@ def launch(kind: torch.dtype, c: int, d: int, gate: str, starts: bool = False) -
     q, k, v = (torch.empty(1, 2, 4096, width, dtype=kind, requires_grad=True) for width in (c, c, d))
     g = [torch.empty(1, 2, 4096, 1 if gate == "head" else c, requires_grad=True)] if gate != "none" else []
     start = torch.empty(c, d, requires_grad=True) if starts else None
-    module.triton_linear_recurrence(q, k, v, *g, start=start).backward(v)
+    made = module.triton_linear_recurrence(q, k, v, *g, start=start, final=starts)
+    torch.autograd.backward(made, (v, start.expand(1, 2, c, d)) if starts else v)

@@ -25,8 +25,8 @@ class _Recurrence(Kernel):
             return refused("")
         if parts.decay == "pair":
             return refused("a decay for each pair of channels leaves no matrix products")
-        if is_stepwise(parts) or op.final:  # type: ignore[attr-defined]
-            return refused("it gives no last state, and one position needs no chunks")
+        if is_stepwise(parts):
+            return refused("")
         size = types[1].size("c")
         if isinstance(size, int) and size > WIDEST:
             return refused(f"heads are wider than {WIDEST}")
@@ -64,6 +64,4 @@ class SelectiveScan(Kernel):
         size = a.size(Scan.states(u, a))
         if isinstance(size, int) and size > STATES:
             return refused(f"a channel has more than {STATES} states")
-        if op.final or any(x is not None for x in types[7:]):  # type: ignore[attr-defined]
-            return refused("it starts from nothing, and gives no last state")
         return Served({})

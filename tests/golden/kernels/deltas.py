@@ -529,6 +529,12 @@ def states_of(k: Tensor, v: Tensor, count: int) -> Tensor:
     return k.new_empty(k.shape[0] * k.shape[1] * count, k.shape[-1], v.shape[-1], dtype=kind)
 
 
+def last_state_of(k: Tensor, v: Tensor, start: Tensor | None, final: bool) -> Tensor:
+    """Room for the last state of every head, in the dtype of the start, or in float32; none where nobody asks for it."""
+    shape = (*k.shape[:2], k.shape[-1], v.shape[-1]) if final else (0,)
+    return k.new_empty(shape, dtype=torch.float32 if start is None else start.dtype)
+
+
 def chunk_call(k: Tensor, v: Tensor, g: Tensor | None) -> dict[str, Any]:
     """What every kernel of a call is told."""
     math = math_of(k) if k.dtype == torch.float32 else {**math_of(k), "PRECISION": "tf32"}
@@ -793,6 +799,7 @@ def delta_forward(
     inverses,
     start,
     out,
+    last,
     states,
     rest,
     new,
@@ -808,8 +815,8 @@ def delta_forward(
     PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
 ):
-    """Some columns of the outputs, chunk after chunk; the state stays in registers. Where there is room for the states
-    instead, these, what is left of the values, and what is written.
+    """Some columns of the outputs, chunk after chunk, and of the last state; the state stays in registers. Where there is
+    room for the states instead, these, what is left of the values, and what is written.
     """
     at, count = tl.program_id(0).to(tl.int64), tl.cdiv(length, ROWS)
     key, value = tl.arange(0, CHANNELS), tl.program_id(1) * VALUES + tl.arange(0, VALUES)
@@ -839,6 +846,9 @@ def delta_forward(
             chunk_store(out, at, heads, chunk, length, value, y * scale, D, ROWS)
         k_tile = k_tile if k_left is None else chunk_load(k_left, at, heads, chunk, length, key, C, ROWS)
         state = state * whole[:, None] + product(tl.trans(k_tile), (written * after).to(k_tile.dtype), PRECISION, WIDEN)
+    if last is not None:
+        places, here = state_places(last, at, key, value, C, D)
+        tl.store(places, state.to(last.dtype.element_ty), mask=here)
 
 
 @jit
@@ -853,6 +863,7 @@ def delta_backward_values(
     scores,
     inverses,
     rest,
+    grad_last,
     grad_states,
     grad_start,
     grad_new,
@@ -870,13 +881,15 @@ def delta_backward_values(
     PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
 ):
-    """From the last chunk to the first, for some columns of the values: the slopes of the states after each chunk and of the
-    start, those of what the system is solved for, of the values and, of these columns, of the strengths.
+    """From the slope of the last state, and from the last chunk to the first, for some columns of the values: the slopes of
+    the states after each chunk and of the start, those of what the system is solved for, of the values and, of these columns, of the strengths.
     """
     at, count = tl.program_id(0).to(tl.int64), tl.cdiv(length, ROWS)
     key, value = tl.arange(0, CHANNELS), tl.program_id(1) * VALUES + tl.arange(0, VALUES)
     turned = tl.arange(0, ROWS)[:, None] + tl.arange(0, ROWS)[None, :] * ROWS
     state = tl.zeros([CHANNELS, VALUES], tl.float32)
+    if grad_last is not None:
+        state += state_load(grad_last, at, key, value, C, D)
     for step in range(0, count):
         chunk = count - 1 - step
         number = at * count + chunk
@@ -1053,28 +1066,40 @@ def delta_prepared(q: Tensor, k: Tensor, b: Tensor, g: Tensor | None, call: dict
 
 @operation
 def write_in_chunks(
-    q: Tensor, k: Tensor, v: Tensor, b: Tensor, g: Tensor | None, start: Tensor | None, scale: float
-) -> Tensor:
-    """The outputs [b, heads, t, d] for q, k [b, heads, t, c], v [b, heads, t, d], b [b, heads, t, 1], g [.., t, c] or [.., t, 1], and a start [b, heads, c, d]."""
+    q: Tensor, k: Tensor, v: Tensor, b: Tensor, g: Tensor | None, start: Tensor | None, scale: float, final: bool
+) -> tuple[Tensor, Tensor]:
+    """The outputs [b, heads, t, d] for q, k [b, heads, t, c], v [b, heads, t, d], b [b, heads, t, 1], g [.., t, c] or [.., t, 1], and a start
+    [b, heads, c, d]; and the last state, in the dtype of the start, where it is `final`.
+    """
     call = delta_call(k, v, g)
     tiles = delta_tiles("forward", k, v, call["DECAY"])
     read, solved = delta_prepared(q, k, b, g, call)
-    out = rows_of(v, v.shape[-1])
+    out, last = rows_of(v, v.shape[-1]), last_state_of(k, v, start, final)
     grid = k.shape[0] * k.shape[1], triton.cdiv(v.shape[-1], tiles["VALUES"])
-    delta_forward[grid](*read, laid(v), *solved, start, laid(out), None, None, None, scale, **tiles, **call)
-    return out
+    delta_forward[grid](
+        *read, laid(v), *solved, start, laid(out), last if final else None, None, None, None, scale, **tiles, **call
+    )
+    return out, last
 
 
 @write_in_chunks.register_fake
 def write_in_chunks_like(
-    q: Tensor, k: Tensor, v: Tensor, b: Tensor, g: Tensor | None, start: Tensor | None, scale: float
-) -> Tensor:
-    return rows_of(v, v.shape[-1])
+    q: Tensor, k: Tensor, v: Tensor, b: Tensor, g: Tensor | None, start: Tensor | None, scale: float, final: bool
+) -> tuple[Tensor, Tensor]:
+    return rows_of(v, v.shape[-1]), last_state_of(k, v, start, final)
 
 
 @operation
 def write_in_chunks_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, b: Tensor, g: Tensor | None, start: Tensor | None, scale: float
+    grad: Tensor,
+    grad_last: Tensor | None,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    b: Tensor,
+    g: Tensor | None,
+    start: Tensor | None,
+    scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The gradients of q, k, v, b, g and the start: the states are made again, and from the end their slopes."""
     call = delta_call(k, v, g)
@@ -1088,13 +1113,17 @@ def write_in_chunks_backward(
     grad_q, grad_k = rows_of(q, q.shape[-1]), rows_of(k, k.shape[-1])
     decays = k.shape[-1] if call["DECAY"] == 2 else pieces
     slopes = [k.new_empty(*k.shape[:3], count, dtype=torch.float32) for count in (grid[1], pieces, decays)]
+    after = None if grad_last is None else (grad_last.float() / scale).contiguous()
     grad_start = None if start is None else torch.empty_like(start)
-    delta_forward[grid](*read, laid(v), *solved, start, None, states, laid(rest), laid(new), scale, **tiles, **call)
+    delta_forward[grid](
+        *read, laid(v), *solved, start, None, None, states, laid(rest), laid(new), scale, **tiles, **call
+    )
     delta_backward_values[grid](
         laid(grad),
         *read,
         *solved,
         laid(rest),
+        after,
         grad_states,
         grad_start,
         laid(grad_new),
@@ -1127,7 +1156,15 @@ def write_in_chunks_backward(
 
 @write_in_chunks_backward.register_fake
 def write_in_chunks_backward_like(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, b: Tensor, g: Tensor | None, start: Tensor | None, scale: float
+    grad: Tensor,
+    grad_last: Tensor | None,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    b: Tensor,
+    g: Tensor | None,
+    start: Tensor | None,
+    scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     grad_b = b.new_empty(*k.shape[:3], 1)
     grad_g = q.new_empty(0) if g is None else g.new_empty(*k.shape[:3], g.shape[-1])
@@ -1135,15 +1172,15 @@ def write_in_chunks_backward_like(
     return grad_q, grad_k, grad_v, grad_b, grad_g, q.new_empty(0) if start is None else torch.empty_like(start)
 
 
-def write_in_chunks_keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def write_in_chunks_keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.save_for_backward(*inputs[:6])
-    ctx.scale = inputs[6]
+    ctx.scale, ctx.final = inputs[6:]
 
 
-def write_in_chunks_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+def write_in_chunks_gradients(ctx: Any, grad: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
     given = ctx.saved_tensors
-    grads = write_in_chunks_backward(grad, *given, ctx.scale)
-    return *(None if x is None else made for x, made in zip(given, grads, strict=True)), None
+    grads = write_in_chunks_backward(grad, grad_last if ctx.final else None, *given, ctx.scale)
+    return *(None if x is None else made for x, made in zip(given, grads, strict=True)), None, None
 
 
 write_in_chunks.register_autograd(write_in_chunks_gradients, setup_context=write_in_chunks_keep)
@@ -1159,18 +1196,20 @@ def triton_delta_rule(
     chunk: int = 32,
     bounded: bool = False,
     start: Tensor | None = None,
-) -> Tensor:
+    final: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """`delta_rule` by kernels, which choose their own chunks."""
     wide = k.shape[-1] > (64 if alike(q, k, v)[0].dtype == torch.float32 else 256)
-    if not runs(q, k, v, beta, log_decay, start) or wide or not k.numel():
-        return delta_rule(q, k, v, beta, log_decay, scale, chunk, bounded, start)
+    if not runs(q, k, v, beta, log_decay, start) or wide or not k.numel() or not scale:
+        return delta_rule(q, k, v, beta, log_decay, scale, chunk, bounded, start, final)
     kind, length = v.dtype, k.shape[-2]
     given = [x for x in (*alike(q, k, v), beta, log_decay) if x is not None]
     lead = torch.broadcast_shapes(*(x.shape[:-2] for x in (*given, *([] if start is None else [start]))))
     every = [with_heads(lead, length, x) for x in given]
-    start = None if start is None else with_heads(lead, k.shape[-1], start).contiguous()
-    out = write_in_chunks(*every, *([None] if log_decay is None else []), start, scale)
-    return out.reshape(*lead, length, v.shape[-1]).to(kind)
+    first = None if start is None else with_heads(lead, k.shape[-1], start).contiguous()
+    out, last = write_in_chunks(*every, *([None] if log_decay is None else []), first, scale, final)
+    out = out.reshape(*lead, length, v.shape[-1]).to(kind)
+    return (out, last.reshape(*lead, *last.shape[-2:]).to(kind if start is None else start.dtype)) if final else out
 
 
 class Net(nn.Module):

@@ -922,6 +922,12 @@ def states_of(k: Tensor, v: Tensor, count: int) -> Tensor:
     return k.new_empty(k.shape[0] * k.shape[1] * count, k.shape[-1], v.shape[-1], dtype=kind)
 
 
+def last_state_of(k: Tensor, v: Tensor, start: Tensor | None, final: bool) -> Tensor:
+    """Room for the last state of every head, in the dtype of the start, or in float32; none where nobody asks for it."""
+    shape = (*k.shape[:2], k.shape[-1], v.shape[-1]) if final else (0,)
+    return k.new_empty(shape, dtype=torch.float32 if start is None else start.dtype)
+
+
 def chunk_call(k: Tensor, v: Tensor, g: Tensor | None) -> dict[str, Any]:
     """What every kernel of a call is told."""
     math = math_of(k) if k.dtype == torch.float32 else {**math_of(k), "PRECISION": "tf32"}
@@ -1146,7 +1152,6 @@ def recurrence_states(
     kept,
     states,
     start,
-    end,
     each,
     REVERSE: tl.constexpr,
     CHANNELS: tl.constexpr,
@@ -1161,8 +1166,8 @@ def recurrence_states(
     WIDEN: tl.constexpr,
 ):
     """Some keys and values of the states before every part of `each` chunks, from a start where there is one. In REVERSE
-    the slopes of the states after every part, where k are the queries and v the slopes of the outputs, and at the end
-    that of the start.
+    the slopes of the states after every part, where k are the queries and v the slopes of the outputs, from that of the
+    last state, in whose place that of the first is put.
     """
     at, count = tl.program_id(0).to(tl.int64), tl.cdiv(length, ROWS)
     key = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
@@ -1180,9 +1185,10 @@ def recurrence_states(
         up_to, after, whole = decays_left(g, kept, at, heads, chunk, length, key, DECAY, C, ROWS)
         v_tile = (v_tile * (up_to if REVERSE else after)).to(k_tile.dtype)
         state = state * whole[:, None] + product(tl.trans(k_tile), v_tile, PRECISION, WIDEN)
-    if end is not None:
-        places, here = state_places(end, at, key, value, C, D)
-        tl.store(places, state.to(end.dtype.element_ty), mask=here)
+    if REVERSE:
+        if start is not None:
+            places, here = state_places(start, at, key, value, C, D)
+            tl.store(places, state.to(start.dtype.element_ty), mask=here)
 
 
 @jit
@@ -1195,6 +1201,7 @@ def recurrence_forward(
     scores,
     states,
     out,
+    last,
     scale,
     each,
     CHANNELS: tl.constexpr,
@@ -1208,7 +1215,9 @@ def recurrence_forward(
     PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
 ):
-    """Some columns of the outputs of a part of the sequence, chunk after chunk; the state stays in registers."""
+    """Some columns of the outputs of a part of the sequence, chunk after chunk, and of the last state; the state stays in
+    registers.
+    """
     at, part = tl.program_id(0).to(tl.int64), tl.program_id(2)
     key = tl.arange(0, CHANNELS)
     value = tl.program_id(1) * VALUES + tl.arange(0, VALUES)
@@ -1228,6 +1237,10 @@ def recurrence_forward(
         chunk_store(out, at, heads, chunk, length, value, y * scale, D, ROWS)
         v_tile = (v_tile * after).to(k_tile.dtype)
         state = state * whole[:, None] + product(tl.trans(k_tile), v_tile, PRECISION, WIDEN)
+    if last is not None:
+        if part == tl.num_programs(2) - 1:
+            places, here = state_places(last, at, key, value, C, D)
+            tl.store(places, state.to(last.dtype.element_ty), mask=here)
 
 
 @jit
@@ -1367,20 +1380,23 @@ def recurrence_kept(
     reverse: bool,
     call: dict[str, Any],
 ) -> Tensor:
-    """The states before parts of `each` chunks, from a start; or in reverse their slopes after them, and that of the start."""
+    """The states before parts of `each` chunks, from a start; or in reverse their slopes after them, from that of the last
+    state, in whose place that of the first is put.
+    """
     tiles = recurrence_tiles("states", k, v, call["DECAY"])
     states = states_of(k, v, triton.cdiv(triton.cdiv(k.shape[2], call["ROWS"]), each))
     pieces = triton.cdiv(k.shape[-1], tiles["CHANNELS"]), triton.cdiv(v.shape[-1], tiles["VALUES"])
     grid = k.shape[0] * k.shape[1], *pieces
-    ends = (None, start) if reverse else (start, None)
-    recurrence_states[grid](laid(k), laid(v), laid(g), kept, states, *ends, each, REVERSE=reverse, **tiles, **call)
+    recurrence_states[grid](laid(k), laid(v), laid(g), kept, states, start, each, REVERSE=reverse, **tiles, **call)
     return states
 
 
 @operation
-def recur_in_chunks(q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, start: Tensor | None, scale: float) -> Tensor:
+def recur_in_chunks(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, start: Tensor | None, scale: float, final: bool
+) -> tuple[Tensor, Tensor]:
     """The outputs [b, heads, t, d] for q, k [b, heads, t, c], v [b, heads, t, d], g [b, heads, t, c] or [.., t, 1], and a start
-    [b, heads, c, d].
+    [b, heads, c, d]; and the last state, in the dtype of the start, where it is `final`.
     """
     call = chunk_call(k, v, g)
     tiles = recurrence_tiles("forward", k, v, call["DECAY"])
@@ -1389,37 +1405,59 @@ def recur_in_chunks(q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, start: Te
     each = triton.cdiv(chunks, min(chunks, triton.cdiv(RECURRENCE_PROGRAMS, several)))
     q, k, kept, scores = recurrence_prepared(q, k, g, call)
     states = recurrence_kept(k, v, g, kept, start, each, False, call) if each < chunks else start
-    out = rows_of(v, v.shape[-1])
+    out, last = rows_of(v, v.shape[-1]), last_state_of(k, v, start, final)
     grid = k.shape[0] * k.shape[1], pieces, triton.cdiv(chunks, each)
     recurrence_forward[grid](
-        laid(q), laid(k), laid(v), laid(g), kept, scores, states, laid(out), scale, each, **tiles, **call
+        laid(q),
+        laid(k),
+        laid(v),
+        laid(g),
+        kept,
+        scores,
+        states,
+        laid(out),
+        last if final else None,
+        scale,
+        each,
+        **tiles,
+        **call,
     )
-    return out
+    return out, last
 
 
 @recur_in_chunks.register_fake
 def recur_in_chunks_like(
-    q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, start: Tensor | None, scale: float
-) -> Tensor:
-    return rows_of(v, v.shape[-1])
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, start: Tensor | None, scale: float, final: bool
+) -> tuple[Tensor, Tensor]:
+    return rows_of(v, v.shape[-1]), last_state_of(k, v, start, final)
 
 
 @operation
 def recur_in_chunks_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, start: Tensor | None, scale: float
+    grad: Tensor,
+    grad_last: Tensor | None,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None,
+    start: Tensor | None,
+    scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The gradients of q, k, v, g and the start: the states are made again, and from the end their slopes."""
     call = chunk_call(k, v, g)
     tiles = recurrence_tiles("backward", k, v, call["DECAY"])
     chunks, pieces = triton.cdiv(k.shape[2], call["ROWS"]), triton.cdiv(k.shape[-1], tiles["CHANNELS"])
-    grad_q, grad_k, grad_v, grad_g, grad_start = recur_in_chunks_backward_like(grad, q, k, v, g, start, scale)
-    first = None if start is None else torch.empty_like(start, dtype=torch.float32)
+    grad_q, grad_k, grad_v, grad_g, grad_start = recur_in_chunks_backward_like(
+        grad, grad_last, q, k, v, g, start, scale
+    )
+    slope = None if start is None else torch.zeros_like(start, dtype=torch.float32)
+    slope = slope if grad_last is None else (grad_last.float() / scale).contiguous()
     slopes = g.new_empty(*k.shape[:3], pieces, dtype=torch.float32) if call["DECAY"] == 1 else grad_g
     q_read, k_left, kept, scores = recurrence_prepared(q, k, g, call)
     states = recurrence_kept(k_left, v, g, kept, start, 1, False, call)
-    grad_states = recurrence_kept(q_read, grad, g, kept, first, 1, True, call)
-    if first is not None:
-        grad_start.copy_(first * scale)
+    grad_states = recurrence_kept(q_read, grad, g, kept, slope, 1, True, call)
+    if start is not None:
+        grad_start.copy_(slope * scale)
     grid = k.shape[0] * k.shape[1], chunks
     recurrence_backward_values[*grid, triton.cdiv(v.shape[-1], tiles["VALUES"])](
         laid(grad), laid(k_left), laid(g), kept, scores, grad_states, laid(grad_v), scale, **tiles, **call
@@ -1445,22 +1483,29 @@ def recur_in_chunks_backward(
 
 @recur_in_chunks_backward.register_fake
 def recur_in_chunks_backward_like(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, start: Tensor | None, scale: float
+    grad: Tensor,
+    grad_last: Tensor | None,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None,
+    start: Tensor | None,
+    scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     grad_g = q.new_empty(0) if g is None else rows_of(g, g.shape[-1])
     grad_start = q.new_empty(0) if start is None else torch.empty_like(start)
     return rows_of(q, q.shape[-1]), rows_of(k, k.shape[-1]), rows_of(v, v.shape[-1]), grad_g, grad_start
 
 
-def recur_in_chunks_keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def recur_in_chunks_keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.save_for_backward(*inputs[:5])
-    ctx.scale = inputs[5]
+    ctx.scale, ctx.final = inputs[5:]
 
 
-def recur_in_chunks_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+def recur_in_chunks_gradients(ctx: Any, grad: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
     given = ctx.saved_tensors
-    grads = recur_in_chunks_backward(grad, *given, ctx.scale)
-    return *(None if x is None else made for x, made in zip(given, grads, strict=True)), None
+    grads = recur_in_chunks_backward(grad, grad_last if ctx.final else None, *given, ctx.scale)
+    return *(None if x is None else made for x, made in zip(given, grads, strict=True)), None, None
 
 
 recur_in_chunks.register_autograd(recur_in_chunks_gradients, setup_context=recur_in_chunks_keep)
@@ -1475,18 +1520,20 @@ def triton_linear_recurrence(
     chunk: int = 32,
     bounded: bool = False,
     start: Tensor | None = None,
-) -> Tensor:
+    final: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """`linear_recurrence` by kernels, which choose their own chunks and take any decay."""
     wide = k.shape[-1] > (64 if alike(q, k, v)[0].dtype == torch.float32 else 256)
-    if not runs(q, k, v, log_decay, start) or wide or not k.numel():
-        return linear_recurrence(q, k, v, log_decay, scale, chunk, bounded, start)
+    if not runs(q, k, v, log_decay, start) or wide or not k.numel() or not scale:
+        return linear_recurrence(q, k, v, log_decay, scale, chunk, bounded, start, final)
     kind, length = v.dtype, k.shape[-2]
     given = [x for x in (*alike(q, k, v), log_decay) if x is not None]
     lead = torch.broadcast_shapes(*(x.shape[:-2] for x in (*given, *([] if start is None else [start]))))
     laid_out = [with_heads(lead, length, x) for x in given]
-    start = None if start is None else with_heads(lead, k.shape[-1], start).contiguous()
-    out = recur_in_chunks(*laid_out, *([None] if log_decay is None else []), start, scale)
-    return out.reshape(*lead, length, v.shape[-1]).to(kind)
+    first = None if start is None else with_heads(lead, k.shape[-1], start).contiguous()
+    out, last = recur_in_chunks(*laid_out, *([None] if log_decay is None else []), first, scale, final)
+    out = out.reshape(*lead, length, v.shape[-1]).to(kind)
+    return (out, last.reshape(*lead, *last.shape[-2:]).to(kind if start is None else start.dtype)) if final else out
 
 
 class Gla(nn.Module):
@@ -1510,9 +1557,9 @@ class Gla(nn.Module):
         k = self.k_proj(x).unflatten(-1, (2, 4))
         v = self.v_proj(x).unflatten(-1, (2, 8))
         decay = self.gk_up(self.gk_down(x)).unflatten(-1, (2, 4))
-        o = fused_neg_softplus_neg_div(decay, 1.0)
+        log_decay = fused_neg_softplus_neg_div(decay, 1.0)
         o = triton_linear_recurrence(
-            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), log_decay=o.transpose(1, 2), scale=0.5
+            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), log_decay=log_decay.transpose(1, 2), scale=0.5
         )
         g_proj = self.g_proj(x).unflatten(-1, (2, 8))
         g_proj = fused_silu_rms_norm_mul(g_proj, o.transpose(1, 2), self.norm.weight, 1e-6)
