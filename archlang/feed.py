@@ -129,8 +129,9 @@ def _npy(path: Path) -> "Tensor":
     import torch
 
     try:
-        return torch.from_numpy(np.load(path, allow_pickle=False))
-    except (ValueError, TypeError, EOFError, OSError) as failure:
+        with path.open("rb") as stream:
+            return torch.from_numpy(np.lib.format.read_array(stream, allow_pickle=False))
+    except Exception as failure:  # of a header, that NumPy has Python parse, too
         raise _unreadable(path, failure) from None
 
 

@@ -31,6 +31,8 @@ def folder(tmp_path: Path) -> Path:
     np.save(tmp_path / "none.npy", np.ones((0, 3, 32, 48)))
     np.save(tmp_path / "complex.npy", np.ones((2, 3, 32, 48), complex))
     (tmp_path / "broken.npy").write_bytes(b"\x93NUMPY")
+    (tmp_path / "header.npy").write_bytes(b"\x93NUMPY\x01\x00\x10\x00{'shape': (2, 3\n\n")
+    (tmp_path / "zip.npy").write_bytes(b"PK\x03\x04")
     (tmp_path / "broken.safetensors").write_bytes(b"\xff" * 8)
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
     (tmp_path / "notes.txt").write_text("")
@@ -74,6 +76,8 @@ def test_several_inputs(folder: Path) -> None:
         (["nothing.npy"], {"x": IMAGE}, "A904", "there is no input file"),
         (["notes.txt"], {"x": IMAGE}, "A904", "is not of a known kind"),
         (["broken.npy"], {"x": IMAGE}, "A904", "cannot be read"),
+        (["header.npy"], {"x": IMAGE}, "A904", "cannot be read"),
+        (["zip.npy"], {"x": IMAGE}, "A904", "cannot be read"),
         (["text.npy"], {"x": IMAGE}, "A904", "cannot be read"),
         (["objects.npy"], {"x": IMAGE}, "A904", "cannot be read"),
         (["broken.png"], {"x": IMAGE}, "A904", "cannot be read"),
