@@ -2,7 +2,7 @@
 
 from archlang.diagnostics import ArchError, Label, error
 from archlang.lexer import CLOSERS, Token
-from archlang.mistakes.mistake import OPERATORS, STARTERS, VALUES, Mistake, quoted
+from archlang.mistakes.mistake import ENDS, OPERATORS, STARTERS, VALUES, Mistake, quoted
 
 BESIDE = OPERATORS | {"IF", "NOT"}
 PLUS = Token("PLUS", "+", 0, 0)
@@ -80,21 +80,30 @@ def beside(m: Mistake, others: frozenset[str], other: str, what: str) -> ArchErr
     """An operator and a pipe side by side can be read two ways."""
     found = next((t for t in reversed(m.statement) if t.kind in others and (t is not m.head or t.kind == "NOT")), None)
     labels = [Label(m.span), *([Label(m.at(found), f"the {other}")] if found else [])]
-    operator = found if other == "operator" else m.token
-    return error("A014", f"{what} needs parentheses here", *labels, help=readings(operator or PLUS, what))
+    operator = (found if other == "operator" else m.token) or PLUS
+    return error("A014", f"{what} needs parentheses here", *labels, help=readings(operator, what, is_sign(m, operator)))
 
 
-def readings(operator: Token, what: str) -> str:
+def is_sign(m: Mistake, operator: Token) -> bool:
+    """Whether it has no value on its left: `-a`, `not a`."""
+    at = m.before.index(operator) if operator in m.before else -1
+    return at == 0 or (at > 0 and m.before[at - 1].kind not in ENDS)
+
+
+def readings(operator: Token, what: str, sign: bool) -> str:
     """How an operator and what stands beside it are read with parentheses."""
     if what == "an operator":
         rest = "if p else b" if operator.kind == "IF" else f"{operator.text} b"
         return f"say what flows: `(a -> f) {rest}`"
     f = "f as name" if what == "`as`" else "f"
-    whole = {"IF": "(a if p else b)", "NOT": "(not a)"}.get(operator.kind, f"(a {operator.text} b)")
-    part = {"IF": f"a if p else (b -> {f})", "NOT": f"not (a -> {f})"}.get(
-        operator.kind, f"a {operator.text} (b -> {f})"
+    left = (
+        f"{operator.text} ".replace("- ", "-")
+        if sign
+        else "a if p else "
+        if operator.kind == "IF"
+        else f"a {operator.text} "
     )
-    return f"say what flows: `{whole} -> {f}` or `{part}`"
+    return f"say what flows: `({left}b) -> {f}` or `{left}(b -> {f})`"
 
 
 def bad_label(m: Mistake) -> ArchError | None:
