@@ -1,12 +1,13 @@
 """The networks that archlang writes, and timm's, on this CPU, in every way in which people run them: one run.
 
     python benchmarks/cpu_models.py [--models swin convnext] [--batches 1 8] [--ways inference onnxruntime] [--train]
-                                    [--tuned tuning.json] [--write benchmarks/results/cpu_models.md]
+                                    [--tuned tuning.json] [--kept rows.json] [--write benchmarks/results/cpu_models.md]
 
 Each way lives in a process of its own, with the same weights, allocator settings and threads, so that none warms,
 starves or falsifies another. A round visits them in random order: one call that is not counted, then a few that are.
 The ratio is the median over rounds of (timm eager / this way): above 1, it is faster. `--train` takes a forward and
-backward pass in their place.
+backward pass in their place. With `--kept`, what a run measured is kept as it goes, network by network, and a run that
+is started again goes on from there.
 """
 
 import argparse
@@ -43,9 +44,12 @@ WAYS = {
     "archlang": "archlang, eager",
     "inference": "archlang --for inference, eager",
     "blocks": "archlang --for inference, compile_blocks()",
+    "expected": "archlang --for inference --tuned on an empty record, eager",
     "tuned": "archlang --for inference --tuned, eager",
+    "tuned_blocks": "archlang --for inference --tuned, compile_blocks()",
     "tuned_compiled": "archlang --for inference --tuned, torch.compile",
 }
+EMPTY = '{"archlang tune": 1}'  # what `archlang tune --seconds 0` writes: the model of costs alone chooses
 FOR_TRAINING = ("timm", "compiled", "archlang")
 ROUNDS = 5
 NEAR = 1e-3  # relative to the largest number: how far the results of two ways may differ
@@ -156,10 +160,10 @@ def make(net: str, way: str, image: Any, train: bool, tuned: str) -> Run:
     import archlang
 
     purpose = "training" if way == "archlang" else "inference"
-    record = Path(tuned).read_text(encoding="utf-8") if way.startswith("tuned") else ""
+    record = Path(tuned).read_text(encoding="utf-8") if way.startswith("tuned") else EMPTY if way == "expected" else ""
     ours = archlang.load(file).architecture(variant=variant).module(seed=0, purpose=purpose, tuned=record).eval()
     archlang.load_weights(ours, theirs.state_dict(), map="timm")
-    if way == "blocks":
+    if way.endswith("blocks"):
         ours.compile_blocks()
     return compiled(ours, False) if way.endswith("compiled") else ours
 
@@ -189,7 +193,24 @@ def exported(module: Any, image: Any) -> Run:
 
 
 # ---- the parent
-def compare(net: str, batch: int, options: argparse.Namespace) -> dict[str, list[str]]:
+def rows(options: argparse.Namespace) -> list[list[str]]:
+    """A row for each network, batch and way; those that are kept are not measured again."""
+    kept: dict[str, list[list[str]]] = {}
+    if options.kept and options.kept.exists():
+        kept = json.loads(options.kept.read_text())
+    found = []
+    for net in options.models:
+        for batch in options.batches:
+            what = "train" if options.train else "forward"
+            about = " ".join([net, str(batch), what, str(options.tuned), *options.ways])
+            kept[about] = kept.get(about) or compare(net, batch, options)
+            found += kept[about]
+            if options.kept:
+                options.kept.write_text(json.dumps(kept, indent=1))
+    return found
+
+
+def compare(net: str, batch: int, options: argparse.Namespace) -> list[list[str]]:
     """A row for each way."""
     runners = {way: Runner(net, way, batch, options) for way in ("timm", *(w for w in options.ways if w != "timm"))}
     meant = runners["timm"].result
@@ -201,8 +222,8 @@ def compare(net: str, batch: int, options: argparse.Namespace) -> dict[str, list
             runner.visit(6 if batch == 1 else 3)
     for runner in runners.values():
         runner.stop()
-    made = {way: row(net, batch, way, runner, runners["timm"]) for way, runner in runners.items()}
-    for cells in made.values():  # the table follows when all is measured
+    made = [row(net, batch, way, runner, runners["timm"]) for way, runner in runners.items()]
+    for cells in made:  # the table follows when all is measured
         print(*cells, sep="  ", file=sys.stderr, flush=True)
     return made
 
@@ -237,6 +258,7 @@ def main() -> None:
     parser.add_argument("--train", action="store_true", help="a forward and backward pass")
     parser.add_argument("--tuned", type=Path, metavar="FILE", help="a record of `archlang tune`")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--kept", type=Path, metavar="FILE", help="keep what is measured, and go on from what is there")
     parser.add_argument("--write", type=Path, metavar="FILE", help="keep the table as Markdown")
     parser.add_argument("--serve", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -245,19 +267,18 @@ def main() -> None:
         serve(net, way, int(batch), mode == "train", tuned)
         return
     options.ways = options.ways or usable(options)
-    found = [compare(net, batch, options) for net in options.models for batch in options.batches]
-    rows = [row for rows in found for row in rows.values()]
+    found = rows(options)
     head = ["network", "batch", "way", "time", "timm / this", "over rounds", "first call", "page faults a call"]
     what = "forward and backward" if options.train else "forward"
     note = f"{what}, {options.threads} threads, float32, {machine('torch', 'timm')}"
-    mean = table(["way", "is", "geometric mean of timm / this"], means(rows, ["timm", *options.ways]))
-    publish(f"{table(head, rows)}\n\n{mean}\n\n{note}", options.write)
+    mean = table(["way", "is", "geometric mean of timm / this"], means(found, ["timm", *options.ways]))
+    publish(f"{table(head, found)}\n\n{mean}\n\n{note}", options.write)
 
 
 def usable(options: argparse.Namespace) -> list[str]:
     """The ways that this environment has what they need for."""
     absent = {"onnxruntime"} if find_spec("onnxruntime") is None or find_spec("onnx") is None else set()
-    absent |= set() if options.tuned else {"tuned", "tuned_compiled"}
+    absent |= set() if options.tuned else {way for way in WAYS if way.startswith("tuned")}
     return [way for way in WAYS if way not in absent and (way in FOR_TRAINING or not options.train)]
 
 

@@ -50,3 +50,13 @@ def _plain(x: Tensor) -> bool:
 def _unwatched() -> bool:
     """No transform of functions, no derivative in the direction of an input."""
     return torch._C._functorch.peek_interpreter_stack() is None and forward_ad._current_level < 0
+
+
+def operation(name: str, inputs: str, run: Callable[..., Tensor], shape: Callable[..., Tensor]) -> None:
+    """`run` as `torch.ops.archlang.name`: what torch.compile calls, and looks into no layout. In parts, since a call of
+    a `custom_op` takes four times as long; once, whichever module is the first to have it.
+    """
+    if not hasattr(torch.ops.archlang, name):
+        torch.library.define(f"archlang::{name}", f"({inputs}) -> Tensor")
+        torch.library.impl(f"archlang::{name}", "CPU", run)
+        torch.library.register_fake(f"archlang::{name}", shape)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from archlang.helpers.epilogue import EPILOGUES, epilogue
-from archlang.helpers.packed import packed, packs
+from archlang.helpers.packed import operation, packed, packs
 
 
 def packed_conv(
@@ -73,5 +73,10 @@ def _shape(x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
     return x.new_empty(x.shape[0], *space, weight.shape[0]).movedim(-1, 1)
 
 
-# what torch.compile calls: it looks into no layout
-torch.library.custom_op("archlang::packed_conv", _packed_conv, mutates_args=()).register_fake(_shape)
+operation(
+    "packed_conv",
+    "Tensor x, Tensor weight, Tensor? bias, SymInt[] stride, SymInt[] padding, SymInt[] dilation, SymInt groups, "
+    "str activation, Tensor? other",
+    _packed_conv,
+    _shape,
+)

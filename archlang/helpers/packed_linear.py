@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from archlang.helpers.epilogue import EPILOGUES, epilogue
-from archlang.helpers.packed import packed, packs
+from archlang.helpers.packed import operation, packed, packs
 
 
 def packed_linear(
@@ -34,7 +34,9 @@ def _packed_linear(x: Tensor, weight: Tensor, bias: Tensor | None, activation: s
     return made
 
 
-# what torch.compile calls: it looks into no layout
-torch.library.custom_op("archlang::packed_linear", _packed_linear, mutates_args=()).register_fake(
-    lambda x, weight, bias, activation, other: x.new_empty(*x.shape[:-1], weight.shape[0])
+operation(
+    "packed_linear",
+    "Tensor x, Tensor weight, Tensor? bias, str activation, Tensor? other",
+    _packed_linear,
+    lambda x, weight, bias, activation, other: x.new_empty(*x.shape[:-1], weight.shape[0]),
 )
