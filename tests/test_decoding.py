@@ -2,7 +2,10 @@
 
 import copy
 import pickle
+import subprocess
+import sys
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,7 +44,30 @@ ATTENTION = {
     "sink": ", sink = 0.5",
     "sink_sliding": ", sink = 0.5, over = sliding(3)",
 }
+RECURRENCES = {
+    "linear": "",
+    "by_head": ", decay = sigmoid(x -> linear([heads = 2]) as d)",
+    "by_key": ", decay = sigmoid(x -> linear([heads = 2, c = 4]) as d)",
+    "by_pair": ", decay = sigmoid(x -> linear([heads = 2, c = 4, c_value = 4]) as d)",
+    "fixed_decay": ", decay = rename(values([0.9, 0.5], on = heads), heads = heads), scale = 0.5",
+    "delta": ", beta = sigmoid(x -> linear([heads = 2]) as b)",
+    "gated_delta": ", beta = sigmoid(x -> linear([heads = 2]) as b), decay = sigmoid(x -> linear([heads = 2]) as d)",
+    "chunks_of_2": ", decay = sigmoid(x -> linear([heads = 2]) as d), chunk = 2",
+}
+SCAN = """  dt = softplus(x -> linear(8) as dt)
+  param a: [c = 8, state = 3] = ones
+"""
+LTI = """  param dt: [c = 8] = ones * 0.1
+  param a: [c = 8, state = 3] = ones * -0.5
+"""
 BODIES = {
+    "selective": SCAN
+    + "  y = selective_scan(x, dt, -exp(a), x -> linear([state = 3]) as b, x -> linear([state = 3]) as r)",
+    "lti": LTI + "  param r: [c = 8, state = 3] = normal(1)\n  y = lti_scan(x, dt, a, r)",
+    "lti_steps": LTI + '  param r: [c = 8, state = 3] = normal(1)\n  y = lti_scan(x, dt, a, r, mode = "recurrence")',
+    "lti_complex": LTI
+    + "  param im: [c = 8, state = 3] = normal(1)\n  z = complex(a, im)\n  y = lti_scan(x, dt, z, complex(im, a))",
+    "linear_loop": "y = scan t carry S: [b, c = 8] = 0 {\n    S = 0.5 * S + x\n    yield S\n  }",
     "conv": "y = x -> conv(8, kernel = 3, dilation = 2)",
     "conv_norm": "y = x -> conv(8, kernel = 3) as conv -> batch_norm as norm",
     "conv_fixed": "param w: [units = 8, c = 8, t = 3] = normal(1)\n  y = conv(x, weight = w, units = 8, kernel = 3)",
@@ -61,7 +87,12 @@ BODIES = {
 
 
 def program(name: str) -> str:
-    body = HEADS + "  " + ATTEND.format(ATTENTION[name]) if name in ATTENTION else "  " + BODIES[name]
+    if name in ATTENTION:
+        body = HEADS + "  " + ATTEND.format(ATTENTION[name])
+    elif name in RECURRENCES:
+        body = HEADS + "  " + ATTEND.format(RECURRENCES[name]).replace("attend", "linear_recurrence")
+    else:
+        body = "  " + BODIES[name]
     return f"model net {{\n  input x: [b, t, c = 8]\n{body}\n  output out = y\n}}\n"
 
 
@@ -78,11 +109,11 @@ def splits(draw: Any) -> list[int]:
     return sizes
 
 
-@pytest.mark.parametrize("name", [*ATTENTION, *BODIES])
+@pytest.mark.parametrize("name", [*ATTENTION, *RECURRENCES, *BODIES])
 def test_pieces_are_the_whole(name: str):
     """Of every operation with a state, at any split."""
 
-    @settings(max_examples=5, deadline=None)
+    @settings(max_examples=2, deadline=None)
     @given(splits())
     def check(split: list[int]) -> None:
         check_pieces(small(name), {"b": 2, "t": LENGTH}, split)
@@ -91,9 +122,8 @@ def test_pieces_are_the_whole(name: str):
 
 
 TIMED = [toy for toy in TOYS if any(type_.of_role("time") for type_ in network(toy.name).inputs.values())]
-WHOLE = {"lssl", "lssl_recurrence"}  # a classifier of a sequence of known length
-RECURRENT = set("gla delta_net gated_delta_net delta_product retnet transnormer mamba mamba2 jamba s4d".split())
-DECODERS = [toy for toy in TIMED if toy.name not in WHOLE | RECURRENT]
+WHOLE = {"lssl", "lssl_recurrence", "s4d"}  # classifiers of whole sequences
+DECODERS = [toy for toy in TIMED if toy.name not in WHOLE]
 
 
 @pytest.mark.parametrize("toy", DECODERS, ids=lambda toy: toy.name)
@@ -103,6 +133,31 @@ def test_examples_in_pieces_are_whole(toy: Any):
     check_pieces(network(toy.name), toy.sizes[0], [length], [1] * length, [length // 2, 1, length - length // 2 - 1])
 
 
+GOLDEN = Path(__file__).parent / "golden/decoding"
+
+
+@pytest.mark.parametrize("name", ["llama", "mamba"])
+def test_golden(name: str, request: pytest.FixtureRequest):
+    """`--update-golden` writes them anew; read the difference before you commit it."""
+    made = network(name).source(purpose="decoding").replace(archlang.__version__, "VERSION")
+    if request.config.getoption("--update-golden"):
+        (GOLDEN / f"{name}.py").write_text(made)
+    assert made == (GOLDEN / f"{name}.py").read_text()
+
+
+def test_emitted_text_is_as_ruff_leaves_it(tmp_path: Path):
+    """Formatted, without unused names, with imports in order."""
+    for name in [*ATTENTION, *RECURRENCES, *BODIES]:
+        (tmp_path / f"{name}.py").write_text(small(name).source(purpose="decoding"))
+    for toy in DECODERS:
+        (tmp_path / f"{toy.name}_toy.py").write_text(network(toy.name).source(purpose="decoding"))
+    rules = "E,F,I,W,B,C4,PIE,SIM,RET,UP"
+    for command in (["format", "--check"], ["check", "--select", rules, "--ignore", "E501,B905"]):
+        ruff = [sys.executable, "-m", "ruff", command[0], "--isolated", "--line-length", "120", *command[1:]]
+        done = subprocess.run([*ruff, str(tmp_path)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+
+
 # ---- the state
 def made(name: str) -> tuple[Any, dict[str, torch.Tensor]]:
     """A decoder in float32, and a sequence."""
@@ -110,7 +165,7 @@ def made(name: str) -> tuple[Any, dict[str, torch.Tensor]]:
     return small(name).module(seed=0, purpose="decoding"), {"x": torch.randn(2, LENGTH, 8)}
 
 
-STATES = ["causal", "sliding", "rope", "depthwise", "gated_sum", "cumsum", "shift", "lstm", "two_carries", "positions"]
+STATES = "causal sliding rope depthwise shift cumsum gated_sum lstm two_carries positions by_key selective lti".split()
 states = pytest.mark.parametrize("name", STATES)
 
 
@@ -235,6 +290,9 @@ FAULTS = {
     "blocks that begin at each call": ("chunks", "(place + past) % chunk", "place % chunk"),
     "a bias off by one": ("alibi_sliding", "middle - back", "middle - 1 - back"),
     "a tail too short": ("depthwise", "PastTail(None, 8, 3)", "PastTail(None, 8, 2)"),
+    "a state that is not kept": ("by_head", "last.keep(state.contiguous())", "pass"),
+    "a decay of the state left out": ("selective", "(step * a.to(kind)).exp()", "(0 * step * a.to(kind)).exp()"),
+    "powers that begin too early": ("lti", "torch.exp(dt * a) * before", "before"),
     "a carry that is not kept": ("loop", "self.S.keep(S)", "self.S"),
 }
 
@@ -256,9 +314,19 @@ def test_faults_are_found(fault: str, monkeypatch: pytest.MonkeyPatch):
 
 
 # ---- compilers
+COMPILED = [
+    ("rope", 0, 5),
+    ("sliding", 0, 2),
+    ("depthwise", 0, 2),
+    ("gated_sum", 0, 2),
+    ("loop", 0, 2),
+    ("selective", 0, 2),
+]
+
+
 @pytest.mark.parametrize(
     ("name", "capacity", "graphs"),
-    [("rope", 80, 2), ("rope", 0, 5), ("sliding", 0, 2), ("depthwise", 0, 2), ("gated_sum", 0, 2), ("loop", 0, 2)],
+    [("rope", 80, 2), ("by_head", 0, 2), *(pytest.param(*case, marks=pytest.mark.slow) for case in COMPILED)],
 )
 def test_tokens_are_compiled_once(name: str, capacity: int, graphs: int):
     """In one graph for a prompt and one for tokens, whatever was seen before; two more where room is made anew. Pieces of

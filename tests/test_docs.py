@@ -148,7 +148,7 @@ def test_networks_become_this(fence: Fence, request: pytest.FixtureRequest) -> N
     import archlang
 
     made = next(f for f in reversed(fence.before) if f.kind == "arch" and "model " in f.text)
-    purpose = "inference" if "inference" in fence.info else "training"
+    purpose = next((word for word in ("inference", "decoding") if word in fence.info), "training")
     source = archlang.loads(made.text, made.file).architecture().source(purpose=purpose)  # type: ignore[arg-type]
     head = re.escape(fence.text.partition("(")[0])
     part = re.search(rf"^{head}\(.*?(?=\n\n\n|\Z)", source, re.MULTILINE | re.DOTALL)

@@ -1,6 +1,6 @@
 """Diagonal state space models that do not change with time."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -134,11 +134,19 @@ class LtiScan(Sequential):
         return {"x": replace(kept, axes=(*kept.axes, a[self.states(u, a)]), dtype=a.dtype)}
 
     # ---- PyTorch
+    def resume(self, code: Emission, *terms: Any) -> Term:
+        """From the state of the position before."""
+        return self._written(code, terms, resumed=bool(self.state(*code.inputs)))
+
     def emit(self, code: Emission, *terms: Any) -> Term:
+        return self._written(code, terms)
+
+    def _written(self, code: Emission, terms: Sequence[Any], resumed: bool = False) -> Term:
         types = code.inputs
         time, n, channels = self.axis(types[0]), self.states(types[0], types[2]), self.channels(*types)
         u, dt, a, read, b, skip = (*terms, None, None)[:6]
         batch = tuple(name for name in u.order if name != time and name not in channels)
+        batch = tuple(sorted(batch, key=lambda name: types[0][name].role != "batch")) if resumed else batch
 
         def laid(x: Term, last: str) -> str:
             """[channels, last] for a part of the system, the channels as one axis."""
@@ -157,7 +165,16 @@ class LtiScan(Sequential):
         arguments = [u.code, laid(dt, "one"), laid(a, n), laid(read, n)]
         arguments += [f"b={laid(b, n)}"] if b is not None else []
         arguments += [f"skip={laid(skip, 'one')}"] if skip is not None else []
-        helper = code.helper("lti_scan" if self.mode == "convolution" else "lti_steps")
+        if resumed:
+            sizes = (
+                *(types[0].size(name) for name in batch[1:]),
+                product(map(types[0].size, channels)),
+                types[2].size(n),
+            )
+            pair = [2] if types[2].dtype.startswith("complex") else []
+            arguments.insert(0, code.carried("last", "CarriedState", None, *sizes, *pair))
+        plain = "lti_scan" if self.mode == "convolution" else "lti_steps"
+        helper = code.helper("resumed_lti_scan" if resumed else plain)
         y = Term(f"{helper}({', '.join(arguments)})", (*batch, "channels", time))
         if self.reverse:
             y = Term(f"{y.code}.flip(-1)", y.order)

@@ -27,6 +27,7 @@ from archlang.primitives.recurrence_code import (
     form,
     is_bounded,
     is_stepwise,
+    resumed,
     stepwise,
     stepwise_macs,
 )
@@ -227,6 +228,16 @@ class LinearRecurrence(Primitive):
         parts = form(self, q, k, v, *others)
         decay = next((given for given in (*others[2:3], *others[:1]) if given is not None), None)
         return stepwise_memory(parts, k, v) if is_stepwise(parts) else chunked_memory(self, parts, k, v, decay)
+
+    def resumes(self, *types: TensorType | None) -> bool:
+        """The last state is that of a sequence which is over."""
+        return bool(self.state(*types)) and not self.final
+
+    def resume(self, code: Emission, *inputs: Term | None) -> Term | tuple[Term, ...]:
+        if not self.state(*code.inputs):
+            return self.emit(code, *inputs)
+        names = (name.strip("?") for name in self.inputs)
+        return resumed(self, code, form(self, *code.inputs), dict(zip(names, inputs, strict=False)))
 
     def emit(self, code: Emission, *inputs: Term | None) -> Term | tuple[Term, ...]:
         parts = form(self, *code.inputs)

@@ -110,9 +110,17 @@ def stepwise_macs(parts: Form, *types: TensorType | None) -> Size:
 # ---- PyTorch
 def chunked(op: Any, code: Emission, parts: Form, ports: Ports) -> Results:
     """Chunks by matrix products."""
+    return _written(op, code, parts, ports, _core(parts), _chunks(op, code, parts))
+
+
+def _core(parts: Form) -> str:
+    return "delta_rule" if parts.beta else "linear_recurrence"
+
+
+def _chunks(op: Any, code: Emission, parts: Form) -> dict[str, str]:
+    """How positions are taken together."""
     named = {} if chunk_of(op, parts) == CHUNK else {"chunk": code.const(chunk_of(op, parts))}
-    named |= {"bounded": "True"} if is_bounded(op, parts) else {}
-    return _written(op, code, parts, ports, "delta_rule" if parts.beta else "linear_recurrence", named)
+    return named | ({"bounded": "True"} if is_bounded(op, parts) else {})
 
 
 def stepwise(op: Any, code: Emission, parts: Form, ports: Ports) -> Results:
@@ -120,7 +128,19 @@ def stepwise(op: Any, code: Emission, parts: Form, ports: Ports) -> Results:
     return _written(op, code, parts, ports, "recurrence_steps", {})
 
 
-def _written(op: Any, code: Emission, parts: Form, ports: Ports, helper: str, more: Mapping[str, str]) -> Results:
+def resumed(op: Any, code: Emission, parts: Form, ports: Ports) -> Results:
+    """From the state of the position before."""
+    parts = replace(parts, lead=tuple(sorted(parts.lead, key=lambda axis: axis.role != "batch")))
+    _, k, v = code.inputs[:3]
+    sizes = [axis.size for axis in parts.lead[1:]]
+    last = code.carried("last", "CarriedState", None, *sizes, k.size("c"), v.size("c"))
+    more = {} if is_stepwise(parts) else {**_chunks(op, code, parts), "core": code.helper(_core(parts))}
+    return _written(op, code, parts, ports, "resumed_recurrence", more, last)
+
+
+def _written(
+    op: Any, code: Emission, parts: Form, ports: Ports, helper: str, more: Mapping[str, str], *first: str
+) -> Results:
     """The call of a helper that takes q, k, v as [*lead, t, c], and what follows."""
     ports = _logarithmic(ports)
     laid = {name: _laid(op, code, parts, name, x) for name, x in ports.items() if name != "segments"}
@@ -133,7 +153,7 @@ def _written(op: Any, code: Emission, parts: Form, ports: Ports, helper: str, mo
     named: dict[str, str] = {name: laid.pop(name) for name in ("beta", "log_decay", "start") if name in laid}
     named |= {"scale": code.const(float(op.scale))} if op.scale != 1 else {}
     named |= {"final": "True"} if op.final else {}
-    arguments = [*laid.values(), *(f"{name}={text}" for name, text in (named | dict(more)).items())]
+    arguments = [*first, *laid.values(), *(f"{name}={text}" for name, text in (named | dict(more)).items())]
     text, lead = f"{code.helper(helper)}({', '.join(arguments)})", tuple(axis.name for axis in parts.lead)
     made = (*lead, parts.on.name, "c")
     if not op.final:

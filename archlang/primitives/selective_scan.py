@@ -1,6 +1,6 @@
 """The selective state space model of Mamba (Gu and Dao, 2023)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ from archlang.primitive import Emission, OpError, Result, Term, Types, need_name
 from archlang.primitives.broadcast import placed, spread
 from archlang.primitives.sequential import Sequential
 from archlang.shapes import TensorType, is_float
-from archlang.sizes import Size, maximum, minimum
+from archlang.sizes import Size, maximum, minimum, product
 
 
 @register
@@ -147,11 +147,23 @@ class SelectiveScan(Sequential):
         )
 
     # ---- PyTorch
+    def resumes(self, *types: Any) -> bool:
+        """The last state is that of a sequence which is over."""
+        return bool(self.state(*types)) and not self.final
+
+    def resume(self, code: Emission, *terms: Any) -> Term | tuple[Term, ...]:
+        """From the state of the position before."""
+        return self._written(code, terms, resumed=bool(self.state(*code.inputs)))
+
     def emit(self, code: Emission, *terms: Any) -> Term | tuple[Term, ...]:
+        return self._written(code, terms)
+
+    def _written(self, code: Emission, terms: Sequence[Any], resumed: bool = False) -> Term | tuple[Term, ...]:
         u_type, a_type = code.inputs[0], code.inputs[2]
         time, n, channels = self.axis(u_type), self.states(u_type, a_type), self.channels(u_type, a_type)
         u, dt, a, b, c, d, segments, start = (*terms, None, None, None)[:8]
         batch = tuple(name for name in u.order if name != time and name not in channels)
+        batch = tuple(sorted(batch, key=lambda name: u_type[name].role != "batch")) if resumed else batch
 
         def laid(x: Term, *last: str) -> str:
             """[batch, .., last] with the channels as one axis."""
@@ -174,7 +186,11 @@ class SelectiveScan(Sequential):
         arguments += ["reverse=True"] if self.reverse else []
         arguments += [f"start={laid(start, n, *channels)}"] if start is not None else []
         arguments += ["final=True"] if self.final else []
-        text, order = f"{code.helper('selective_scan')}({', '.join(arguments)})", (*batch, time, "channels")
+        if resumed:
+            sizes = (*(u_type.size(name) for name in batch[1:]), a_type.size(n), product(map(u_type.size, channels)))
+            arguments.insert(0, code.carried("last", "CarriedState", None, *sizes))
+        helper = code.helper("resumed_selective_scan" if resumed else "selective_scan")
+        text, order = f"{helper}({', '.join(arguments)})", (*batch, time, "channels")
         apart = [u_type[name] for name in channels]
         if not self.final:
             return code.split(Term(text, order), "channels", apart)
