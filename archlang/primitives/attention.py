@@ -358,14 +358,18 @@ class Attend(Primitive):
             return one_query(code, work)
         if is_local(domain):
             return near(code, work)
-        work = kept_apart(code, work)
-        mask = work.mask
-        biased = work.bias is not None and form(work.bias.order, parts) in ("pair", "key")
-        if cells_of(domain) and not (
-            is_whole(domain, parts.keys) and (mask is not None or biased or self.core or is_long(parts.keys))
-        ):
+        axes = work.bias.order if work.bias is not None else ()
+        if self.is_cut(parts, axes, work.mask is not None or work.segments is not None):
             return in_cells(code, work)
-        return dense(code, work)
+        return dense(code, kept_apart(code, work))
+
+    def is_cut(self, parts: Layout, bias: Sequence[str], kept: bool) -> bool:
+        """Whether attention runs inside cells, not over a map as a whole that is one cell; `bias` are the axes of the
+        bias, `kept` says whether a mask or documents keep pairs apart.
+        """
+        domain = self.domain(parts)
+        whole = kept or self.core is not None or is_long(parts.keys) or form(bias, parts) in ("pair", "key")
+        return cells_of(domain) is not None and not (whole and is_whole(domain, parts.keys))
 
 
 def _all(extras: Sequence[Any], first: Sequence[Any] = ()) -> tuple[Any, ...]:

@@ -32,10 +32,11 @@ def in_cells(code: Emission, work: Work) -> Term:
     biases += _inner_bias(code, work.domain, parts)
     flags |= _masked(code, work, biases, window, flags) | border | dict(work.options)
     sizes = [replace(axis, size=size) for axis, size in zip(parts.keys, extents(work.domain, parts.keys), strict=True)]
-    biased = bool({"bias", "border"} & set(flags))
+    biased = bool({"bias", "border", "segments"} & set(flags))
     long = not is_short(work.kernel, sizes, biased)
+    kept = work.mask is not None or work.segments is not None
     plain = "F.scaled_dot_product_attention" if work.mask is not None or long else "short_attention"
-    if work.mask is None and long and (work.kernel or not biased):
+    if not kept and long and (work.kernel or not biased):
         plain = code.helper("fused_attention")
     if (core := work.core(code, plain, "[:, None]")) != "short_attention":
         flags["core"] = core
@@ -72,16 +73,18 @@ def on_map(code: Emission, work: Work, shared: bool = False) -> list[str]:
 
 
 def _masked(code: Emission, work: Work, biases: list[str], window: str, cut: Mapping[str, str]) -> dict[str, str]:
-    """The bias of all windows, and the mask of keys."""
-    mask = work.mask
+    """The bias of all windows, the mask of keys, and documents."""
+    mask, space = work.mask, {axis.name: [axis] for axis in work.parts.keys}
+    groups = {"*batch": work.parts.batch, **space, "*heads": work.parts.heads}
     flags = {"bias": " + ".join(biases)} if biases else {}
+    if work.segments is not None:
+        flags["segments"] = arrange(code, work.segments, groups).code
     if mask is None:
         return flags
     if form(mask.order, work.parts) == "key":
-        groups = {"*batch": work.parts.batch, **{axis.name: [axis] for axis in work.parts.keys}}
         return {**flags, "mask": arrange(code, mask, groups).code}
     text = f'torch.where({_in_a_cell(code, work, mask, window, cut)}, {flags.get("bias", "0.0")}, float("-inf"))'
-    return {"bias": text if biases else f"{text}.to({code.working()})"}
+    return {**flags, "bias": text if biases else f"{text}.to({code.working()})"}
 
 
 def _in_a_cell(code: Emission, work: Work, bias: Term, window: str, cut: Mapping[str, str]) -> str:

@@ -5,8 +5,8 @@ from typing import Any
 
 from archlang.memory import Memory
 from archlang.primitives.attention_code import SEGMENTS, Layout, extra_axes, form, is_concrete, layout
-from archlang.primitives.attention_dense import is_long, is_short, rows_of
-from archlang.primitives.domain import cells_of, extents, is_whole
+from archlang.primitives.attention_dense import is_short, rows_of
+from archlang.primitives.domain import cells_of, extents
 from archlang.primitives.near import is_local, tiling
 from archlang.primitives.score import Softmax
 from archlang.shapes import TensorType
@@ -27,9 +27,7 @@ def memory(op: Any, scored: bool, *types: TensorType | None) -> Memory:
     given = _Given(op, parts, scored, q, k, v, bias, mask, types[9])
     if is_local(domain):
         return given.near()
-    biased = bias is not None and form(bias.names, parts) in ("pair", "key")
-    whole = is_whole(domain, parts.keys) if cells_of(domain) else True
-    if cells_of(domain) and not (whole and (mask is not None or biased or is_long(parts.keys))):
+    if op.is_cut(parts, bias.names if bias is not None else (), mask is not None):
         return given.cells()
     return given.dense()
 

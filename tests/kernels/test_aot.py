@@ -59,6 +59,10 @@ MORE = [
     *(("decode_attention", kind, c, group) for kind, c, group in [("float16", 64, 1), ("float32", 128, 32)]),
     *(("decode_attention", "bfloat16", c, 64) for c in (128, 256)),
     *(("window_attention", kind, 7, c, "relu") for kind, c in [("bfloat16", 32), ("float16", 128), ("float32", 32)]),
+    *(
+        ("window_attention", kind, 7, c, "documents")
+        for kind, c in [("bfloat16", 128), ("float16", 32), ("float32", 32)]
+    ),
     *(("group_rational", kind, c) for kind, c in [("float32", 768), ("bfloat16", 192), ("float16", 8)]),
     *(("causal_conv", kind, 100, taps) for kind, taps in [("float32", 4), ("float32", 6), ("float16", 2)]),
     *(

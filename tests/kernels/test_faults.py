@@ -66,6 +66,28 @@ def test_faults_of_windows_are_found(fault: str) -> None:
         check(*forms(module, (6,), (3,), shift=(1,)), inputs((6,), (3,), 16, 16, groups=groups))
 
 
+PAPERS = {
+    "documents see each other": ("mask=here, other=0) * 8", "mask=here, other=0) * 0"),
+    "the sink is no part of the sum": ("total += 1.0", "total += 0.0"),
+    "the sink has no slope": (".sum((0, 2)).neg()", ".sum((0, 2))"),
+    "windows share a bias": ("tl.cast(cell, tl.int64) * bias[2]", "0 * bias[2]"),
+    "samples share a bias": ("batch * bias[1]", "0 * bias[1]"),
+    "a bias has the slope of another window": ("steps = 1, cells\n", "steps = 1, 1\n"),
+    "a bias has the slope of another sample": ("steps = cells, 1 ", "steps = 1, 1 "),
+}
+
+
+@pytest.mark.parametrize("fault", PAPERS)
+def test_faults_of_documents_and_biases_in_windows_are_found(fault: str) -> None:
+    module = broken(windows.MAP, *PAPERS[fault])
+    given = inputs((4, 2), (2, 2), 16, 16, documents=True, sink=True)
+    q, k, v, bias, *more = (torch.cat([x, x.flip(1)]) if x.ndim == 5 else x for x in given)
+    places = torch.randint(3, (2, 4, 2, 1), generator=torch.Generator().manual_seed(1))
+    each = torch.arange(2.0).view(2, 1, 1, 1, 1) if "sample" in fault else torch.arange(2.0).view(1, 2, 1, 1, 1)
+    with pytest.raises(AssertionError, match=r"result \d"):
+        check(*forms(module, (4, 2), (2, 2)), [q, k, v, bias + each, places, more[-1]])
+
+
 NEAR = {
     "the tail is one position too short": ("end = (size[0] - 1 - rest[0])", "end = (size[0] - 2 - rest[0])"),
     "the table has no gradient": ("slopes += score_slopes(", "slopes += 0.0 * score_slopes("),

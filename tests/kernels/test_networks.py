@@ -17,6 +17,7 @@ from tests.kernels.test_delta_rule import ALL as DELTAS
 from tests.kernels.test_linear_cross_entropy import NET as LOSS
 from tests.kernels.test_near_attention import NEIGHBORS
 from tests.kernels.test_scan import CELL
+from tests.kernels.test_window_attention import MAP, TWO
 from tests.toys import Toy, all_toys
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
@@ -27,6 +28,7 @@ TEXTS = {
     "cell": CELL,
     "deltas": DELTAS,
     "curves": ONE.replace("BASIS", "bspline"),
+    "windows": TWO.replace("over =", "segments = doc, sink = 1, over ="),
     "waves": CURVE.replace("BASIS", "fourier(3)"),
     "loss": LOSS,
 }
@@ -143,6 +145,7 @@ def test_without_a_gpu_the_pytorch_forms_run(there: bool, tmp_path: Path) -> Non
 def test_explain_says_what_is_taken() -> None:
     said = network(TOYS["swin"]).explain(target="triton")
     assert "kernel window_attention: windows by address, without copies; in PyTorch cut into cells of 3 x 3" in said
+    assert "no kernel" not in archlang.loads(MAP).net().explain(target="triton")
     text = "model net {\n  input q: [b, t, c = 8]\n  output y = attend(q, q, q, over = OVER)\n}"
     said = archlang.loads(text.replace("OVER", "sliding(3)")).net().explain(target="triton")
     assert "kernel near_attention: tiles of queries walk the keys that they see, without copies" in said

@@ -116,6 +116,7 @@ def test_biases_and_masks():
     check_law(Attend(over=Windows(size=2)), *alike(**MAP), tensor(b=2, heads=2, query=4, key=4))
     check_law(Attend(over=Windows(size=2, shift=1)), *alike(**MAP), tensor(query=4, key=4))
     check_law(Attend(over=Grid(size=2)), *alike(**MAP), tensor(heads=2, query=4, key=4))
+    check_law(Attend(over=Windows(size=2)), *alike(**MAP), None, tensor("bool", heads=2, w=6))
 
 
 def test_documents():
@@ -135,7 +136,8 @@ def test_documents():
         Attend(over=Neighborhood(size=3)), *alike(**MAP), tensor(heads=2, h_offset=5, w_offset=5), *[None] * 7, row
     )
     heads = (tensor("segments", heads=2, w=6), doc[:, 0])
-    check_law(Attend(over=Neighborhood(size=3)), *alike(**MAP), *[None] * 8, heads)
+    for domain in (Neighborhood(size=3), Windows(size=2)):
+        check_law(Attend(over=domain), *alike(**MAP), *[None] * 8, heads)
 
 
 @pytest.mark.parametrize("core", ["fused", "written"])

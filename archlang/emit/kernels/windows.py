@@ -7,8 +7,7 @@ from archlang.emit.kernels.kernel import Features, Kernel, Served, refused
 from archlang.primitive import Primitive
 from archlang.primitives.attention import Attend
 from archlang.primitives.attention_code import SEGMENTS, form, layout
-from archlang.primitives.attention_dense import is_long
-from archlang.primitives.domain import Cells, cells_of, is_whole
+from archlang.primitives.domain import cells_of
 from archlang.primitives.near import is_local
 from archlang.primitives.score import Softmax
 from archlang.sizes import Size
@@ -41,30 +40,26 @@ class WindowAttention(OfAttention):
         q, k, v, bias, mask, _, sink, *mixes, segments = given
         parts = layout(op.on, q, k, v)
         domain = op.domain(parts)
-        cells = cells_of(domain)
-        if is_local(domain):
+        cells, kept = cells_of(domain), mask is not None or segments is not None
+        if cells is None or is_local(domain) or not op.is_cut(parts, bias.names if bias is not None else (), kept):
             return refused("")
-        if cells is None or (is_whole(domain, parts.keys) and (mask is not None or is_long(parts.keys))):
-            return refused("")
-        if not isinstance(domain, Cells):
-            return refused(f"`{domain}` forbids pairs inside a cell")
-        if op.sink is not None or sink is not None or any(x is not None for x in mixes):
-            return refused("the kernel has no sink, no heads that mix, and the keys of the map alone")
-        if segments is not None:
-            return refused("the kernel knows no documents")
+        if any(x is not None for x in mixes):
+            return refused("the kernel has no heads that mix, and the keys of the map alone")
         if op.drop:
             return refused("the kernel drops no weights")
-        if bias is not None and (any(axis.name in bias for axis in parts.batch) or form(bias.names, parts) != "cell"):
-            return refused("the bias differs from sample to sample, or from window to window")
-        if mask is not None and form(mask.names, parts) != "key":
-            return refused("the mask is one of pairs")
+        of_keys = mask is not None and form(mask.names, parts) == "key"  # other masks are written as a bias
+        by_place = [x for x in (mask if of_keys else None, segments) if x is not None]
+        if any(axis.name in x for x in by_place for axis in parts.heads):
+            return refused("the mask of keys or the documents differ from head to head")
         if any(is_wide(x.size("c")) for x in (q, v)):
             return refused(f"heads are wider than {WIDEST}")
         flags = {
             "shift": any(cells.moved(axis) for axis in parts.keys),
-            "bias": bias is not None,
-            "mask": mask is not None,
+            "bias": bias is not None or (mask is not None and not of_keys) or len(list(domain.parts())) > 1,
+            "mask": of_keys,
+            "segments": segments is not None,
             "cap": op.cap is not None,
+            "sink": op.sink is not None or sink is not None,
             "scores": not isinstance(op.score, Softmax),
         }
         return Served({"rank": len(parts.keys), **flags})

@@ -493,11 +493,13 @@ def window_attention(
     scale: float | None = None,
     drop: float = 0.0,
     mask: Tensor | None = None,
+    segments: Tensor | None = None,
     core: Callable[..., Tensor] = short_attention,
 ) -> Tensor:
     """Attention inside each window of q, k, v: [batch, *map, heads, c], each of which may lack batch and heads. `shift`
     moves the windows, the places of one are `step` apart, or `spread` over the map. `border` keeps apart what the shift
-    wrapped, beside a `bias`; `mask` [batch, *map] says which keys are there.
+    wrapped, beside a `bias` [.., heads, query, key], which may have batch and windows before. `mask` [batch, *map,
+    heads] says which keys are there, `segments` [batch, *map, heads] in which document each place is.
     """
     rank, space = len(window), q.shape[1:-2]
     steps = [size // side for size, side in zip(space, window, strict=True)] if spread else step or [1] * rank
@@ -515,11 +517,17 @@ def window_attention(
         x = x.permute(0, *outer, 3 * rank + 1, *inner, 3 * rank + 2)
         return x.flatten(2 * rank + 2, -2).flatten(1, 2 * rank)
 
+    def places(x: Tensor) -> Tensor:
+        """[batch, *map, heads] -> [batch, windows, heads, places, 1]"""
+        return cut(x.expand(-1, *space, -1)[..., None])
+
     if border is not None:
         bias = border if bias is None else bias + border
     if mask is not None:
-        there = cut(mask[..., None, None]).mT
-        bias = torch.where(there, 0.0 if bias is None else bias, float("-inf")).to(q.dtype)
+        bias = torch.where(places(mask).mT, 0.0 if bias is None else bias, float("-inf")).to(q.dtype)
+    if segments is not None:
+        own = places(segments)
+        bias = torch.where(own == own.mT, 0.0 if bias is None else bias, float("-inf")).to(q.dtype)
     x = core(cut(q), cut(k), cut(v), bias, drop, scale=scale)
     batch, heads = x.shape[0], x.shape[2]
     x = x.reshape(batch, *(sizes[at - 1] for at in outer), heads, *window, x.shape[-1])
@@ -530,21 +538,21 @@ def window_attention(
 
 @jit
 def window_token(cell, place, size, step, shift, SIDE: tl.constexpr):
-    """Where a place of a cell lies on the map, and which of its borders the shift has wrapped there."""
+    """Where a place of a cell lies on the map, and a number that places share which see each other: which borders the shift has wrapped there."""
     row, stride = place * 0, 1
-    wrapped = place * 0
+    side = place * 0
     at, cell = cell % (size[1] // SIDE[1]), cell // (size[1] // SIDE[1])
     x = (at // step[1] * SIDE[1] + place % SIDE[1]) * step[1] + at % step[1]
     place = place // SIDE[1]
-    wrapped = wrapped * 2 + (x >= size[1] - shift[1]).to(tl.int32)
+    side = side * 2 + (x >= size[1] - shift[1]).to(tl.int32)
     x += tl.where(x >= size[1] - shift[1], shift[1] - size[1], shift[1])
     row, stride = row + x * stride, stride * size[1]
     at, cell = cell % (size[0] // SIDE[0]), cell // (size[0] // SIDE[0])
     x = (at // step[0] * SIDE[0] + place % SIDE[0]) * step[0] + at % step[0]
-    wrapped = wrapped * 2 + (x >= size[0] - shift[0]).to(tl.int32)
+    side = side * 2 + (x >= size[0] - shift[0]).to(tl.int32)
     x += tl.where(x >= size[0] - shift[0], shift[0] - size[0], shift[0])
     row, stride = row + x * stride, stride * size[0]
-    return row, wrapped
+    return row, side
 
 
 @jit
@@ -592,7 +600,7 @@ def window_attention_forward(
     k += batch * k_strides[0] + head // group * k_strides[2]
     v += batch * v_strides[0] + head // group * v_strides[2]
     SPAN: tl.constexpr = (PLACES + ROWS - 1) // ROWS * ROWS
-    bias = bias + head * SPAN * SPAN if bias is not None else None
+    bias = bias[0] + batch * bias[1] + tl.cast(cell, tl.int64) * bias[2] + head * bias[3] if bias is not None else None
     out += (batch * places * heads + head) * D
     query = tl.program_id(2) * ROWS + tl.arange(0, ROWS)
     row, side = window_token(cell, query, size, step, shift, SIDE)
@@ -657,7 +665,7 @@ def window_attention_backward_queries(
     k += batch * k_strides[0] + head // group * k_strides[2]
     v += batch * v_strides[0] + head // group * v_strides[2]
     SPAN: tl.constexpr = (PLACES + ROWS - 1) // ROWS * ROWS
-    bias = bias + head * SPAN * SPAN if bias is not None else None
+    bias = bias[0] + batch * bias[1] + tl.cast(cell, tl.int64) * bias[2] + head * bias[3] if bias is not None else None
     first = batch * places * heads + head
     query = tl.program_id(2) * ROWS + tl.arange(0, ROWS)
     here = query < PLACES
@@ -725,12 +733,12 @@ def window_attention_backward_keys(
     k += batch * k_strides[0] + head // group * k_strides[2]
     v += batch * v_strides[0] + head // group * v_strides[2]
     SPAN: tl.constexpr = (PLACES + ROWS - 1) // ROWS * ROWS
-    bias = bias + head * SPAN * SPAN if bias is not None else None
+    bias = bias[0] + batch * bias[1] + tl.cast(cell, tl.int64) * bias[2] + head * bias[3] if bias is not None else None
     first = batch * places * heads + head
     key = tl.program_id(2) * ROWS + tl.arange(0, ROWS)
     here = key < PLACES
     row_k, side_k = window_token(cell, key, size, step, shift, SIDE)
-    there = here
+    there = key < PLACES
     k_tile = map_load(k, row_k, k_strides[1], here, C, CHANNELS)
     v_tile = map_load(v, row_k, v_strides[1], here, D, VALUES)
     k_sum = tl.zeros([ROWS, CHANNELS], tl.float32)
@@ -766,8 +774,11 @@ def window_attention_backward_bias(
     mean,
     grad_bias,
     scale,
-    total,
+    parts,
     each,
+    count,
+    kind_step,
+    window_step,
     cells,
     heads,
     group,
@@ -787,17 +798,18 @@ def window_attention_backward_bias(
     PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
 ):
-    """The gradient of a tile of the bias of one head, summed over some windows."""
+    """The gradient of a tile of the bias of one head, summed over some of the windows that share it, which are of one kind."""
     PLACES: tl.constexpr = SIDE[0] * SIDE[1]
     SPAN: tl.constexpr = (PLACES + ROWS - 1) // ROWS * ROWS
-    part, head = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    kind, part, head = tl.program_id(0) // parts, tl.program_id(0) % parts, tl.program_id(1).to(tl.int64)
     query = tl.program_id(2) // (SPAN // ROWS) * ROWS + tl.arange(0, ROWS)
     key = tl.program_id(2) % (SPAN // ROWS) * ROWS + tl.arange(0, ROWS)
-    bias += head * SPAN * SPAN
     bias_sum = tl.zeros([ROWS, ROWS], tl.float32)
-    for window in range(part * each, tl.minimum((part + 1) * each, total)):
+    for turn in range(part * each, tl.minimum((part + 1) * each, count)):
+        window = kind * kind_step + turn * window_step
         at = tl.cast(window, tl.int64)
         batch, cell = tl.cast(window // cells, tl.int64), window % cells
+        own = bias[0] + batch * bias[1] + tl.cast(cell, tl.int64) * bias[2] + head * bias[3]
         row, side = window_token(cell, query, size, step, shift, SIDE)
         row_k, side_k = window_token(cell, key, size, step, shift, SIDE)
         there = key < PLACES
@@ -815,21 +827,27 @@ def window_attention_backward_bias(
         grad_tile = map_load(grad + (batch * places * heads + head) * D, row, heads * D, query < PLACES, D, VALUES)
         lse_tile = tl.load(lse + (at * heads + head) * PLACES + query, mask=query < PLACES, other=float("inf"))
         mean_tile = tl.load(mean + (at * heads + head) * PLACES + query, mask=query < PLACES, other=0.0)
-        logits = window_logits(
-            q_tile, k_tile, scale, seen, bias, query[:, None] * SPAN + key[None, :], PRECISION, WIDEN
-        )
+        logits = window_logits(q_tile, k_tile, scale, seen, own, query[:, None] * SPAN + key[None, :], PRECISION, WIDEN)
         weights = tl.exp(logits - lse_tile[:, None])
         bias_sum += weights * (product(grad_tile, tl.trans(v_tile), PRECISION, WIDEN) - mean_tile[:, None])
-    grad_bias += (part * heads + head) * SPAN * SPAN
+    grad_bias += (tl.program_id(0) * heads + head) * SPAN * SPAN
     tl.store(grad_bias + query[:, None] * SPAN + key[None, :], bias_sum)
 
 
 def window_call(
-    part: str, q: Tensor, k: Tensor, v: Tensor, window: list[int], step: list[int], shift: list[int]
+    part: str,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    segments: Tensor | None,
+    window: list[int],
+    step: list[int],
+    shift: list[int],
 ) -> dict[str, Any]:
     """What every kernel of a call is told: counts, strides, and the shape of a tile."""
     places, count, heads, c = prod(window), prod(q.shape[1:-2]), q.shape[-2], q.shape[-1]
-    rows = min(tile(places), 32 if q.element_size() == 2 else 16)
+    half = q.element_size() == 2
+    rows = min(tile(places), 32 if half else 16)
     sizes = dict(places=places, c=c, d=v.shape[-1])
     return dict(
         cells=count // places,
@@ -852,12 +870,16 @@ def window_call(
     )
 
 
-def window_bias(bias: Tensor | None, rows: int) -> Tensor | None:
-    """A bias [heads, places, places] in whole tiles: rows of a tile then lie at steps that are known."""
+def window_bias(bias: Tensor | None, rows: int) -> tuple[Tensor, int, int, int] | None:
+    """A bias [batch, windows, heads, places, places], of size 1 along what it does not depend on, in whole tiles: rows of
+    a tile then lie at steps that are known. With the steps from sample to sample, window to window, head to head.
+    """
     if bias is None:
         return None
     ahead = -bias.shape[-1] % rows
-    return torch.nn.functional.pad(bias, (0, ahead, 0, ahead)).contiguous()
+    bias = torch.nn.functional.pad(bias, (0, ahead, 0, ahead)).contiguous()
+    batch, window, head = (bias.stride(axis) if bias.shape[axis] > 1 else 0 for axis in range(3))
+    return bias, batch, window, head
 
 
 @operation
@@ -867,16 +889,17 @@ def attend_in_windows(
     v: Tensor,
     bias: Tensor | None,
     mask: Tensor | None,
+    segments: Tensor | None,
+    sink: Tensor | None,
     window: list[int],
     step: list[int],
     shift: list[int],
     scale: float,
 ) -> tuple[Tensor, Tensor]:
     """The output, and of every query the logarithm of what softmax divides by: [windows, heads, places]."""
-    q, k, v = flat_map(q), flat_map(k), flat_map(v)
-    call = window_call("forward", q, k, v, window, step, shift)
+    call = window_call("forward", q := flat_map(q), k := flat_map(k), v := flat_map(v), segments, window, step, shift)
+    out, lse = attend_in_windows_like(q, k, v, bias, mask, segments, sink, window, step, shift, scale)
     bias = window_bias(bias, call["ROWS"])
-    out, lse = attend_in_windows_like(q, k, v, bias, mask, window, step, shift, scale)
     grid = lse.shape[0], lse.shape[1], triton.cdiv(lse.shape[2], call["ROWS"])
     window_attention_forward[grid](q, k, v, bias, out, lse, scale, **call)
     return out, lse
@@ -889,6 +912,8 @@ def attend_in_windows_like(
     v: Tensor,
     bias: Tensor | None,
     mask: Tensor | None,
+    segments: Tensor | None,
+    sink: Tensor | None,
     window: list[int],
     step: list[int],
     shift: list[int],
@@ -907,6 +932,8 @@ def attend_in_windows_backward(
     v: Tensor,
     bias: Tensor | None,
     mask: Tensor | None,
+    segments: Tensor | None,
+    sink: Tensor | None,
     out: Tensor,
     lse: Tensor,
     window: list[int],
@@ -914,29 +941,33 @@ def attend_in_windows_backward(
     shift: list[int],
     scale: float,
     learned: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of q, k, v, and of a bias that is learned."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of q, k, v, of a bias that is learned, and of the sink."""
     q, k, v, grad = flat_map(q), flat_map(k), flat_map(v), grad.contiguous()
-    call = window_call("backward", q, k, v, window, step, shift)
+    call = window_call("backward", q, k, v, segments, window, step, shift)
     total, heads, places = lse.shape
-    parts = total if not learned else min(total, max(1, 1024 // heads))  # each sums its windows
-    each = triton.cdiv(total, parts)
-    parts = triton.cdiv(total, each)
     grad_q, grad_k, grad_v = (q.new_empty(*q.shape[:-1], x.shape[-1]) for x in (q, k, v))
+    grad_bias, grad_sink = lse.new_empty(0), lse.new_empty(0)
     bias = window_bias(given := bias, call["ROWS"])
-    grad_bias = lse.new_empty(parts, *bias.shape) if learned else lse.new_empty(0)
     mean, tiles = torch.empty_like(lse), triton.cdiv(places, call["ROWS"])
     window_attention_backward_queries[total, heads, tiles](grad, q, k, v, bias, out, lse, mean, grad_q, scale, **call)
     window_attention_backward_keys[total, heads, tiles](grad, q, k, v, bias, lse, mean, grad_k, grad_v, scale, **call)
     if learned:
-        window_attention_backward_bias[parts, heads, tiles * tiles](
-            grad, q, k, v, bias, lse, mean, grad_bias, scale, total, each, **call
+        kinds, cells = prod(given.shape[:2]), call["cells"]
+        steps = cells, 1  # from kind to kind of windows, and from one of a kind to the next
+        if given.shape[1] > 1:
+            steps = 1, cells
+        each = triton.cdiv(total // kinds, max(1, 1024 // (heads * kinds)))
+        parts = triton.cdiv(total // kinds, each)
+        grad_bias = lse.new_empty(*given.shape[:2], parts, heads, *bias[0].shape[-2:])
+        grid = kinds * parts, heads, tiles * tiles
+        window_attention_backward_bias[grid](
+            grad, q, k, v, bias, lse, mean, grad_bias, scale, parts, each, total // kinds, *steps, **call
         )
+        grad_bias = grad_bias.sum(2)[..., :places, :places].sum_to_size(given.shape).to(given.dtype, copy=True)
     if call["group"] > 1:
         grad_k, grad_v = (x.unflatten(-2, (-1, call["group"])).sum(-2) for x in (grad_k, grad_v))
-    if learned:
-        grad_bias = grad_bias.sum(0)[:, :places, :places].to(given.dtype, copy=True)
-    return grad_q, grad_k, grad_v, grad_bias
+    return grad_q, grad_k, grad_v, grad_bias, grad_sink
 
 
 @attend_in_windows_backward.register_fake
@@ -947,6 +978,8 @@ def attend_in_windows_backward_like(
     v: Tensor,
     bias: Tensor | None,
     mask: Tensor | None,
+    segments: Tensor | None,
+    sink: Tensor | None,
     out: Tensor,
     lse: Tensor,
     window: list[int],
@@ -954,20 +987,22 @@ def attend_in_windows_backward_like(
     shift: list[int],
     scale: float,
     learned: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     grad_bias = bias.new_empty(bias.shape) if learned else lse.new_empty(0)
-    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape), grad_bias
+    grad_sink = lse.new_empty(0) if sink is None else sink.new_empty(sink.shape)
+    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape), grad_bias, grad_sink
 
 
 def attend_in_windows_keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*inputs[:5], *output)
-    ctx.given = inputs[5:]
+    ctx.save_for_backward(*inputs[:7], *output)
+    ctx.given = inputs[7:]
 
 
 def attend_in_windows_gradients(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    learned = ctx.needs_input_grad[3]  # a bias that follows from distances is not
-    grads = attend_in_windows_backward(grad, *ctx.saved_tensors, *ctx.given, learned)
-    return *grads[:3], grads[3] if learned else None, None, None, None, None, None
+    kept, learned = ctx.saved_tensors, ctx.needs_input_grad[3]  # a bias that follows from distances is not
+    *grads, grad_bias, grad_sink = attend_in_windows_backward(grad, *kept, *ctx.given, learned)
+    bias, sink = grad_bias if learned else None, None if kept[6] is None else grad_sink
+    return *grads, bias, None, None, sink, *[None] * len(ctx.given)
 
 
 attend_in_windows.register_autograd(attend_in_windows_gradients, setup_context=attend_in_windows_keep)
@@ -986,12 +1021,14 @@ def triton_window_attention(
     scale: float | None = None,
     drop: float = 0.0,
     mask: Tensor | None = None,
+    segments: Tensor | None = None,
     core: Callable[..., Tensor] = short_attention,
 ) -> Tensor:
     """`window_attention` by kernels; what a shift keeps apart, `border`, they find by themselves."""
+    sink = None
     narrow = max(q.shape[-1], v.shape[-1]) <= (32 if alike(q, k, v)[0].dtype == torch.float32 else 128)
-    if not runs(q, k, v, bias) or not narrow or drop > 0 or not q.numel():
-        return window_attention(q, k, v, window, shift, step, spread, bias, border, scale, drop, mask, core)
+    if not runs(q, k, v, bias, sink) or not narrow or drop > 0 or not q.numel():
+        return window_attention(q, k, v, window, shift, step, spread, bias, border, scale, drop, mask, segments, core)
     q, k, v = alike(q, k, v)
     whole, shared = torch.broadcast_shapes(*(x.shape[:-2] for x in (q, k, v))), max(k.shape[-2], v.shape[-2])
     q, k, v = (
@@ -1000,11 +1037,12 @@ def triton_window_attention(
     size, rank, places = q.shape[1:-2], len(window), prod(window)
     steps = [whole // side for whole, side in zip(size, window, strict=True)] if spread else step or [1] * rank
     if bias is not None:
-        bias = bias.expand(q.shape[-2], places, places)
-    if mask is not None:
-        mask = mask.expand(q.shape[0], *size).to(torch.uint8).contiguous()
+        bias = bias[(None,) * (5 - bias.ndim)]
+        bias = bias.expand(*bias.shape[:3], places, places)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    return attend_in_windows(q, k, v, bias, mask, list(window), list(steps), list(shift or [0] * rank), scale)[0]
+    return attend_in_windows(
+        q, k, v, bias, mask, segments, sink, list(window), list(steps), list(shift or [0] * rank), scale
+    )[0]
 
 
 class PatchEmbed(nn.Module):
