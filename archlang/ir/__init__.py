@@ -11,6 +11,7 @@ from archlang.ir.fused_scan import FusedScan
 from archlang.ir.graph import Graph, Node, Value, called, infer, listing, numbers
 from archlang.ir.operations import Arrange, Call, ChannelsLast, Foreign, Input, Kept, Parameter, Scan, WeightOf
 from archlang.ir.rebuild import Rebuild, kept, live, prune
+from archlang.ir.tiled_scan import NoLayoutError, TiledScan
 
 __all__ = [
     "Arrange",
@@ -22,10 +23,12 @@ __all__ = [
     "Graph",
     "Input",
     "Kept",
+    "NoLayoutError",
     "Node",
     "Parameter",
     "Rebuild",
     "Scan",
+    "TiledScan",
     "Value",
     "WeightOf",
     "called",

@@ -175,7 +175,7 @@ def _chained(graph: Graph, record: Record) -> Graph:
 
 def _put(rebuild: Rebuild, region: Region, record: Record) -> None:
     """The chain in the place of its operations."""
-    body = Body(rebuild)
+    body = Body(rebuild, region.graph)
     for value in region.given:
         body.give(value, rebuild.value(value), _called(region.graph, value))
     for node in region.nodes:
@@ -198,10 +198,10 @@ def _put(rebuild: Rebuild, region: Region, record: Record) -> None:
 
 
 class Body:
-    """The graph of a chain under construction: weights become inputs like others."""
+    """The graph of a chain of operations of `old` under construction: weights become inputs like others."""
 
-    def __init__(self, rebuild: Rebuild) -> None:
-        self._rebuild = rebuild
+    def __init__(self, rebuild: Rebuild, old: Graph) -> None:
+        self._rebuild, self._old = rebuild, old
         self.graph = Graph("chain")
         self.values: dict[tuple[int, int], Value] = {}  # by those of the graph around it
         self.operands: list[Value] = []
@@ -219,9 +219,8 @@ class Body:
 
     def add(self, node: Node) -> None:
         """An operation, its weights multiplied and added by themselves."""
-        old = self._rebuild.old
-        operands = [(port, self.values[v.node, v.output]) for port, v in old.operands(node)]
-        weights = {leaf: self._weight(node, leaf, p) for leaf, p in old.params(node).items()}
+        operands = [(port, self.values[v.node, v.output]) for port, v in self._old.operands(node)]
+        weights = {leaf: self.weight(node, leaf, p) for leaf, p in self._old.params(node).items()}
         y = operands[0][1]
         if node.op.name != "layer_scale":
             op = node.op.model_copy(update={"affine": False}) if weights else node.op
@@ -233,7 +232,8 @@ class Body:
         if node.name:
             self.graph.rename(y, node.name)
 
-    def _weight(self, node: Node, leaf: str, param: Param) -> Value:
+    def weight(self, node: Node, leaf: str, param: Param) -> Value:
+        """A weight of an operation."""
         axes = tuple(axis(name, size) for name, size in zip(param.names, param.shape, strict=True))
         weight = self._rebuild.add(WeightOf(leaf=leaf, type=TensorType(axes)), (), node, node.label)
         return self.give(None, weight, leaf)

@@ -1,9 +1,10 @@
-"""Scans of operations on single elements as one kernel each, and sums that forget as such scans."""
+"""Scans as one kernel each, where its programs hold what they carry, and sums that forget as such scans."""
 
 from typing import Any
 
-from archlang.ir import Arrange, FusedScan, Graph, Input, Node, Rebuild, Scan, Value
+from archlang.ir import Arrange, FusedScan, Graph, Input, Node, Rebuild, Scan, TiledScan, Value
 from archlang.passes.chains import NORMS, SINGLE, fits
+from archlang.passes.tiled_scans import opened, sums, tiled_refusal
 from archlang.primitives import CONSTRUCTS
 from archlang.primitives.gated_sum import GatedSum
 from archlang.rewrite import Event, Record, describe, everywhere
@@ -23,7 +24,11 @@ def _fused(graph: Graph, record: Record) -> Graph:
     for node in graph:
         if (scan := _scan(graph, node)) is None:
             continue
-        if reason := refusal(scan):
+        reason = refusal(scan)
+        if reason and sums(scan):
+            scan = TiledScan(**dict(scan))
+            reason = tiled_refusal(scan)
+        if reason:
             record.refused("fused_scans", graph, node, reason)
         else:
             found[node.id] = scan
@@ -71,6 +76,8 @@ def _put(rebuild: Rebuild, node: Node, scan: FusedScan, record: Record) -> None:
     """The scan in the place of a node, the axes of its results in their order."""
     ports = {"start": "y"} if isinstance(node.op, GatedSum) else {}
     operands = [(ports.get(port, port), value) for port, value in rebuild.operands(node)]
+    if isinstance(scan, TiledScan):
+        scan, operands = opened(rebuild, node, scan, operands)
     values = list(rebuild.apply(scan, operands, node))
     rebuild.uses.update((value.node, value.output) for _, value in operands)
     for i, (value, type_) in enumerate(zip(values, node.types, strict=True)):

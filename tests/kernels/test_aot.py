@@ -22,6 +22,7 @@ QUICK = [
     ("chains", "bfloat16", 768),
     ("selective_scan", "bfloat16", 1536, 16),
     ("scan", "bfloat16", 256, "cell"),
+    ("tiled_scan", "bfloat16", "xlstm", {"dim": 64}),
     ("basis_linear", "bfloat16", 768, 3072, "bspline"),
     ("basis_linear", "bfloat16", 768, 0, "bspline"),
     ("grouped_chain", "bfloat16", 4096, 14336, 2),
@@ -104,6 +105,17 @@ MORE = [
     *(("basis_linear", "float32", c, 0, basis) for c, basis in [(100, "bspline"), (768, "rswaf"), (768, "fourier(8)")]),
     *(("linear_cross_entropy", kind, 64, units) for kind, units in [("float32", 1030), ("float16", 50257)]),
     *(("scan", kind, c, form) for kind, c, form in [("float32", 100, "cell"), ("float16", 64, "sum")]),
+    *(
+        ("tiled_scan", kind, form, sizes)
+        for kind, form, sizes in [
+            ("bfloat16", "unit", {"dim": 64}),
+            ("float32", "unit", {"dim": 50}),
+            ("float16", "xlstm", {"dim": 32}),
+            ("bfloat16", "fast", {"keys": 64, "values": 64}),
+            ("float32", "fast", {"keys": 32, "values": 128}),
+            ("bfloat16", "sums", {"dim": 512}),
+        ]
+    ),
     *(("chains", kind, c) for kind, c in [("float32", 768), ("bfloat16", 64), ("bfloat16", 4096), ("float32", 4096)]),
 ]
 

@@ -24,6 +24,7 @@ from tests.kernels import test_linear_recurrence as recurrence
 from tests.kernels import test_near_attention as near
 from tests.kernels import test_scan as sequential
 from tests.kernels import test_selective_scan as scan
+from tests.kernels import test_tiled_scan as tiles
 from tests.kernels import test_top_k_routing as routing
 from tests.kernels import test_wide_depthwise as wide
 from tests.kernels import test_window_attention as windows
@@ -645,3 +646,40 @@ def test_faults_of_losses_are_found(fault: str, monkeypatch: pytest.MonkeyPatch)
     module.tile_shape = lambda kernel, x, sizes, **shipped: {"COLUMNS": 16, "num_warps": 4}
     with pytest.raises(AssertionError, match=r"result \d"):
         check(*entropy.forms(module, 17, 33, **options), entropy.inputs(17, 9, 33))
+
+
+TILES = {
+    "sums are of the whole tile": ("sums", "tl.sum(tl.where(here, x, 0.0), along", "tl.sum(x, along"),
+    "softmaxes are of the whole tile": ("sums", 'tl.max(tl.where(here, x, float("-inf")), along', "tl.max(x, along"),
+    "heads are mixed up": ("xlstm", "heads_at, rest = place % heads_size", "heads_at, rest = 0 * place"),
+    "all are made again from the first": ("fast", "kept + count - 1 - part", "kept"),
+    "a sum is that of the position before": (
+        "fast",
+        "total2 = tl.load(tiled_slot(walked_total2, place * EVERY + step - first",
+        "total2 = tl.load(tiled_slot(walked_total2, place * EVERY + tl.maximum(step - first - 1, 0)",
+    ),
+    "factors of a slope are of other positions": (
+        "unit",
+        "left_weight + time *",
+        "left_weight + (length - 1 - time) *",
+    ),
+    "heads share the slope of a matrix": ("xlstm", "abti,abtj->bij", "abti,actj->bij"),
+    "what programs share has the slope of one": (
+        "sums",
+        "grad.sum_to_size(x.shape)",
+        "grad.view(-1)[: x.numel()].view(x.shape)",
+    ),
+    "what is carried has no slope": ("unit", "slope_h = ", "slope_h = 0.0 * "),
+}
+
+
+@pytest.mark.parametrize("fault", TILES)
+def test_faults_of_tiled_scans_are_found(fault: str) -> None:
+    form, *change = TILES[fault]
+    text = tiles.TEXTS[form]
+    _, plain, weights = tiles.forms(text)
+    module: Any = broken(text, *change)
+    fused = module.Net()
+    kernel, _, _ = chains.calls(archlang.loads(text).net(), fused, fused)
+    with pytest.raises(AssertionError, match=r"result \d"):
+        check(kernel, plain, [*tiles.values(text, 34 if form == "fast" else 3), *weights])

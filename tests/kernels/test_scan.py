@@ -133,8 +133,8 @@ def test_elsewhere_it_is_a_loop_in_pytorch() -> None:
 
 
 REFUSED = {
-    "h = tanh(x + (h -> linear(4) as cell))": "`cell` is no operation on single elements of float",
-    "h = tanh(x + sum(h, on = c))": "`sum` is no operation on single elements of float",
+    "h = tanh(x + sort(h, on = c))": "`sort` is no operation on single elements of float",
+    "h = tanh(x + sort(h, on = c) + sum(h, on = c))": "`sort` is nothing that a kernel does with tiles of float",
     "h = tanh(gate + h)": "no input has all axes of the carries at each position",
 }
 

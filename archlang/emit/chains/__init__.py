@@ -6,17 +6,19 @@ down.
 
 from typing import Any
 
-from archlang.emit.chains import scan, text
-from archlang.ir import Chain, FusedScan
+from archlang.emit.chains import scan, text, tiled
+from archlang.ir import Chain, FusedScan, TiledScan
 
 __all__ = ["features", "template"]
 
 
 def template(op: Chain | FusedScan) -> str:
     """The file of `codegen/triton/` that holds the kernel of an operation."""
-    return op.name if isinstance(op, Chain) else "scan"
+    return "scan" if type(op) is FusedScan else op.name
 
 
 def features(op: Chain | FusedScan, name: str) -> dict[str, Any]:
     """The names, statements and results of the kernels of an operation."""
+    if isinstance(op, TiledScan):
+        return tiled.features(op, name)
     return text.features(op, name) if isinstance(op, Chain) else scan.features(op, name)

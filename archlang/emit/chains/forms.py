@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from archlang.emit.chains.tape import Tape
+from archlang.emit.chains.tape import COLUMN, Tape
 
 Numbers = Mapping[str, int]  # the fields of an operation, as steps
 Form = Callable[..., int]  # (tape, numbers, *operands)
@@ -21,8 +21,8 @@ def _extreme(op: str, beyond: str) -> Form:
     """The larger or smaller; where one is a number, what equals it keeps its slope."""
 
     def form(tape: Tape, numbers: Numbers, a: int, b: int) -> int:
-        x, bound = (b, a) if tape.kinds[a] == "number" else (a, b)
-        if tape.kinds[bound] != "number":
+        x, bound = (b, a) if tape.kinds[a] is None else (a, b)
+        if tape.kinds[bound] is not None:
             return tape.put(op, a, b)
         return tape.put("where", tape.put(beyond, x, bound), bound, x)
 
@@ -119,9 +119,9 @@ def _power(tape: Tape, numbers: Numbers, x: int, exponent: float) -> int:
     return tape.put({0.5: "sqrt", -0.5: "rsqrt"}[exponent], x)
 
 
-# ---- norms
-def _mean(tape: Tape, x: int) -> int:
-    return tape.put("div", tape.put("sum", x), tape.number("width"))
+# ---- over a lane
+def _mean(tape: Tape, x: int, lane: str) -> int:
+    return tape.put("div", tape.sum(x, lane), tape.width(lane))
 
 
 def _over(tape: Tape, x: int, square: int, eps: int) -> int:
@@ -131,27 +131,76 @@ def _over(tape: Tape, x: int, square: int, eps: int) -> int:
     return tape.put("mul", x, root)
 
 
-def _rms_norm(tape: Tape, numbers: Numbers, x: int) -> int:
-    return _over(tape, x, _mean(tape, tape.put("mul", x, x)), numbers["eps"])
+def _rms_norm(tape: Tape, numbers: Numbers, x: int, lane: str) -> int:
+    return _over(tape, x, _mean(tape, tape.put("mul", x, x), lane), numbers["eps"])
 
 
-def _layer_norm(tape: Tape, numbers: Numbers, x: int) -> int:
-    mean = _mean(tape, x)
+def _centred(tape: Tape, x: int, lane: str) -> int:
+    mean = _mean(tape, x, lane)
     centred = tape.put("sub", x, mean)
     tape.hint(mean, "mean")
     tape.hint(centred, "centred")
-    return _over(tape, centred, _mean(tape, tape.put("mul", centred, centred)), numbers["eps"])
+    return centred
 
 
-def _l2_norm(tape: Tape, numbers: Numbers, x: int) -> int:
+def _var(tape: Tape, numbers: Numbers, x: int, lane: str) -> int:
+    centred = _centred(tape, x, lane)
+    return _mean(tape, tape.put("mul", centred, centred), lane)
+
+
+def _layer_norm(tape: Tape, numbers: Numbers, x: int, lane: str) -> int:
+    return _over(tape, _centred(tape, x, lane), _var(tape, numbers, x, lane), numbers["eps"])
+
+
+def _l2_norm(tape: Tape, numbers: Numbers, x: int, lane: str) -> int:
     """x / max(|x|, eps); a length of 0 has no slope"""
-    square = tape.put("sum", tape.put("mul", x, x))
+    square = tape.sum(tape.put("mul", x, x), lane)
     near = tape.put("le", square, tape.put("mul", numbers["eps"], numbers["eps"]))
     length = tape.put("sqrt", tape.put("where", near, tape.number(1.0), square))
     tape.hint(square, "square")
     return tape.put("div", x, tape.put("where", near, numbers["eps"], length))
 
 
+def _norm(tape: Tape, numbers: Numbers, x: int, lane: str) -> int:
+    """|x|; a length of 0 has no slope"""
+    square = tape.sum(tape.put("mul", x, x), lane)
+    near = tape.put("le", square, tape.number(0.0))
+    length = tape.put("sqrt", tape.put("where", near, tape.number(1.0), square))
+    tape.hint(square, "square")
+    return tape.put("where", near, tape.number(0.0), length)
+
+
+def _max(tape: Tape, numbers: Numbers, x: int, lane: str) -> int:
+    """The mean of those that are the largest: they share the slope."""
+    largest = tape.put("eq", x, tape.peak(x, lane))
+    total = tape.sum(tape.put("where", largest, x, tape.number(0.0)), lane)
+    count = tape.sum(tape.put("where", largest, tape.number(1.0), tape.number(0.0)), lane)
+    tape.hint(largest, "largest")
+    tape.hint(count, "count")
+    return tape.put("div", total, count)
+
+
+def _min(tape: Tape, numbers: Numbers, x: int, lane: str) -> int:
+    return tape.put("neg", _max(tape, numbers, tape.put("neg", x), lane))
+
+
+def _softmax(tape: Tape, numbers: Numbers, x: int, lane: str) -> int:
+    power = tape.put("exp", tape.put("sub", x, tape.peak(x, lane)))
+    return tape.put("div", power, tape.sum(power, lane))
+
+
+OVER: dict[str, Form] = {  # (tape, numbers, x, lane)
+    "sum": lambda tape, numbers, x, lane: tape.sum(x, lane),
+    "mean": lambda tape, numbers, x, lane: _mean(tape, x, lane),
+    "var": _var,
+    "norm": _norm,
+    "max": _max,
+    "min": _min,
+    "softmax": _softmax,
+    "rms_norm": _rms_norm,
+    "layer_norm": _layer_norm,
+    "l2_norm": _l2_norm,
+}
 FORMS: dict[str, Form] = {
     **{name: _plain(name) for name in "exp log sqrt rsqrt sin cos erf abs sigmoid tanh neg".split()},
     **{name: _binary(name) for name in "add sub mul div".split()},
@@ -178,14 +227,13 @@ FORMS: dict[str, Form] = {
     "softplus": _softplus,
     "leaky_relu": _leaky,
     "elu": _elu,
-    "rms_norm": _rms_norm,
-    "layer_norm": _layer_norm,
-    "l2_norm": _l2_norm,
 }
 
 
-def lowered(tape: Tape, op: Any, numbers: Numbers, operands: Mapping[str, int]) -> int:
-    """The steps of an operation; `numbers` are those of its fields that hold some."""
+def lowered(tape: Tape, op: Any, numbers: Numbers, operands: Mapping[str, int], lane: str = COLUMN) -> int:
+    """The steps of an operation; `numbers` are those of its fields that hold some, `lane` is that of norms and sums."""
+    if op.name in OVER:
+        return OVER[op.name](tape, numbers, operands["x"], lane)
     if op.name == "pow":
         return _power(tape, numbers, operands["a"], op.right)
     sides = getattr(op, "numbers", {})

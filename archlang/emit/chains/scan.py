@@ -7,7 +7,7 @@ from typing import Any
 
 from archlang.emit.chains.plain import Plain, called
 from archlang.emit.chains.slopes import backward
-from archlang.emit.chains.tape import Tape
+from archlang.emit.chains.tape import TILE, Tape
 from archlang.emit.chains.text import held_fields, taped, tight, unique
 from archlang.emit.chains.written import Written
 from archlang.ir import FusedScan, fractions
@@ -23,34 +23,35 @@ class Words:
     """What stands for what in the kernels of a scan."""
 
     scan: FusedScan
+    template: frozenset[str] = TAKEN
 
     @cached_property
     def ports(self) -> dict[str, str]:
         """What is read inside, by port."""
-        return dict(zip(self.scan.graph.inputs, unique(self.scan.graph.inputs, TAKEN), strict=True))
+        return dict(zip(self.scan.graph.inputs, unique(self.scan.graph.inputs, self.template), strict=True))
 
     @cached_property
     def starts(self) -> dict[str, str]:
         """What carries start from."""
-        taken = {*TAKEN, *self.ports.values()}
+        taken = {*self.template, *self.ports.values()}
         names = unique((f"{self.ports[port]}_start" for port in self.scan.carries), taken)
         return dict(zip(self.scan.carries, names, strict=True))
 
     @cached_property
     def numbers(self) -> list[str]:
         """The fractions of the body."""
-        return unique(held_fields(self.scan.graph), {*TAKEN, *self.ports.values(), *self.starts.values()})
+        return unique(held_fields(self.scan.graph), {*self.template, *self.ports.values(), *self.starts.values()})
 
     @cached_property
     def outputs(self) -> list[str]:
         """What is yielded."""
-        taken = {*TAKEN, *self.ports.values(), *self.starts.values(), *self.numbers}
+        taken = {*self.template, *self.ports.values(), *self.starts.values(), *self.numbers}
         graph = self.scan.graph
         return unique((f"{called(graph.node(value.node))}_out" for value in self.scan.yields), taken)
 
     def taken(self) -> set[str]:
         """Names that nothing else may have."""
-        return {*TAKEN, *self.ports.values(), *self.starts.values(), *self.numbers, *self.outputs, *self.slopes}
+        return {*self.template, *self.ports.values(), *self.starts.values(), *self.numbers, *self.outputs, *self.slopes}
 
     @property
     def slopes(self) -> list[str]:
@@ -64,11 +65,12 @@ def features(scan: FusedScan, name: str) -> dict[str, Any]:
     words, graph = Words(scan), scan.graph
     held = {(id, field): word for (id, field, _), word in zip(fractions(graph), words.numbers, strict=True)}
     given = {graph.inputs[port].node: word for port, word in words.ports.items()}
-    tape, steps = taped(graph, given, held, lambda type_: "tile")
+    tape = Tape()
+    steps = taped(tape, graph, given, held, lambda type_: TILE)
     ends = [steps[value.node] for _, value in graph.outputs]
     results: dict[int, int] = {}
     for end, word in zip(ends, [*(f"slope_{words.ports[p]}" for p in scan.carries), *_grads(words)], strict=True):
-        slope = tape.read(word, "tile")
+        slope = tape.read(word, TILE)
         results[end] = tape.put("add", results[end], slope) if end in results else slope
     slopes = {tape.steps[step].text: slope for step, slope in backward(tape, results).items()}
     plain = Plain(graph, {node: _now(scan, words, word) for node, word in given.items()}, held)

@@ -39,6 +39,12 @@ def _larger(op: str) -> Slope:
     return slopes
 
 
+def _back(tape: Tape, y: int, slope: int, turned: bool) -> int:
+    """A slope along the lane that a value came from."""
+    lane, to = tape.steps[y].text.split()
+    return tape.move(slope, to, lane, turned)
+
+
 SLOPES: Mapping[str, Slope] = {
     "add": lambda t, x, y, g: (g, g),
     "sub": lambda t, x, y, g: (g, t.put("neg", g)),
@@ -64,6 +70,9 @@ SLOPES: Mapping[str, Slope] = {
         t.put("where", x[0], t.number(0.0), g),
     ),
     "sum": lambda t, x, y, g: (g,),
+    "peak": lambda t, x, y, g: (None,),
+    "turn": lambda t, x, y, g: (_back(t, y, g, True),),
+    "same": lambda t, x, y, g: (_back(t, y, g, False),),
 }
 
 
@@ -76,13 +85,14 @@ def backward(tape: Tape, results: Mapping[int, int]) -> dict[int, int]:
         args = tape.steps[step].args
         wanted = SLOPES[tape.steps[step].op](tape, args, step, slope)
         for arg, part in zip(args, wanted, strict=True):
-            if part is not None and tape.kinds[arg] != "number":
+            if part is not None and tape.kinds[arg] is not None:
                 part = _narrowed(tape, step, arg, part)
                 slopes[arg] = tape.put("add", slopes[arg], part) if arg in slopes else part
     return {step: slope for step, slope in slopes.items() if not tape.steps[step].args}
 
 
 def _narrowed(tape: Tape, step: int, arg: int, part: int) -> int:
-    """What has one number a row gets the sum over it of what all elements pass on."""
-    wide = tape.kinds[step] == "tile" and tape.kinds[arg] == "row"
-    return tape.put("sum", part) if wide else part
+    """What is alike along a lane gets the sum over it of what all elements pass on."""
+    for lane in sorted(tape.lanes(step) - tape.lanes(arg)) if tape.steps[step].op not in ("turn", "same") else ():
+        part = tape.sum(part, lane)
+    return part

@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from archlang.emit import names
 from archlang.emit.chains.forms import lowered
 from archlang.emit.chains.plain import Plain, called
 from archlang.emit.chains.slopes import backward
-from archlang.emit.chains.tape import Kind, Tape
+from archlang.emit.chains.tape import ROW, TILE, Kind, Tape
 from archlang.emit.chains.written import Written
-from archlang.ir import Chain, Graph, Input, fractions
+from archlang.ir import Chain, Graph, Input, Node, fractions
 from archlang.shapes import TensorType
 
 TAKEN = frozenset(  # names in the template, and of what stands around it
@@ -21,6 +21,7 @@ GROUPED = frozenset(  # those of a chain behind layers of experts, besides
     "x y order tokens ends weights biases kept total channels units expert first last unit inside token channel"
     " x_tile bias seen slopes size experts keep flat w b own tables sizes part product weight_0 weight_1".split()
 )
+Lower: TypeAlias = Callable[..., int]  # (tape, op, numbers, operands)
 FIELDS = frozenset("eps slope alpha beta low high".split())  # that say in a signature what a number is
 
 
@@ -43,7 +44,8 @@ def features(chain: Chain, name: str) -> dict[str, Any]:
     words = _words(chain)
     held = {(id, field): word for (id, field, _), word in zip(fractions(chain.graph), words.numbers, strict=True)}
     given = {value.node: word for value, word in zip(chain.graph.inputs.values(), words.inputs, strict=True)}
-    tape, steps = taped(chain.graph, given, held, chain.lies)
+    tape = Tape()
+    steps = taped(tape, chain.graph, given, held, lambda type_: ROW if chain.lies(type_) == "row" else TILE)
     ends = [steps[value.node] for _, value in chain.graph.outputs]
     forward = Written(tape, ends, words.taken())
     slopes = _sloped(tape, ends, words)
@@ -60,7 +62,7 @@ def features(chain: Chain, name: str) -> dict[str, Any]:
         "backward": (back.lines, list(map(tight, back.results))),
         "plain": (plain.lines, plain.results),
         "functional": "F." in "".join([*plain.lines, *plain.results]),
-        "whole": any(tape.kinds[step] == "row" for step in tape.needed([*ends, *slopes])),
+        "whole": any(tape.steps[step].op in ("sum", "peak") for step in tape.needed([*ends, *slopes])),
     }
 
 
@@ -101,13 +103,15 @@ def tight(text: str) -> str:
 
 
 def taped(
+    tape: Tape,
     graph: Graph,
     given: Mapping[int, str],
     held: Mapping[tuple[int, str], str],
     lies: Callable[[TensorType], Kind],
-) -> tuple[Tape, Mapping[int, int]]:
-    """A graph on a tape, and the step of each node."""
-    tape, steps = Tape(), dict[int, int]()
+    along: Callable[[Node], Lower] = lambda node: lowered,
+) -> Mapping[int, int]:
+    """Put a graph on a tape, and return the step of each node."""
+    steps: dict[int, int] = {}
     for value in graph.inputs.values():
         steps[value.node] = tape.read(given[value.node], lies(value.type))
     for node in graph:
@@ -116,16 +120,16 @@ def taped(
         fields = {f: v for f, v in node.op if isinstance(v, int | float) and not isinstance(v, bool)}
         numbers = {f: tape.number(held.get((node.id, f), float(v))) for f, v in fields.items()}
         operands = {port: steps[value.node] for port, value in graph.operands(node)}
-        steps[node.id] = lowered(tape, node.op, numbers, operands)
+        steps[node.id] = along(node)(tape, node.op, numbers, operands)
         tape.hint(steps[node.id], called(node))
-    return tape, steps
+    return steps
 
 
 def _sloped(tape: Tape, ends: Sequence[int], words: Words) -> list[int]:
     """The slope of each input, in order."""
     results: dict[int, int] = {}
     for end, word in zip(ends, words.outputs, strict=True):
-        slope = tape.read(f"grad_{word}", "tile")
+        slope = tape.read(f"grad_{word}", TILE)
         results[end] = tape.put("add", results[end], slope) if end in results else slope
     slopes = {tape.steps[step].text: slope for step, slope in backward(tape, results).items()}
     for word in words.inputs:

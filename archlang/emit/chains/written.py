@@ -1,10 +1,10 @@
 """A tape as statements: what is read several times gets a name, the rest stands in place."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from archlang.emit import names
-from archlang.emit.chains.tape import Tape
+from archlang.emit.chains.tape import COLUMN, Tape
 
 # how tightly each binds, and its text
 TEXTS: dict[str, tuple[int, str]] = {
@@ -22,21 +22,45 @@ TEXTS: dict[str, tuple[int, str]] = {
     "where": (9, "tl.where({}, {}, {})"),
     "tanh": (9, "chain_tanh({})"),
     "softplus": (9, "chain_softplus({})"),
-    "sum": (9, "chain_sum({}, here)"),
+    "sum": (9, "chain_sum({}, {lane})"),
+    "peak": (9, "chain_peak({}, {lane})"),
+    "turn": (9, "tl.trans({})"),
 }
-WORDS = {"sum": "total", "abs": "size", "exp": "power", "sigmoid": "gate", "mul": "product", "div": "ratio"}
+WORDS = {
+    "sum": "total",
+    "peak": "top",
+    "turn": "turned",
+    "abs": "size",
+    "exp": "power",
+    "sigmoid": "gate",
+    "mul": "product",
+    "div": "ratio",
+}
 WORDS |= {"lt": "below", "le": "below", "gt": "above", "ge": "above", "eq": "equal", "neg": "minus", "sub": "gap"}
+ALONG = {COLUMN: "here"}
 LONG = 70  # of an expression that stands in place
 
 
 class Written:
-    """The statements that lead to some steps of a tape, and what these are called after them."""
+    """The statements that lead to some steps of a tape, and what these are called after them.
 
-    def __init__(self, tape: Tape, results: Sequence[int], taken: set[str]) -> None:
-        self.tape, self.lines = tape, list[str]()
+    `lanes` say how sums along a lane are told which numbers are there, `loads` how what is not at hand is read where
+    it is needed, `known` what has a name already.
+    """
+
+    def __init__(
+        self,
+        tape: Tape,
+        results: Sequence[int],
+        taken: set[str],
+        lanes: Mapping[str, str] = ALONG,
+        loads: Mapping[str, str] = {},
+        known: Mapping[int, str] = {},
+    ) -> None:
+        self.tape, self.lanes, self.loads, self.lines = tape, lanes, loads, list[str]()
         self._taken = taken
-        self._texts: dict[int, tuple[int, str]] = {}
-        needed = tape.needed(results)
+        self._texts = {step: (9, name) for step, name in known.items()}
+        needed = [step for step in tape.needed(results, known) if step not in known]
         self._uses = Counter(arg for step in needed for arg in tape.steps[step].args)
         self._uses.update(results)
         for step in needed:
@@ -47,10 +71,14 @@ class Written:
     def _write(self, step: int) -> None:
         op, args = self.tape.steps[step].op, self.tape.steps[step].args
         if not args:
-            self._texts[step] = (9, self.tape.steps[step].text)
+            word = self.tape.steps[step].text
+            self._texts[step] = (9, self.loads.get(word, word))
+            return
+        if op == "same":
+            self._texts[step] = self._texts[args[0]]
             return
         level, form = TEXTS[op]
-        text = form.format(*self._operands(level, args))
+        text = form.format(*self._operands(level, args), lane=self.lanes.get(self.tape.steps[step].text))
         if self._uses[step] > 1 or len(text) > LONG:
             name = names.numbered(self.tape.hints.get(step, WORDS.get(op, op)), lambda n: n not in self._taken)
             self._taken.add(name)

@@ -16,7 +16,8 @@ FAMILIES = {  # the helpers that kernels stand in for, by file
 }
 HELPERS = tuple(helper for names in FAMILIES.values() for helper in names.split())
 PREFIX = "triton_"
-COMMON = ("kernels", "map_rows", "chunks", "chains", "sequential", "bases", "grouped", "scores")  # what others share
+# what others share
+COMMON = ("kernels", "map_rows", "chunks", "chains", "sequential", "tiled", "bases", "grouped", "scores")
 
 
 @cache
