@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 import archlang  # noqa: E402
 from archlang.testing.networks import random_inputs  # noqa: E402
 
-Run = Callable[..., Tensor]
+Run = Callable[..., Any]
 Rival = Callable[..., Run | None]  # from the inputs, None where it is not installed or does not serve
 ALLOWED = {torch.float32: 1e-4, torch.bfloat16: 3e-2}  # of the largest value
 
@@ -157,6 +157,30 @@ CASES = [
         rivals={"fla": lambda *_: _delta()},
     ),
     Case(
+        "recurrence_steps",
+        "Gated DeltaNet, one position",
+        f" {{\n  {QKV.replace('t,', 't = 1,')}\n  input beta: [b, t = 1, heads]\n  input gate: [b, t = 1, heads]\n"
+        "  input start: [b, heads, c, c_value = c]\n"
+        "  o, S = linear_recurrence(q, k, v, beta = sigmoid(beta), log_decay = -softplus(gate),\n"
+        "    start = start, final = true)\n"
+        "  output y = o\n  output state = S\n}",
+        {"b": 64, "heads": 16, "c": 128},
+        {"b": 2, "heads": 2, "c": 32},
+    ),
+    Case(
+        "selective_scan",
+        "Mamba, one position",
+        "(dim: int) {\n  input u: [b, t = 1, c = dim]\n  input dt: [b, t = 1, c = dim]\n"
+        "  input write: [b, t = 1, state = 16]\n  input read: [b, t = 1, state = 16]\n"
+        "  input start: [b, c = dim, state = 16]\n  param a: [c = dim, state = 16] = -1\n"
+        "  o, h = selective_scan(u, softplus(dt), a, write, read, start = start, final = true)\n"
+        "  output y = o\n  output states = h\n}",
+        {"b": 64},
+        {"b": 2},
+        settings={"dim": 4096},
+        few={"dim": 40},
+    ),
+    Case(
         "group_rational",
         "rational activations in 8 groups",
         "(dim: int) {\n  input x: [b, n, c = dim]\n  output y = x -> rational(8) as act\n}",
@@ -271,11 +295,21 @@ def single(x: Tensor, kind: torch.dtype) -> Tensor:
 
 
 def results(module: torch.nn.Module, inputs: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    """The output, and the gradients of inputs and weights for one fixed slope of it, in float64."""
+    """The outputs, and the gradients of inputs and weights for one fixed slope of them, in float64."""
     given = [x.detach().requires_grad_(x.is_floating_point()) for x in inputs]
-    y, leaves = module(*given), [x for x in given if x.requires_grad]
-    slope = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(y)
-    return [y.detach().double()], [g.double() for g in torch.autograd.grad(y, [*leaves, *module.parameters()], slope)]
+    made, leaves, random = (
+        listed(module(*given)),
+        [x for x in given if x.requires_grad],
+        torch.Generator().manual_seed(1),
+    )
+    slopes = [torch.randn(y.shape, generator=random, dtype=torch.float64).to(y) for y in made]
+    grads = torch.autograd.grad(made, [*leaves, *module.parameters()], slopes)
+    return [y.detach().double() for y in made], [g.double() for g in grads]
+
+
+def listed(made: Any) -> list[Tensor]:
+    """What a network gives: one tensor, or several."""
+    return [made] if isinstance(made, Tensor) else list(made)
 
 
 # ---- time
@@ -284,9 +318,9 @@ def milliseconds(run: Run, inputs: Sequence[Tensor], leaves: Sequence[Tensor], t
     from triton.testing import do_bench
 
     with torch.set_grad_enabled(train):
-        slope = torch.randn_like(run(*inputs)) if train else None
+        slopes = [torch.randn_like(y) for y in listed(run(*inputs))] if train else []
         once = (
-            (lambda: torch.autograd.grad(run(*inputs), leaves, slope, allow_unused=True))
+            (lambda: torch.autograd.grad(listed(run(*inputs)), leaves, slopes, allow_unused=True))
             if train
             else (lambda: run(*inputs))
         )
@@ -318,7 +352,7 @@ def rows(case: Case, speed: float) -> Iterator[list[str]]:
     made = [single(x, torch.bfloat16).cuda() for x in random_inputs(network, case.sizes).values()]
     inputs = [x.requires_grad_(x.is_floating_point()) for x in made]
     found, weights = runs(case, inputs)
-    moved = sum(x.nbytes for x in inputs) + found["kernel"](*inputs).nbytes
+    moved = sum(x.nbytes for x in (*inputs, *listed(found["kernel"](*inputs))))
     for train in (False, True):
         times, leaves = {}, [x for x in inputs if x.requires_grad]
         for name, run in found.items():

@@ -19,6 +19,7 @@ QUICK = [
     ("causal_conv", "bfloat16", 256, 4),
     ("linear_recurrence", "bfloat16", 128, 128, "channel"),
     ("delta_rule", "bfloat16", 128, 128, "channel"),
+    ("recurrence_steps", "bfloat16", 128, 128, "key", True),
     ("chains", "bfloat16", 768),
     ("selective_scan", "bfloat16", 1536, 16),
     ("scan", "bfloat16", 256, "cell"),
@@ -94,6 +95,16 @@ MORE = [
         ]
     ),
     *(("selective_scan", "float32", channels, n) for channels, n in [(100, 128), (768, 16)]),
+    *(
+        ("recurrence_steps", kind, c, d, decay, beta, heads)
+        for kind, c, d, decay, beta, heads in [
+            ("float32", 64, 64, "none", False, 8),
+            ("bfloat16", 128, 128, "head", True, 512),
+            ("float16", 256, 512, "key", False, 512),
+            ("bfloat16", 1024, 64, "head", True, 16),
+            ("float32", 256, 256, "pair", True, 512),
+        ]
+    ),
     *(
         ("selective_scan", kind, channels, n, True)
         for kind, channels, n in [("bfloat16", 1536, 16), ("float32", 100, 128)]

@@ -22,6 +22,7 @@ from tests.kernels import test_grouped_linear as grouped
 from tests.kernels import test_linear_cross_entropy as entropy
 from tests.kernels import test_linear_recurrence as recurrence
 from tests.kernels import test_near_attention as near
+from tests.kernels import test_recurrence_steps as steps
 from tests.kernels import test_scan as sequential
 from tests.kernels import test_selective_scan as scan
 from tests.kernels import test_tiled_scan as tiles
@@ -489,6 +490,31 @@ def test_faults_of_last_states_are_found(fault: str, monkeypatch: pytest.MonkeyP
     forms = (with_last(partial(getattr(module, name), **more)) for name in (f"triton_{rule}", rule))
     with pytest.raises(AssertionError, match=r"result \d"):
         check(*forms, [torch.randn(start, generator=torch.Generator().manual_seed(1)), *given])
+
+
+STEPS = {
+    "a state does not decay": ("state *= step_decay(", "state += 0.0 * step_decay("),
+    "a key reads a state that decays later": (
+        "state += write * new[None, :]",
+        "state += write * new[None, :] / tl.exp(0.1 * write)",
+    ),
+    "a decay of keys is that of values": ("key[:, None] * g[4] + value[None, :] * g[5]", "value[None, :] * g[4]"),
+    "the last state lacks what is written": (
+        "tl.store(places, state.to(last",
+        "tl.store(places, (state - write * new[None, :]).to(last",
+    ),
+    "heads read the state of the first": ("state_load(start, at,", "state_load(start, 0 * at,"),
+    "the delta rule takes back with the query": ("tl.sum(state * write, 0)", "tl.sum(state * read, 0)"),
+    "what is beyond the keys is read": ("mask=column < WIDTH", "mask=column < WIDTH + 3"),
+    "the slope of the last state is dropped": ("grad_last.float()) if", "0.0 * grad_last.float()) if"),
+}
+
+
+@pytest.mark.parametrize("fault", STEPS)
+def test_faults_of_steps_are_found(fault: str) -> None:
+    module = broken(steps.ALL, *STEPS[fault])
+    with pytest.raises(AssertionError, match=r"result \d"):
+        check(*steps.forms(module, True), [steps.start(), *steps.inputs("pair", True)])
 
 
 CHAINS = {

@@ -16,6 +16,7 @@ from tests.kernels.test_decode_attention import CAPPED
 from tests.kernels.test_delta_rule import ALL as DELTAS
 from tests.kernels.test_linear_cross_entropy import NET as LOSS
 from tests.kernels.test_near_attention import NEIGHBORS
+from tests.kernels.test_recurrence_steps import ALL as STEPS
 from tests.kernels.test_scan import CELL
 from tests.kernels.test_window_attention import MAP, TWO
 from tests.toys import Toy, all_toys
@@ -27,6 +28,7 @@ TEXTS = {
     "decode": CAPPED,
     "cell": CELL,
     "deltas": DELTAS,
+    "steps": STEPS,
     "curves": ONE.replace("BASIS", "bspline"),
     "windows": TWO.replace("over =", "segments = doc, sink = 1, over ="),
     "waves": CURVE.replace("BASIS", "fourier(3)"),

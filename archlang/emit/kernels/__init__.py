@@ -12,12 +12,12 @@ FAMILIES = {  # the helpers that kernels stand in for, by file
     "rational": "group_rational",
     "made": "basis_linear basis_curve causal_conv wide_depthwise linear_cross_entropy combine grouped_linear"
     " top_k_routing",
-    "recurrences": "linear_recurrence delta_rule selective_scan",
+    "recurrences": "linear_recurrence delta_rule recurrence_steps selective_scan",
 }
 HELPERS = tuple(helper for names in FAMILIES.values() for helper in names.split())
 PREFIX = "triton_"
 # what others share
-COMMON = ("kernels", "map_rows", "chunks", "chains", "sequential", "tiled", "bases", "grouped", "scores")
+COMMON = ("kernels", "map_rows", "heads", "chunks", "chains", "sequential", "tiled", "bases", "grouped", "scores")
 
 
 @cache

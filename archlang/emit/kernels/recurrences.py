@@ -9,6 +9,7 @@ from archlang.primitives.recurrence_code import form, is_stepwise
 from archlang.primitives.selective_scan import SelectiveScan as Scan
 
 WIDEST = 256  # of a head, whose state a program holds
+WIDEST_STEP = 1024  # of a head, of whose state a program holds some columns
 STATES = 128  # of a channel, which one warp holds
 
 
@@ -50,6 +51,22 @@ class DeltaRule(_Recurrence):
     helper: ClassVar[str] = "delta_rule"
     does: ClassVar[str] = "triangular systems inverted side by side, then one pass with the state in registers"
     delta: ClassVar[bool] = True
+
+
+class RecurrenceSteps(Kernel):
+    """One position, in all forms."""
+
+    op: ClassVar[str] = "linear_recurrence"
+    helper: ClassVar[str] = "recurrence_steps"
+    does: ClassVar[str] = "one position, the state read once and written once"
+
+    def serves(self, op: Primitive, types: Sequence[Any]) -> Served:
+        if form(op, *types).on.size != 1:
+            return refused("")
+        size = types[1].size("c")
+        if isinstance(size, int) and size > WIDEST_STEP:
+            return refused(f"heads are wider than {WIDEST_STEP}")
+        return Served({})
 
 
 class SelectiveScan(Kernel):

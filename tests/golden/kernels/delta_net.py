@@ -146,9 +146,15 @@ def chain_load(x, steps, row, inner, column, here):
 
 
 @jit
-def chain_sum(x, here):
-    """The sum of each row."""
-    return tl.sum(tl.where(here, x, 0.0), 1)[:, None]
+def chain_sum(x, here, along: tl.constexpr = 1):
+    """The sum of each row, or of each column, along 0."""
+    return tl.sum(tl.where(here, x, 0.0), along, keep_dims=True)
+
+
+@jit
+def chain_peak(x, here, along: tl.constexpr = 1):
+    """The largest number of each row, or of each column, along 0."""
+    return tl.max(tl.where(here, x, float("-inf")), along, keep_dims=True)
 
 
 @jit
@@ -959,20 +965,6 @@ def inner_slopes(weights, turned, q, k, log, DECAY: tl.constexpr, PRECISION: tl.
 
 
 @jit
-def state_places(states, number, key, value, C: tl.constexpr, D: tl.constexpr):
-    """Where some keys and values of a state lie, and which there are."""
-    here = (key < C)[:, None] & (value < D)[None, :]
-    return states + number.to(tl.int64) * (C * D) + key[:, None] * D + value[None, :], here
-
-
-@jit
-def state_load(states, number, key, value, C: tl.constexpr, D: tl.constexpr):
-    """Some keys and values of a state, 0 beyond them."""
-    places, here = state_places(states, number, key, value, C, D)
-    return tl.load(places, mask=here, other=0.0)
-
-
-@jit
 def read_state(x, state, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
     """x @ state; a state may leave the range of float16."""
     if x.dtype == tl.float16:
@@ -980,32 +972,10 @@ def read_state(x, state, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
     return product(x, state.to(x.dtype), PRECISION, WIDEN)
 
 
-def laid(x: Tensor | None) -> tuple[Any, ...] | None:
-    """A tensor [b, heads, t, c] with its strides, for a kernel."""
-    return None if x is None else (x := dense(x), *x.stride()[:3])
-
-
-def with_heads(lead: Sequence[int], length: int, x: Tensor) -> Tensor:
-    """x [.., t, c] with all leading axes, brought to [b, heads, t, c]."""
-    x = x.expand(*lead, length, x.shape[-1])
-    return x[(None,) * (4 - x.ndim)] if x.ndim <= 4 else x.flatten(0, -4)
-
-
-def rows_of(x: Tensor, width: int) -> Tensor:
-    """Room for rows of all heads of x [b, heads, t, c], which lie side by side: such is what follows most often."""
-    return x.new_empty(x.shape[0], x.shape[2], x.shape[1], width).transpose(1, 2)
-
-
 def states_of(k: Tensor, v: Tensor, count: int) -> Tensor:
     """Room for some states of every head: in bfloat16 where the rows are, else in float32."""
     kind = k.dtype if k.dtype == torch.bfloat16 else torch.float32
     return k.new_empty(k.shape[0] * k.shape[1] * count, k.shape[-1], v.shape[-1], dtype=kind)
-
-
-def last_state_of(k: Tensor, v: Tensor, start: Tensor | None, final: bool) -> Tensor:
-    """Room for the last state of every head, in the dtype of the start, or in float32; none where nobody asks for it."""
-    shape = (*k.shape[:2], k.shape[-1], v.shape[-1]) if final else (0,)
-    return k.new_empty(shape, dtype=torch.float32 if start is None else start.dtype)
 
 
 def chunk_call(k: Tensor, v: Tensor, g: Tensor | None) -> dict[str, Any]:
@@ -1150,6 +1120,42 @@ def delta_rule(
         return torch.baddbmm(state * kept, k, new), torch.baddbmm(scores @ new, q, state)
 
     return in_chunks(inside, step, (q * scale, k, v, beta, log_decay), start, chunk, final)
+
+
+@jit
+def state_places(states, number, key, value, C: tl.constexpr, D: tl.constexpr):
+    """Where some keys and values of a state lie, and which there are."""
+    here = (key < C)[:, None] & (value < D)[None, :]
+    return states + number.to(tl.int64) * (C * D) + key[:, None] * D + value[None, :], here
+
+
+@jit
+def state_load(states, number, key, value, C: tl.constexpr, D: tl.constexpr):
+    """Some keys and values of a state, 0 beyond them."""
+    places, here = state_places(states, number, key, value, C, D)
+    return tl.load(places, mask=here, other=0.0)
+
+
+def laid(x: Tensor | None) -> tuple[Any, ...] | None:
+    """A tensor [b, heads, t, c] with its strides, for a kernel."""
+    return None if x is None else (x := dense(x), *x.stride()[:3])
+
+
+def with_heads(lead: Sequence[int], length: int, x: Tensor) -> Tensor:
+    """x [.., t, c] with all leading axes, brought to [b, heads, t, c]."""
+    x = x.expand(*lead, length, x.shape[-1])
+    return x[(None,) * (4 - x.ndim)] if x.ndim <= 4 else x.flatten(0, -4)
+
+
+def rows_of(x: Tensor, width: int) -> Tensor:
+    """Room for rows of all heads of x [b, heads, t, c], which lie side by side: such is what follows most often."""
+    return x.new_empty(x.shape[0], x.shape[2], x.shape[1], width).transpose(1, 2)
+
+
+def last_state_of(k: Tensor, v: Tensor, start: Tensor | None, final: bool) -> Tensor:
+    """Room for the last state of every head, in the dtype of the start, or in float32; none where nobody asks for it."""
+    shape = (*k.shape[:2], k.shape[-1], v.shape[-1]) if final else (0,)
+    return k.new_empty(shape, dtype=torch.float32 if start is None else start.dtype)
 
 
 @jit

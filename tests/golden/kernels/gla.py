@@ -146,9 +146,15 @@ def chain_load(x, steps, row, inner, column, here):
 
 
 @jit
-def chain_sum(x, here):
-    """The sum of each row."""
-    return tl.sum(tl.where(here, x, 0.0), 1)[:, None]
+def chain_sum(x, here, along: tl.constexpr = 1):
+    """The sum of each row, or of each column, along 0."""
+    return tl.sum(tl.where(here, x, 0.0), along, keep_dims=True)
+
+
+@jit
+def chain_peak(x, here, along: tl.constexpr = 1):
+    """The largest number of each row, or of each column, along 0."""
+    return tl.max(tl.where(here, x, float("-inf")), along, keep_dims=True)
 
 
 @jit
@@ -879,6 +885,28 @@ def inner_slopes_by_channel(weights, turned, q, k, log, PRECISION: tl.constexpr,
 
 
 @jit
+def read_state(x, state, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
+    """x @ state; a state may leave the range of float16."""
+    if x.dtype == tl.float16:
+        return product(x.to(tl.float32), state.to(tl.float32), PRECISION, WIDEN)
+    return product(x, state.to(x.dtype), PRECISION, WIDEN)
+
+
+def states_of(k: Tensor, v: Tensor, count: int) -> Tensor:
+    """Room for some states of every head: in bfloat16 where the rows are, else in float32."""
+    kind = k.dtype if k.dtype == torch.bfloat16 else torch.float32
+    return k.new_empty(k.shape[0] * k.shape[1] * count, k.shape[-1], v.shape[-1], dtype=kind)
+
+
+def chunk_call(k: Tensor, v: Tensor, g: Tensor | None) -> dict[str, Any]:
+    """What every kernel of a call is told."""
+    math = math_of(k) if k.dtype == torch.float32 else {**math_of(k), "PRECISION": "tf32"}
+    decay = 0 if g is None else 1 if g.shape[-1] == 1 else 2
+    sizes = dict(C=k.shape[-1], D=v.shape[-1], ROWS=min(tile(k.shape[2]), 32 if k.dtype == torch.float32 else 64))
+    return dict(heads=k.shape[1], length=k.shape[2], DECAY=decay, **sizes, **math)
+
+
+@jit
 def state_places(states, number, key, value, C: tl.constexpr, D: tl.constexpr):
     """Where some keys and values of a state lie, and which there are."""
     here = (key < C)[:, None] & (value < D)[None, :]
@@ -890,14 +918,6 @@ def state_load(states, number, key, value, C: tl.constexpr, D: tl.constexpr):
     """Some keys and values of a state, 0 beyond them."""
     places, here = state_places(states, number, key, value, C, D)
     return tl.load(places, mask=here, other=0.0)
-
-
-@jit
-def read_state(x, state, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
-    """x @ state; a state may leave the range of float16."""
-    if x.dtype == tl.float16:
-        return product(x.to(tl.float32), state.to(tl.float32), PRECISION, WIDEN)
-    return product(x, state.to(x.dtype), PRECISION, WIDEN)
 
 
 def laid(x: Tensor | None) -> tuple[Any, ...] | None:
@@ -916,24 +936,10 @@ def rows_of(x: Tensor, width: int) -> Tensor:
     return x.new_empty(x.shape[0], x.shape[2], x.shape[1], width).transpose(1, 2)
 
 
-def states_of(k: Tensor, v: Tensor, count: int) -> Tensor:
-    """Room for some states of every head: in bfloat16 where the rows are, else in float32."""
-    kind = k.dtype if k.dtype == torch.bfloat16 else torch.float32
-    return k.new_empty(k.shape[0] * k.shape[1] * count, k.shape[-1], v.shape[-1], dtype=kind)
-
-
 def last_state_of(k: Tensor, v: Tensor, start: Tensor | None, final: bool) -> Tensor:
     """Room for the last state of every head, in the dtype of the start, or in float32; none where nobody asks for it."""
     shape = (*k.shape[:2], k.shape[-1], v.shape[-1]) if final else (0,)
     return k.new_empty(shape, dtype=torch.float32 if start is None else start.dtype)
-
-
-def chunk_call(k: Tensor, v: Tensor, g: Tensor | None) -> dict[str, Any]:
-    """What every kernel of a call is told."""
-    math = math_of(k) if k.dtype == torch.float32 else {**math_of(k), "PRECISION": "tf32"}
-    decay = 0 if g is None else 1 if g.shape[-1] == 1 else 2
-    sizes = dict(C=k.shape[-1], D=v.shape[-1], ROWS=min(tile(k.shape[2]), 32 if k.dtype == torch.float32 else 64))
-    return dict(heads=k.shape[1], length=k.shape[2], DECAY=decay, **sizes, **math)
 
 
 def in_chunks(

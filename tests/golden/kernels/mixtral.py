@@ -149,9 +149,15 @@ def chain_load(x, steps, row, inner, column, here):
 
 
 @jit
-def chain_sum(x, here):
-    """The sum of each row."""
-    return tl.sum(tl.where(here, x, 0.0), 1)[:, None]
+def chain_sum(x, here, along: tl.constexpr = 1):
+    """The sum of each row, or of each column, along 0."""
+    return tl.sum(tl.where(here, x, 0.0), along, keep_dims=True)
+
+
+@jit
+def chain_peak(x, here, along: tl.constexpr = 1):
+    """The largest number of each row, or of each column, along 0."""
+    return tl.max(tl.where(here, x, float("-inf")), along, keep_dims=True)
 
 
 @jit
