@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import Literal
 
 from archlang.sizes import Size, product
@@ -68,7 +68,7 @@ def axis(name: str, size: Size, role: Role | None = None) -> Axis:
     return Axis(name, size, role or default_role(name))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TensorType:
     """`dtype[axis, ...]`. `lost` holds the time axes that a value has seen whole (a mean over time), which must not
     meet time again.
@@ -83,18 +83,26 @@ class TensorType:
 
     __repr__ = __str__
 
+    def __hash__(self) -> int:
+        """Worked out once, as the names are: much is looked up by type."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.axes, self.dtype))
+
     def __contains__(self, name: str) -> bool:
-        return any(axis.name == name for axis in self.axes)
+        return name in self.names
 
     def __getitem__(self, name: str) -> Axis:
-        return next(axis for axis in self.axes if axis.name == name)
+        return self.axes[self.names.index(name)]
 
     def __iter__(self) -> Iterator[Axis]:
         return iter(self.axes)
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
-        return tuple(axis.name for axis in self.axes)
+        return tuple([axis.name for axis in self.axes])
 
     @property
     def numel(self) -> Size:

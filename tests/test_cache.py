@@ -254,7 +254,7 @@ def test_a_changed_compiler_has_another_fingerprint(tmp_path: Path, monkeypatch:
     (tmp_path / "archlang" / "__pycache__").mkdir()
     (tmp_path / "archlang" / "__pycache__" / "x.pyc").write_text("no part of it")
     assert digest() == own
-    for file in ("archlang/cli.py", "archlang/helpers/turn.py", "codegen/torch/module.py.j2", "stdlib/ffn.arch"):
+    for file in ("archlang/cli.py", "archlang/helpers/turn.py", "codegen/triton/scan.py.j2", "stdlib/ffn.arch"):
         text = (tmp_path / file).read_text()
         (tmp_path / file).write_text(text + "\n")
         assert digest() != own

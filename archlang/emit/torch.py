@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from archlang import helpers
 from archlang.analysis.decoding import clock
-from archlang.emit import evaluation, layout, marks, names, regions, training
+from archlang.emit import evaluation, layout, marks, module, names, regions, training
 from archlang.emit.calls import Port
 from archlang.emit.classes import Class, class_namer, unify
 from archlang.emit.declare import init_lines
@@ -17,8 +17,8 @@ from archlang.emit.draft import Draft
 from archlang.emit.forward import Conditions, Forward
 from archlang.emit.kernels import entries
 from archlang.emit.lines import fit
+from archlang.emit.module import View
 from archlang.emit.prose import comment, docstring
-from archlang.emit.templates import template
 from archlang.foreign import foreign_nodes
 from archlang.helpers import Helper
 from archlang.ir import Foreign, Graph, called
@@ -47,21 +47,6 @@ class Header:
                 f"{self.settings and ': '}{self.settings}"
             )
         ]
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """A class as the template shows it."""
-
-    name: str
-    doc: str
-    base: str
-    arguments: Sequence[str]  # the head of `__init__`
-    init: Sequence[str]
-    derive: Sequence[str]
-    signature: Sequence[str]  # the head of `forward`
-    forward: Sequence[str]
-    blocks: Sequence[str]  # what compiles blocks that repeat
 
 
 @dataclass(slots=True)
@@ -103,14 +88,9 @@ def emit(
     outside = [f"import {node.op.module}" for node in foreign_nodes(graph) if isinstance(node.op, Foreign)]
     inherited = [*outside, *(line for helper in pasted for line in helper.imports)]
     imports = _imports(inherited, code, [helper.text for helper in pasted])
-    text: str = template("torch/module.py.j2").render(
-        doc=docstring(doc, ""),
-        header=(header or Header()).lines,
-        imports=imports,
-        helpers=[h.text for h in pasted],
-        classes=body,
+    return module.text(
+        docstring(doc, ""), (header or Header()).lines, imports, [helper.text for helper in pasted], body
     )
-    return text
 
 
 def class_name(graph: Graph) -> str:
