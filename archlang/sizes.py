@@ -200,9 +200,13 @@ def product(sizes: Iterable[Size]) -> Size:
 
 def total(sizes: Iterable[Size]) -> Size:
     """The sum of sizes; 0 of none."""
-    every = list(sizes)
-    known = sum(size for size in every if not isinstance(size, Poly))
-    others = [term for size in every if isinstance(size, Poly) for term in size.terms]
+    known: Rational = 0
+    others: list[tuple[Monomial, Rational]] = []
+    for size in sizes:
+        if isinstance(size, Poly):
+            others += size.terms
+        else:
+            known += size
     return sum_of([((), known), *others]) if others else _plain(known)
 
 

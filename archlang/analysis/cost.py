@@ -115,7 +115,8 @@ class _Costs:
                 labels = [label for label, _, _ in node.op.graph.makers()] if isinstance(node.op, Scan) else []
                 for label in (node.label, *borrowed, *labels):
                     if label and (found := made.pop(label, None)):
-                        own += replace(found, active_params=found.active_params * share)
+                        params, active = own.params + found.params, own.active_params + found.active_params * share
+                        own = replace(own, params=params, active_params=active)
             yield node, own
 
     def params(self, graph: Graph, node: Node) -> Cost:
