@@ -13,14 +13,14 @@ from archlang.rewrite import Event, Record, describe, everywhere
 from archlang.shapes import Axis, TensorType, axis
 from archlang.sizes import Poly, total
 
-NORMS = frozenset("layer_norm rms_norm l2_norm".split())
+NORMS = frozenset("layer_norm rms_norm l2_norm softmax".split())  # along one axis, which they keep
 SINGLE = frozenset(
     "add sub mul div pow maximum minimum exp log log2 log1p expm1 sqrt rsqrt sin cos erf reciprocal square neg abs"
     " clamp relu relu6 sigmoid tanh silu swish gelu gelu_tanh quick_gelu mish softsign hard_sigmoid hard_swish"
     " hard_tanh leaky_relu elu softplus layer_scale".split()
 )
 POWERS = (2, 3, 0.5, -0.5, -1)
-MOST, MOST_INPUTS = 24, 8  # operations and inputs of a chain: what is read stays in registers
+MOST, MOST_INPUTS, MOST_NORMS = 24, 8, 3  # operations, inputs and norms of a chain: what is read stays in registers
 
 
 def pointwise_chains(graph: Graph, record: Record) -> Graph:
@@ -98,7 +98,12 @@ class Region:
         few = len(self.nodes) <= MOST and len(list(self._types())) <= MOST_INPUTS
         norms = sum(node.op.name in NORMS for node in self.nodes)
         before = max((value.node for value in self.given), default=-1)
-        return few and norms <= 1 and before < min(self.readers, default=len(self.graph)) and self.axis is not None
+        return (
+            few
+            and norms <= MOST_NORMS
+            and before < min(self.readers, default=len(self.graph))
+            and self.axis is not None
+        )
 
 
 def _on(graph: Graph, node: Node) -> str:

@@ -8,7 +8,7 @@ from archlang.primitive import Param, axes_of
 from archlang.primitives import CONSTRUCTS
 from archlang.sizes import Poly
 
-OVER = NORMS | frozenset("sum mean var norm max min softmax".split())
+OVER = NORMS | frozenset("sum mean var norm max min".split())
 PRODUCTS = frozenset("dot linear".split())
 UNITS = "units"  # what a layer makes, before it has the name of what it took
 MOST = 96  # operations of a body

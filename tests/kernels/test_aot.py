@@ -127,6 +127,7 @@ MORE = [
             ("bfloat16", "sums", {"dim": 512}),
         ]
     ),
+    *(("chains", kind, c, "sandwich") for kind, c in [("bfloat16", 2048), ("float32", 4096)]),
     *(("chains", kind, c) for kind, c in [("float32", 768), ("bfloat16", 64), ("bfloat16", 4096), ("float32", 4096)]),
 ]
 

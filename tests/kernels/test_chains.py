@@ -110,6 +110,24 @@ def test_half_precision(kind: torch.dtype) -> None:
     check(kernel, plain, [*inputs(2, 2, 3, 17), *weights], kind)
 
 
+SANDWICH = """
+model net(c: int = 8) {
+  input x: [b, t, c = c]
+  input h: [b, t, c = c]
+  y = x + (h -> rms_norm as post)
+  output out = y
+  output z = softmax(2 * (y -> layer_norm as pre) + h, on = c) * x
+}
+"""
+
+
+@pytest.mark.parametrize("c", [17, *(pytest.param(c, marks=pytest.mark.slow) for c in (1, 63, 64, 100))])
+def test_norms_that_follow_one_another(c: int) -> None:
+    kernel, plain, weights = forms(SANDWICH, c=c)
+    assert archlang.loads(SANDWICH).net().explain(target="triton").count("in one pass over memory") == 1
+    check(kernel, plain, [*inputs(2, 2, 3, c), *weights])
+
+
 BROAD = """
 model net {
   input x: [b, t, heads = 3, c = 5]
@@ -221,10 +239,11 @@ def test_graphs_are_of_cuda() -> None:
         fused.graph(*inputs(2, 1, 2, 8))
 
 
-def launch(kind: torch.dtype, c: int) -> None:
+def launch(kind: torch.dtype, c: int, form: str = "norm") -> None:
     """One of the configurations that `test_aot` compiles."""
-    fused = archlang.loads(NORM).net(c=c).module(target="triton").to(kind)
+    fused = archlang.loads(NORM if form == "norm" else SANDWICH).net(c=c).module(target="triton").to(kind)
     module: Any = sys.modules[type(fused).__module__]
     module.runs = lambda *x: True
     x = torch.empty(2, 64, c, dtype=kind, requires_grad=True)
-    fused(x, x, x).sum().backward()
+    made = fused(x, x, x) if form == "norm" else sum(fused(x, x))
+    made.sum().backward()

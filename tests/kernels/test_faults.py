@@ -518,7 +518,7 @@ def test_faults_of_steps_are_found(fault: str) -> None:
 
 
 CHAINS = {
-    "columns beyond the last are summed": ("tl.sum(tl.where(here, x, 0.0), 1)", "tl.sum(x, 1)"),
+    "columns beyond the last are summed": ("tl.sum(tl.where(here, x, 0.0), along", "tl.sum(x, along"),
     "weights forget tiles": ("sum_weight += ", "sum_weight = "),
     "the norm's scale does not move": ("-0.5 * chain_sum(", "0.0 * chain_sum("),
     "a residual loses its own slope": (" = grad_y + ", " = "),

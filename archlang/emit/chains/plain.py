@@ -12,6 +12,7 @@ NORMS = {
     "layer_norm": "F.layer_norm({x}, {x}.shape[-1:], eps={eps})",
     "rms_norm": "F.rms_norm({x}, {x}.shape[-1:], eps={eps})",
     "l2_norm": "F.normalize({x}, dim=-1, eps={eps})",
+    "softmax": "{x}.softmax(-1)",
 }
 LONG = 70  # of an expression that stands in place
 
@@ -41,7 +42,7 @@ class Plain:
         op: Any = node.op
         if node.op.name in NORMS:
             x = self.bind(operands[0][1], node.op.name)
-            made = Term(NORMS[node.op.name].format(x=x.code, eps=self.const(op.eps)), ("c",))
+            made = Term(NORMS[node.op.name].format(x=x.code, eps=self.const(getattr(op, "eps", None))), ("c",))
         else:
             made = op.emit(self, *self._graph.arguments(node.op, operands))
         named = self._uses[node.id] > 1 or len(made.code) > LONG or node.id in self._several

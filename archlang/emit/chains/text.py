@@ -14,7 +14,7 @@ from archlang.ir import Chain, Graph, Input, Node, fractions
 from archlang.shapes import TensorType
 
 TAKEN = frozenset(  # names in the template, and of what stands around it
-    "tl torch F row rows inner width tiles at each part parts here column step grad width call count Tensor Any"
+    "tl torch F row rows inner inside width tiles at each part parts here column step grad width call count Tensor Any"
     " triton runs self given back".split()
 )
 GROUPED = frozenset(  # those of a chain behind layers of experts, besides

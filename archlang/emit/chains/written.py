@@ -37,7 +37,7 @@ WORDS = {
     "div": "ratio",
 }
 WORDS |= {"lt": "below", "le": "below", "gt": "above", "ge": "above", "eq": "equal", "neg": "minus", "sub": "gap"}
-ALONG = {COLUMN: "here"}
+ALONG = {COLUMN: "inside"}
 LONG = 70  # of an expression that stands in place
 
 

@@ -233,6 +233,7 @@ def fused_add_rms_norm_forward(
     """add, rms_norm: a tile of rows."""
     row = tl.program_id(0) // tiles * ROWS + tl.arange(0, ROWS)
     column = (tl.program_id(0) % tiles).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+    inside = (column < width)[None, :]
     here = (row < rows)[:, None] & (column < width)[None, :]
     x = chain_load(x_in, x_steps, row, inner, column, here)
     stochastic_depth = chain_load(stochastic_depth_in, stochastic_depth_steps, row, inner, column, here)
@@ -242,7 +243,7 @@ def fused_add_rms_norm_forward(
     tl.store(add_out + at, add.to(add_out.dtype.element_ty), mask=here)
     tl.store(
         mul_out + at,
-        (add * tl.rsqrt(chain_sum(add * add, here) / width + eps) * weight).to(mul_out.dtype.element_ty),
+        (add * tl.rsqrt(chain_sum(add * add, inside) / width + eps) * weight).to(mul_out.dtype.element_ty),
         mask=here,
     )
 
@@ -274,6 +275,7 @@ def fused_add_rms_norm_backward(
     part = tl.program_id(0) // tiles
     column = (tl.program_id(0) % tiles).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
     weight = tl.load(weight_in + column, mask=column < width, other=1.0).to(tl.float32)[None, :]
+    inside = (column < width)[None, :]
     sum_weight = tl.zeros([ROWS, COLUMNS], tl.float32)
     for step in range(part * each, (part + 1) * each):
         row = step * ROWS + tl.arange(0, ROWS)
@@ -283,9 +285,10 @@ def fused_add_rms_norm_backward(
         x = chain_load(x_in, x_steps, row, inner, column, here)
         stochastic_depth = chain_load(stochastic_depth_in, stochastic_depth_steps, row, inner, column, here)
         add = x + stochastic_depth
-        scale = tl.rsqrt(chain_sum(add * add, here) / width + eps)
+        scale = tl.rsqrt(chain_sum(add * add, inside) / width + eps)
         product = grad_mul * weight
-        product2 = -0.5 * chain_sum(product * add, here) * scale * scale * scale / width * add
+        ratio = -0.5 * chain_sum(product * add, inside) * scale * scale * scale / width
+        product2 = ratio * add
         grad_x = grad_add + product * scale + product2 + product2
         at = row.to(tl.int64)[:, None] * width + column[None, :]
         tl.store(grad_x_out + at, grad_x.to(grad_x_out.dtype.element_ty), mask=here)

@@ -234,14 +234,15 @@ def fused_add_layer_norm_forward(
     """add, layer_norm: a tile of rows."""
     row = tl.program_id(0) // tiles * ROWS + tl.arange(0, ROWS)
     column = (tl.program_id(0) % tiles).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+    inside = (column < width)[None, :]
     here = (row < rows)[:, None] & (column < width)[None, :]
     x = chain_load(x_in, x_steps, row, inner, column, here)
     stochastic_depth = chain_load(stochastic_depth_in, stochastic_depth_steps, row, inner, column, here)
     weight = tl.load(weight_in + column, mask=column < width, other=1.0).to(tl.float32)[None, :]
     bias = tl.load(bias_in + column, mask=column < width, other=1.0).to(tl.float32)[None, :]
     add = x + stochastic_depth
-    centred = add - chain_sum(add, here) / width
-    mul = centred * tl.rsqrt(chain_sum(centred * centred, here) / width + eps) * weight
+    centred = add - chain_sum(add, inside) / width
+    mul = centred * tl.rsqrt(chain_sum(centred * centred, inside) / width + eps) * weight
     at = row.to(tl.int64)[:, None] * width + column[None, :]
     tl.store(add_out + at, add.to(add_out.dtype.element_ty), mask=here)
     tl.store(add2_out + at, (mul + bias).to(add2_out.dtype.element_ty), mask=here)
@@ -276,6 +277,7 @@ def fused_add_layer_norm_backward(
     part = tl.program_id(0) // tiles
     column = (tl.program_id(0) % tiles).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
     weight = tl.load(weight_in + column, mask=column < width, other=1.0).to(tl.float32)[None, :]
+    inside = (column < width)[None, :]
     sum_weight = tl.zeros([ROWS, COLUMNS], tl.float32)
     sum_bias = tl.zeros([ROWS, COLUMNS], tl.float32)
     for step in range(part * each, (part + 1) * each):
@@ -286,13 +288,13 @@ def fused_add_layer_norm_backward(
         x = chain_load(x_in, x_steps, row, inner, column, here)
         stochastic_depth = chain_load(stochastic_depth_in, stochastic_depth_steps, row, inner, column, here)
         add = x + stochastic_depth
-        centred = add - chain_sum(add, here) / width
-        scale = tl.rsqrt(chain_sum(centred * centred, here) / width + eps)
+        centred = add - chain_sum(add, inside) / width
+        scale = tl.rsqrt(chain_sum(centred * centred, inside) / width + eps)
         product = grad_add2 * weight
-        ratio = -0.5 * chain_sum(product * centred, here) * scale * scale * scale / width
+        ratio = -0.5 * chain_sum(product * centred, inside) * scale * scale * scale / width
         product2 = ratio * centred
         add2 = product * scale + product2 + product2
-        grad_x = grad_add + add2 + chain_sum(-add2, here) / width
+        grad_x = grad_add + add2 + chain_sum(-add2, inside) / width
         at = row.to(tl.int64)[:, None] * width + column[None, :]
         tl.store(grad_x_out + at, grad_x.to(grad_x_out.dtype.element_ty), mask=here)
         tl.store(grad_stochastic_depth_out + at, grad_x.to(grad_stochastic_depth_out.dtype.element_ty), mask=here)
