@@ -53,6 +53,8 @@ MORE = [
     ),
     *(("near_attention", kind, 1, c) for kind, c in [("bfloat16", 64), ("float16", 128), ("float32", 64)]),
     *(("near_attention", kind, 1, c, "packed") for kind, c in [("bfloat16", 64), ("float16", 128), ("float32", 64)]),
+    *(("near_attention", "float16", 1, c, program) for c in (16, 32, 128) for program in ("table", "both")),
+    ("near_attention", "bfloat16", 1, 128, "both"),
     *(("near_attention", kind, 1, c, "all") for kind, c in [("bfloat16", 64), ("float16", 128), ("float32", 64)]),
     *(("near_attention", kind, 1, c, "scored") for kind, c in [("bfloat16", 64), ("float16", 128), ("float32", 64)]),
     *(("near_attention", kind, 2, c) for kind, c in [("bfloat16", 64), ("float16", 128), ("float32", 32)]),

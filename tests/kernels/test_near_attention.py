@@ -55,6 +55,14 @@ model net {
   output y = attend(q, q, q, over = causal & sliding(8))
 }
 """
+TABLE = """
+model net {
+  input q: [b, t, heads, c]
+  input doc: segments[b, t]
+  input near: [heads, t_offset = 15]
+  output y = attend(q, q, q, bias = near, segments = doc, over = sliding(8))
+}
+"""
 NEIGHBORS = """
 model net {
   input q: [b, h, w, heads, c]
@@ -236,22 +244,28 @@ def test_operators_are_well_formed(modules: Any) -> None:
 
 def launch(kind: torch.dtype, rank: int, c: int, program: str = "") -> None:
     """One of the configurations that `test_aot` compiles: a sliding window with a sink, a neighborhood with a bias, the
-    window over documents, with a sigmoid under a cap, or with all that and a bias.
+    window over documents, with a bias, with both, with a sigmoid under a cap, or with all that and a bias.
     """
-    module = emitted(
-        {"": SLIDING if rank == 1 else NEIGHBORS, "packed": PACKED, "scored": SCORED, "all": LINE}[program]
-    )
+    texts = {
+        "packed": PACKED,
+        "table": TABLE,
+        "both": TABLE,
+        "scored": SCORED,
+        "all": LINE,
+        "": SLIDING if rank == 1 else NEIGHBORS,
+    }
+    module = emitted(texts[program])
     module.runs = lambda *x: True
     q = torch.empty(1, *[16] * rank, 4, c, dtype=kind, requires_grad=True)
     more: dict[str, Any]
     if rank == 1:
         near = [module.NearAxis(tile=8, width=15, lead=0, before=7, after=0)]
         more = {} if program else {"sink": torch.zeros(4, 1, 1, requires_grad=True)}
-        if program in ("packed", "all"):
+        if program in ("packed", "both", "all"):
             more["segments"] = torch.zeros(1, 16, dtype=torch.long)
         if program in ("scored", "all"):
             more |= {"score": scored(module, "sigmoid", {"bias": -2.0}), "cap": 5.0}
-        if program == "all":
+        if program in ("table", "both", "all"):
             more["table"] = torch.empty(4, 15, dtype=kind, requires_grad=True)
     else:
         table = torch.empty(4, *[5] * rank, dtype=kind, requires_grad=True)

@@ -906,9 +906,9 @@ def near_call(
     ahead, c, d = [1] * (2 + 3 - q.dim()), q.shape[-1], v.shape[-1]
     near, size = [1, 1, 1, 1, 0, 1] * len(ahead) + near, (*ahead, *q.shape[1:-2])
     half, line, wide = q.element_size() == 2, len(size) == 1, tile(max(c, d))
-    some = 16 if not half or wide > 64 and not line else 32 if wide > 32 or not line else 64
+    some = 16 if not half or wide > 64 and not line else 32 if wide > 32 or not line or table is not None else 64
     step, before, after, chunk, begin, count = (tuple(near[place::6]) for place in range(6))
-    warps = (4 if half else 2) * (1 if line else 2)
+    warps = (4 if half else 2) * (1 if line and not (table is not None and wide > 64) else 2)
     shipped = dict(PLACES=64 if half else 16 if line else 32, SOME=some, num_warps=warps, num_stages=1)
     shape = tile_shape(f"near_attention.{part}", q, dict(axes=len(size), c=c, d=d), **shipped)
     lengths = [-(-whole // gap) for whole, gap in zip(size, step, strict=True)]
