@@ -270,10 +270,10 @@ class DinatLayer(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.attn(self.norm1(x))
-        select, select2 = self.gamma.unbind(0)
-        x = x + drop_path(y * select, self.drop_path, self.training)
+        gamma0, gamma1 = self.gamma.unbind(0)
+        x = x + drop_path(y * gamma0, self.drop_path, self.training)
         y = self.mlp(self.norm2(x))
-        return x + drop_path(y * select2, self.drop_path, self.training)
+        return x + drop_path(y * gamma1, self.drop_path, self.training)
 
 
 class Block(nn.Module):
@@ -329,10 +329,10 @@ class DinatLayer2(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.attn(self.norm1(x))
-        select, select2 = self.gamma.unbind(0)
-        x = x + drop_path(y * select, 0.15, self.training)
+        gamma0, gamma1 = self.gamma.unbind(0)
+        x = x + drop_path(y * gamma0, 0.15, self.training)
         y = self.mlp(self.norm2(x))
-        return x + drop_path(y * select2, 0.15, self.training)
+        return x + drop_path(y * gamma1, 0.15, self.training)
 
 
 class Block2(nn.Module):

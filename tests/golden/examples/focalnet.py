@@ -56,10 +56,10 @@ class FocalModulation(nn.Module):
         for focal_layer in self.focal_layers:
             context = focal_layer(context)
             contexts.append(context)
-        gathered, select, select2, select3 = gates.unbind(-1)
-        gathered = contexts[0] * gathered[:, None] + contexts[1] * select[:, None]
-        context = F.gelu(context.mean((2, 3)))[..., None, None] * select3[:, None]
-        gathered = gathered + contexts[2] * select2[:, None] + context
+        gates0, gates1, gathered, gates3 = gates.unbind(-1)
+        gates0 = contexts[0] * gates0[:, None] + contexts[1] * gates1[:, None]
+        context = F.gelu(context.mean((2, 3)))[..., None, None] * gates3[:, None]
+        gathered = gates0 + contexts[2] * gathered[:, None] + context
         modulator = self.h(gathered).permute(0, 2, 3, 1)
         return self.proj(q * modulator)
 

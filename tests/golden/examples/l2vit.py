@@ -41,11 +41,13 @@ def window_attention(
     scale: float | None = None,
     drop: float = 0.0,
     mask: Tensor | None = None,
+    segments: Tensor | None = None,
     core: Callable[..., Tensor] = short_attention,
 ) -> Tensor:
     """Attention inside each window of q, k, v: [batch, *map, heads, c], each of which may lack batch and heads. `shift`
     moves the windows, the places of one are `step` apart, or `spread` over the map. `border` keeps apart what the shift
-    wrapped, beside a `bias`; `mask` [batch, *map] says which keys are there.
+    wrapped, beside a `bias` [.., heads, query, key], which may have batch and windows before. `mask` [batch, *map,
+    heads] says which keys are there, `segments` [batch, *map, heads] in which document each place is.
     """
     rank, space = len(window), q.shape[1:-2]
     steps = [size // side for size, side in zip(space, window, strict=True)] if spread else step or [1] * rank
@@ -63,11 +65,17 @@ def window_attention(
         x = x.permute(0, *outer, 3 * rank + 1, *inner, 3 * rank + 2)
         return x.flatten(2 * rank + 2, -2).flatten(1, 2 * rank)
 
+    def places(x: Tensor) -> Tensor:
+        """[batch, *map, heads] -> [batch, windows, heads, places, 1]"""
+        return cut(x.expand(-1, *space, -1)[..., None])
+
     if border is not None:
         bias = border if bias is None else bias + border
     if mask is not None:
-        there = cut(mask[..., None, None]).mT
-        bias = torch.where(there, 0.0 if bias is None else bias, float("-inf")).to(q.dtype)
+        bias = torch.where(places(mask).mT, 0.0 if bias is None else bias, float("-inf")).to(q.dtype)
+    if segments is not None:
+        own = places(segments)
+        bias = torch.where(own == own.mT, 0.0 if bias is None else bias, float("-inf")).to(q.dtype)
     x = core(cut(q), cut(k), cut(v), bias, drop, scale=scale)
     batch, heads = x.shape[0], x.shape[2]
     x = x.reshape(batch, *(sizes[at - 1] for at in outer), heads, *window, x.shape[-1])
@@ -144,11 +152,11 @@ class ReluAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         qkv = self.qkv(x).unflatten(-1, (3, 1, 4))
-        select, select2, total = qkv.unbind(3)
-        select = F.relu(select)
-        select2 = F.relu(select2)
-        weight = torch.einsum("bhwec,bec->bhwe", select, select2.sum((1, 2)))
-        total = torch.einsum("bhwek,bekc->bhwec", select, torch.einsum("bhwek,bhwec->bekc", select2, total))
+        qkv0, qkv1, total = qkv.unbind(3)
+        qkv0 = F.relu(qkv0)
+        qkv1 = F.relu(qkv1)
+        weight = torch.einsum("bhwec,bec->bhwe", qkv0, qkv1.sum((1, 2)))
+        total = torch.einsum("bhwek,bekc->bhwec", qkv0, torch.einsum("bhwek,bhwec->bekc", qkv1, total))
         return self.proj((self.temperature[:, None] * total / weight.clamp(min=100)[..., None]).flatten(3))
 
 

@@ -51,11 +51,11 @@ class SimplifiedLinearAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         qkv = self.qkv(x).permute(0, 3, 1, 2).unflatten(1, (3, 3, 4))
-        select, select2, v = qkv.unbind(1)
-        select = F.relu(select)
-        select2 = F.relu(select2 + self.place.permute(2, 3, 0, 1))
-        weight = torch.einsum("bhcaw,bhc->bhaw", select, select2.sum((3, 4)))
-        total = torch.einsum("bhkaw,bhkc->bhawc", select, torch.einsum("bhkaw,bhcaw->bhkc", select2, v))
+        qkv0, qkv1, v = qkv.unbind(1)
+        qkv0 = F.relu(qkv0)
+        qkv1 = F.relu(qkv1 + self.place.permute(2, 3, 0, 1))
+        weight = torch.einsum("bhcaw,bhc->bhaw", qkv0, qkv1.sum((3, 4)))
+        total = torch.einsum("bhkaw,bhkc->bhawc", qkv0, torch.einsum("bhkaw,bhcaw->bhkc", qkv1, v))
         y = self.dwc(v.flatten(0, 1))
         y = total / (weight + 1e-6)[..., None] + y.permute(0, 2, 3, 1).unflatten(0, (-1, 3))
         return self.proj(y.permute(0, 2, 3, 1, 4).flatten(3))

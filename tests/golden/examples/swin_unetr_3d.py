@@ -82,11 +82,13 @@ def window_attention(
     scale: float | None = None,
     drop: float = 0.0,
     mask: Tensor | None = None,
+    segments: Tensor | None = None,
     core: Callable[..., Tensor] = short_attention,
 ) -> Tensor:
     """Attention inside each window of q, k, v: [batch, *map, heads, c], each of which may lack batch and heads. `shift`
     moves the windows, the places of one are `step` apart, or `spread` over the map. `border` keeps apart what the shift
-    wrapped, beside a `bias`; `mask` [batch, *map] says which keys are there.
+    wrapped, beside a `bias` [.., heads, query, key], which may have batch and windows before. `mask` [batch, *map,
+    heads] says which keys are there, `segments` [batch, *map, heads] in which document each place is.
     """
     rank, space = len(window), q.shape[1:-2]
     steps = [size // side for size, side in zip(space, window, strict=True)] if spread else step or [1] * rank
@@ -104,11 +106,17 @@ def window_attention(
         x = x.permute(0, *outer, 3 * rank + 1, *inner, 3 * rank + 2)
         return x.flatten(2 * rank + 2, -2).flatten(1, 2 * rank)
 
+    def places(x: Tensor) -> Tensor:
+        """[batch, *map, heads] -> [batch, windows, heads, places, 1]"""
+        return cut(x.expand(-1, *space, -1)[..., None])
+
     if border is not None:
         bias = border if bias is None else bias + border
     if mask is not None:
-        there = cut(mask[..., None, None]).mT
-        bias = torch.where(there, 0.0 if bias is None else bias, float("-inf")).to(q.dtype)
+        bias = torch.where(places(mask).mT, 0.0 if bias is None else bias, float("-inf")).to(q.dtype)
+    if segments is not None:
+        own = places(segments)
+        bias = torch.where(own == own.mT, 0.0 if bias is None else bias, float("-inf")).to(q.dtype)
     x = core(cut(q), cut(k), cut(v), bias, drop, scale=scale)
     batch, heads = x.shape[0], x.shape[2]
     x = x.reshape(batch, *(sizes[at - 1] for at in outer), heads, *window, x.shape[-1])

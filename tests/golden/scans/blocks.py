@@ -12,9 +12,9 @@ class Cell(nn.Module):
 
     def forward(self, x: torch.Tensor, hidden: torch.Tensor, memory: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         gates = self.gates(torch.cat((x, hidden), -1)).unflatten(-1, (4, 4))
-        select, select2, select3, select4 = gates.unbind(1)
-        memory = torch.sigmoid(select) * memory + torch.sigmoid(select2) * torch.tanh(select3)
-        return torch.sigmoid(select4) * torch.tanh(memory), memory
+        gates0, gates1, gates2, gates3 = gates.unbind(1)
+        memory = torch.sigmoid(gates0) * memory + torch.sigmoid(gates1) * torch.tanh(gates2)
+        return torch.sigmoid(gates3) * torch.tanh(memory), memory
 
 
 class Attention(nn.Module):

@@ -36,9 +36,9 @@ class Layer(nn.Module):
             for inner in self.inner:
                 h = inner(h)
             h = h + x_t
-            select, select2 = k_t.unbind(1)
-            h = torch.sin(h) + select
-            h = torch.sin(h) + select2
+            k0, k1 = k_t.unbind(1)
+            h = torch.sin(h) + k0
+            h = torch.sin(h) + k1
             outputs.append(self.norm(h))
         return torch.stack(outputs, 1)
 
