@@ -101,7 +101,7 @@ class Emission(Protocol):
     def past(self, axis: Axis) -> str:
         """In a module that decodes: how many positions of a time axis came before those at hand."""
 
-    def carried(self, hint: str, constructor: str, *shape: Size | None) -> str:
+    def carried(self, hint: str, constructor: str, *shape: Size | None, along: Axis | None = None) -> str:
         """Declare a module that holds what positions leave to later ones (`CarriedState` or a kind of it, of this
-        shape, the samples first), and how `forward` reaches it.
+        shape, the samples first; by position of the axis `along`), and how `forward` reaches it.
         """

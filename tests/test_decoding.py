@@ -85,6 +85,23 @@ BODIES = {
     "two_carries": "y = scan t carry S: [b, c = 8] = 0, n: [b, c = 8] = 1 {\n    S = tanh(S * n + x)\n    n = sin(S + n)\n    yield S + n\n  }",
 }
 
+RATES = {
+    "stride": "y = x -> conv(8, kernel = 5, stride = 2)",
+    "stride_dilated": "y = x -> depthwise(3, stride = 2, dilation = 3)",
+    "patches": "y = x -> conv(8, kernel = 2, stride = 2)",
+    "strides": "y = x -> conv(8, kernel = 3, stride = 2) as a -> conv(8, kernel = 3, stride = 2) as b",
+    "pool": "y = avg_pool(x, kernel = 2)",
+    "up": "y = x -> conv(8, kernel = 4, stride = 2) as down -> conv_transpose(8, kernel = 2, stride = 2) as up",
+    "repeated": 'y = x + (x -> conv(8, kernel = 4, stride = 2) as down -> resize(scale = 2, mode = "nearest", on = t))',
+    "blocks": 'y = x -> rearrange("t -> t p", p = 2) -> linear([p = 2, c = 8], on = [p, c]) -> rearrange("t p -> t")',
+    "attended": HEADS.replace("x -> ", "low -> ").replace(
+        "  q", "  low = x -> conv(8, kernel = 3, stride = 2) as low\n  q", 1
+    )
+    + "  "
+    + ATTEND.format(", position = rope"),
+    "places": "low = x -> conv(8, kernel = 3, stride = 2) as low\n  y = low + embedding(32, 8)(index(t = t / 2))",
+}
+
 
 def program(name: str) -> str:
     if name in ATTENTION:
@@ -92,7 +109,7 @@ def program(name: str) -> str:
     elif name in RECURRENCES:
         body = HEADS + "  " + ATTEND.format(RECURRENCES[name]).replace("attend", "linear_recurrence")
     else:
-        body = "  " + BODIES[name]
+        body = "  " + {**BODIES, **RATES}[name]
     return f"model net {{\n  input x: [b, t, c = 8]\n{body}\n  output out = y\n}}\n"
 
 
@@ -156,6 +173,18 @@ def test_emitted_text_is_as_ruff_leaves_it(tmp_path: Path):
         ruff = [sys.executable, "-m", "ruff", command[0], "--isolated", "--line-length", "120", *command[1:]]
         done = subprocess.run([*ruff, str(tmp_path)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_strides_take_their_product_at_once(name: str):
+    """The sequence at another rate."""
+    module = check_pieces(small(name), {"b": 2, "t": 24}, [24], [4] * 6, [8, 4, 12])
+    state = module.state()
+    module.load_state(state)
+    held = sum(value.numel() for part, value in state.items() if part != "past")
+    assert held * 4 == small(name).cost.at({"b": 2, "t": 24}).state_bytes
+    with pytest.raises(ValueError, match="must be a multiple of"):
+        module(torch.zeros(2, 3, 8, dtype=torch.float64))
 
 
 # ---- the state

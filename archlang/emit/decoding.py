@@ -9,7 +9,7 @@ from archlang.emit.sizes import PAST
 from archlang.facts import Condition
 from archlang.ir import Value
 from archlang.primitive import Term
-from archlang.sizes import Poly, Size, substitute, symbol, symbols
+from archlang.sizes import Poly, Size, divide, substitute, symbol, symbols
 
 if TYPE_CHECKING:
     from archlang.emit.forward import Conditions, Forward
@@ -21,6 +21,12 @@ def past(body: "Body", size: Size) -> str:
     assert body.clock is not None
     before = substitute(size, {body.clock: symbol(PAST)})
     return body.size(before, PAST) if isinstance(before, Poly) else str(before)
+
+
+def pace(body: "Body", size: Size) -> Size:
+    """How many positions of the network make one of an axis of this size."""
+    assert body.clock is not None
+    return divide(symbol(body.clock), size)
 
 
 def begin(body: "Forward") -> str:

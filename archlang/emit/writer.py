@@ -224,9 +224,11 @@ class Writer:
     def past(self, axis: Axis) -> str:
         return decoding.past(self._body, axis.size)
 
-    def carried(self, hint: str, constructor: str, *shape: Size | None) -> str:
-        sizes = [size if isinstance(size, int) else None for size in shape]
-        text = f"{self.helper(constructor)}({', '.join(map(self.const, sizes))})"
+    def carried(self, hint: str, constructor: str, *shape: Size | None, along: Axis | None = None) -> str:
+        given = [self.const(size if isinstance(size, int) else None) for size in shape]
+        pace = decoding.pace(self._body, along.size) if along else 1
+        given += [] if pace == 1 else [f"pace={self.const(pace)}"]
+        text = f"{self.helper(constructor)}({', '.join(given)})"
         label = self._draft.spare_label(hint)
         self._draft.declare(label, Declaration("modules", text))
         return self._draft.reach(label)

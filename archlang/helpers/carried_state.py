@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 class CarriedState(nn.Module):
     """A tensor that one call leaves to the next: it moves with the network, and is no part of the `state_dict`. `shape`
-    has None for what may have any size; the first axis is that of the samples.
+    has None for what may have any size; the first axis is that of the samples. Of `pace` positions of the network, one
+    comes here.
     """
 
-    def __init__(self, *shape: int | None) -> None:
+    def __init__(self, *shape: int | None, pace: int = 1) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape, self.pace = shape, pace
         self.held: Tensor | None = None  # after the last call that came to its end
         self.made: Tensor | None = None  # by the call at hand
 

@@ -30,7 +30,7 @@ class PastCache(CarriedState):
         """What is behind the positions that the model counts is written again."""
 
     def saved(self, past: int) -> Tensor | None:
-        return None if self.held is None else self.held[..., :past, :]
+        return None if self.held is None else self.held[..., : past // self.pace, :]
 
     def shape_after(self, past: int) -> tuple[int | None, ...]:
-        return (*self.shape[:-2], past, *self.shape[-1:])
+        return (*self.shape[:-2], past // self.pace, *self.shape[-1:])

@@ -18,4 +18,4 @@ class RecentPast(CarriedState):
         return x
 
     def shape_after(self, past: int) -> tuple[int | None, ...]:
-        return (*self.shape[:-2], min(past, self.shape[-2] or 0), *self.shape[-1:])
+        return (*self.shape[:-2], min(past // self.pace, self.shape[-2] or 0), *self.shape[-1:])

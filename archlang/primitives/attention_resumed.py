@@ -35,9 +35,9 @@ def _behind_past(code: Emission, work: Work, x: Term, place: int) -> Term:
     x, label = code.permute(x, (*order, time.name, "c")), ("keys", "values")[place - 1]
     lead = [None, *(type_.size(name) for name in order[1:])]
     if isinstance(part, Near):
-        held = code.carried(label, "RecentPast", *lead, kept(part, work.parts), type_.size("c"))
+        held = code.carried(label, "RecentPast", *lead, kept(part, work.parts), type_.size("c"), along=time)
         return code.bind(Term(f"{held}({x.code})", x.order), label, part=True)
-    held = code.carried(label, "PastCache", *lead, None, type_.size("c"))
+    held = code.carried(label, "PastCache", *lead, None, type_.size("c"), along=time)
     return code.bind(Term(f"{held}({x.code}, {code.past(time)})", x.order), label, part=True)
 
 

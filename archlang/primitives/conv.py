@@ -232,14 +232,14 @@ class Conv(Primitive):
     ) -> Mapping[str, TensorType]:
         """The tail: the inputs that later windows still see."""
         tail = self._tail(x) if weight is None and offset is None else None
-        return {} if tail is None else {"tail": x.resized(**{tail.name: tail.reach})}
+        return {"tail": x.resized(**{tail.name: tail.left})} if tail is not None and tail.left else {}
 
     def _tail(self, x: TensorType) -> Window | None:
-        """The window along time, where it moves by one position and sees the past."""
+        """The window along time, where each call of whole strides sees so many positions before it as are padded."""
         found = windows(self, x)
         alone = len(found) == 1 and found[0].axis.role == "time" and self.mode == "zeros"
-        causal = alone and (found[0].stride, found[0].left, found[0].right) == (1, found[0].reach, 0)
-        return found[0] if causal and found[0].reach else None
+        before = max(found[0].reach + 1 - found[0].stride, 0) if alone else 0
+        return found[0] if alone and (found[0].left, found[0].right) == (before, 0) else None
 
     def step(
         self, types: Types, state: Mapping[str, Named], x: Named, *others: Any, **weights: Any
@@ -250,12 +250,12 @@ class Conv(Primitive):
         (window,), before = windows(self, type_), state.get("tail")
         values = x.to(type_.names)
         at = type_.names.index(window.name)
-        blank = values.expand([window.reach if i == at else -1 for i in range(values.ndim)]) * 0
+        blank = values.narrow(at, 0, 1).expand([window.left if i == at else -1 for i in range(values.ndim)]) * 0
         seen = torch.cat([blank if before is None else before.to(type_.names), values], at)
-        now = Types((type_.resized(**{window.name: window.reach + 1}),), types.outputs)
+        now = Types((type_.resized(**{window.name: window.left + window.stride}),), types.outputs)
         op = self.model_copy(update={"padding": "valid"})
         y = op.reference(now, Named(seen, type_.names), **weights)
-        return y, {"tail": Named(seen.narrow(at, 1, window.reach), type_.names)}
+        return y, {"tail": Named(seen.narrow(at, window.stride, window.left), type_.names)}
 
     def resumes(self, x: TensorType, *given: TensorType | None) -> bool:
         """With the weights of another layer too."""
@@ -264,7 +264,7 @@ class Conv(Primitive):
     def resume(self, code: Emission, x: Term, weight: Term | None = None, offset: Term | None = None) -> Term:
         """What windows still see of the past, in the place of what would be padded."""
         type_, window = code.inputs[0], self._tail(code.inputs[0])
-        if window is None:
+        if window is None or not window.left:
             return self.emit(code, x, weight, offset)
         x = behind_tail(code, x, window.name, window.left)
         seen = type_.resized(**{window.name: window.axis.size + window.left})

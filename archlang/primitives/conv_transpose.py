@@ -242,3 +242,7 @@ class ConvTranspose(Primitive):
 
     def looks_ahead(self, x: TensorType, *given: TensorType | None) -> frozenset[str]:
         return frozenset(window.name for window in self.windows(x) if adjoint_ahead(window)) | {"c"}
+
+    def resumes(self, x: TensorType, *given: TensorType | None) -> bool:
+        """Windows of time that each are a stride."""
+        return all(w.reach < w.stride and (w.left, w.right) == (0, 0) for w in self.windows(x) if w.axis.role == "time")

@@ -63,6 +63,10 @@ class _Pool(Primitive):
     def looks_ahead(self, x: TensorType) -> frozenset[str]:
         return ahead(self.windows(x)) & self.mixes(x)
 
+    def resumes(self, x: TensorType) -> bool:
+        """Windows of time that each are a stride."""
+        return all(w.reach < w.stride and (w.left, w.right) == (0, 0) for w in self.windows(x) if w.axis.role == "time")
+
 
 def _within(found: tuple[Window, ...]) -> bool:
     """PyTorch's pools pad evenly and at most half of the kernel."""

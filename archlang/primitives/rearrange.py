@@ -134,6 +134,10 @@ class Rearrange(Primitive):
         others = {name for part in parts for name in part.left[1:]}
         return self.mixes(x) - (slowest - others)
 
+    def resumes(self, x: TensorType) -> bool:
+        """A block of time is one step at its rate."""
+        return self.looks_ahead(x).isdisjoint(x.of_role("time"))
+
 
 @cache
 def _parts(pattern: str) -> tuple[Part, ...]:

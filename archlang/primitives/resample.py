@@ -151,6 +151,10 @@ class Resize(Primitive):
         repeats = self.mode == "nearest" and self.scale is not None
         return frozenset(name for name, scale in self.factors(x).items() if not (repeats and isinstance(scale, int)))
 
+    def resumes(self, x: TensorType) -> bool:
+        """A block of time is one step at its rate."""
+        return self.looks_ahead(x).isdisjoint(x.of_role("time"))
+
 
 class _Blocks(Primitive):
     """Blocks of `factor` positions along each axis of `on`, as channels: what four operations share."""
@@ -184,6 +188,10 @@ class _Blocks(Primitive):
     def looks_ahead(self, x: TensorType) -> frozenset[str]:
         """Not along time: a block is one step at its rate."""
         return self.mixes(x) - frozenset(x.of_role("time"))
+
+    def resumes(self, x: TensorType) -> bool:
+        """A block of time is one step at its rate."""
+        return self.looks_ahead(x).isdisjoint(x.of_role("time"))
 
 
 class _ToDepth(_Blocks):

@@ -302,5 +302,8 @@ def test_steps_over_time_keep_the_tail_of_the_signal(dilation: int) -> None:
     for op in (Conv(units=6, **given), Conv(units=4, groups=2, bias=False, **given), Depthwise(**given)):
         assert op.state(series)["tail"].size("t") == 3 * dilation
         check_law(op, series, sizes={"t": 9})
-    assert Conv(units=6, stride=2).state(series) == {}
+    strided = Conv(units=6, stride=2, **given)
+    assert strided.state(series)["tail"].size("t") == 3 * dilation - 1
+    check_law(strided, series, sizes={"t": 10})
+    assert Conv(units=6, kernel=2, stride=2).state(series) == {}
     assert Conv(units=6, kernel=1).state(series) == {}

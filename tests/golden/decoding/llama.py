@@ -91,12 +91,13 @@ def past_attention(q: Tensor, k: Tensor, v: Tensor, reach: int | None = None, sc
 
 class CarriedState(nn.Module):
     """A tensor that one call leaves to the next: it moves with the network, and is no part of the `state_dict`. `shape`
-    has None for what may have any size; the first axis is that of the samples.
+    has None for what may have any size; the first axis is that of the samples. Of `pace` positions of the network, one
+    comes here.
     """
 
-    def __init__(self, *shape: int | None) -> None:
+    def __init__(self, *shape: int | None, pace: int = 1) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape, self.pace = shape, pace
         self.held: Tensor | None = None  # after the last call that came to its end
         self.made: Tensor | None = None  # by the call at hand
 
@@ -167,10 +168,10 @@ class PastCache(CarriedState):
         """What is behind the positions that the model counts is written again."""
 
     def saved(self, past: int) -> Tensor | None:
-        return None if self.held is None else self.held[..., :past, :]
+        return None if self.held is None else self.held[..., : past // self.pace, :]
 
     def shape_after(self, past: int) -> tuple[int | None, ...]:
-        return (*self.shape[:-2], past, *self.shape[-1:])
+        return (*self.shape[:-2], past // self.pace, *self.shape[-1:])
 
 
 class Resumable(Folded):
