@@ -79,7 +79,7 @@ def emit(
     classes = sorted(emitted.classes, key=lambda made: min(order.get(id(draft), 0) for draft in made.drafts))
     blocks = regions.method(regions.repeated(list(graph.children_first()), emitted.of))
     main, draft = emitted.of[graph.digest]
-    if kernels and kernels.found:
+    if kernels and kernels.found and not decode:  # a graph would begin at the same state each time
         blocks += [""] * bool(blocks) + regions.captured(draft)
     body = [_view(c, "" if c.draft.doc == doc else c.draft.doc, blocks if c is main else ()) for c in classes]
     code = [text for v in body for text in (*v.init, *v.derive, *v.forward, *v.signature, *v.blocks)]
@@ -205,7 +205,8 @@ def _pasted(classes: Sequence[Class], code: str, read: Callable[[str], Helper]) 
 
     called = {
         names.snake(word)
-        for word in re.findall(r"\w+(?=\()", code) + re.findall(r"\b(?:partial\(\s*|core=(?!partial\())(\w+)", code)
+        for word in re.findall(r"\w+(?=\()", code)
+        + re.findall(r"\b(?:partial\(\s*|(?:core|steps)=(?!partial\())(\w+)", code)
     }
     called |= {names.snake(made.draft.base) for made in classes}
     for file in sorted({file for made in classes for draft in made.drafts for file in draft.helpers} & called):

@@ -57,7 +57,9 @@ class Kernels:
             op = self.chains[file]
             return helpers.parsed(text(template_of(op), **features(op, file)))
         kernel = file.removeprefix(PREFIX)
-        return helpers.helper(file) if kernel == file else helpers.parsed(text(kernel, **self._features[kernel]))
+        return (
+            helpers.helper(file) if kernel == file else helpers.parsed(text(kernel, **self._features.get(kernel, {})))
+        )
 
 
 def _chains(graph: Graph) -> dict[str, Chain | FusedScan]:

@@ -20,11 +20,12 @@ def resumed_recurrence(
     scale: float = 1.0,
     start: Tensor | None = None,
     core: Callable[..., Any] | None = None,
+    steps: Callable[..., Any] = recurrence_steps,
     **options: Any,
 ) -> Tensor:
     """What `core` makes in chunks of q, k [.., t, c] and v [.., t, d], from the state [.., c, d] that was `last`, at
     first from `start`, or from 0. The state is held in float32 at least. Few positions, or all where there is no core,
-    are taken one at a time.
+    are taken one at a time, by `steps`.
     """
     start = start if last.held is None else last.held
     dtype = torch.promote_types(v.dtype, torch.float32)
@@ -33,11 +34,11 @@ def resumed_recurrence(
     given |= {} if beta is None else {"beta": beta}
     y: Tensor
     if core is None:
-        y, state = recurrence_steps(q, k, v, **given)
+        y, state = steps(q, k, v, **given)
     elif k.shape[-2] > 4:
         y, state = core(q, k, v, **given, **options)
     else:
         given["log_decay"] = None if log_decay is None else log_decay[..., None]
-        y, state = recurrence_steps(q, k, v, **given)
+        y, state = steps(q, k, v, **given)
     last.keep(state.contiguous())
     return y

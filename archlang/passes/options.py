@@ -51,8 +51,6 @@ class Options:
 
     def for_target(self, target: str) -> "Options":
         """The same where kernels are written, if a target has some."""
-        if self.purpose == "decoding" and has_kernels(target):
-            raise error("A901", "a network that decodes is written for torch alone", help="leave `--target` out")
         return replace(self, kernels=has_kernels(target))
 
     def words(self) -> list[str]:

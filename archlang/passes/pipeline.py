@@ -13,6 +13,7 @@ from archlang.passes.options import Options, Purpose
 from archlang.rewrite import Event, Record, Rule, difference, rewrite
 
 ALL: tuple[Purpose, ...] = ("training", "inference", "decoding")
+WHOLE: tuple[Purpose, ...] = ("training", "inference")  # what sees sequences whole
 EVALUATION = ALL[1:]
 Change = Callable[[Graph, Record], Graph]  # a pass that is no set of rules
 
@@ -151,18 +152,15 @@ PIPELINE: tuple[Pass, ...] = (
         (twins.common_subexpressions, simplify.no_dead_code),
     ),
     Pass("recurrences", recurrence.RULES),
-    Pass("experts", changes=(grouped_experts,), kernels=True),
+    Pass("experts", changes=(grouped_experts,), purposes=WHOLE, kernels=True),
     Pass("fold", RulesOf("fold", "branches"), purposes=EVALUATION, opened=_opened),
     Pass("fuse", changes=(parallel.parallel_projections,)),
     Pass("windows", changes=(window_order,), kernels=False),
     Pass("attention", RulesOf("attention"), purposes=EVALUATION, kernels=False),
     Pass("layout", RulesOf("causal"), (layout.channels_last,)),
-    Pass(
-        "kernels",
-        RulesOf("kernels"),
-        (top_k_routing, fused_curves, fused_scans, pointwise_chains, grouped_chains),
-        kernels=True,
-    ),
+    Pass("kernels", RulesOf("kernels"), (top_k_routing, fused_curves), kernels=True),
+    Pass("scans", changes=(fused_scans,), purposes=WHOLE, kernels=True),
+    Pass("chains", changes=(pointwise_chains, grouped_chains), kernels=True),
     Pass("constants", changes=(constants.constants_once,)),
     Pass("choose", by_options=_chosen),
     Pass("decode", changes=(going_on,), purposes=("decoding",)),

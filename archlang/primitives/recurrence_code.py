@@ -135,7 +135,14 @@ def resumed(op: Any, code: Emission, parts: Form, ports: Ports) -> Results:
     sizes = [axis.size for axis in parts.lead[1:]]
     last = code.carried("last", "CarriedState", None, *sizes, k.size("c"), v.size("c"))
     more = {} if is_stepwise(parts) else {**_chunks(op, code, parts), "core": code.helper(_core(parts))}
+    alone = code.standing_in(op, *(_alone(type_, parts.on) for type_ in code.inputs))
+    more |= {"steps": alone.helper("recurrence_steps")} if alone.kernel("recurrence_steps") else {}
     return _written(op, code, parts, ports, "resumed_recurrence", more, last)
+
+
+def _alone(type_: TensorType | None, on: Axis) -> TensorType | None:
+    """An input at one position."""
+    return type_.resized(**{on.name: 1}) if type_ is not None else None
 
 
 def _written(

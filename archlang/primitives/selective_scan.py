@@ -189,6 +189,7 @@ class SelectiveScan(Sequential):
         if resumed:
             sizes = (*(u_type.size(name) for name in batch[1:]), a_type.size(n), product(map(u_type.size, channels)))
             arguments.insert(0, code.carried("last", "CarriedState", None, *sizes))
+            arguments += [f"core={code.helper('selective_scan')}"] if code.kernel("selective_scan") else []
         helper = code.helper("resumed_selective_scan" if resumed else "selective_scan")
         text, order = f"{helper}({', '.join(arguments)})", (*batch, time, "channels")
         apart = [u_type[name] for name in channels]

@@ -37,13 +37,15 @@ def in_pieces(
 
 
 @double_precision()
-def check_pieces(network: "Architecture", sizes: Mapping[str, int], *splits: Sequence[int], seed: int = 0) -> Any:
-    """In float64, for each way to split the sequence; returns the module that decodes."""
+def check_pieces(
+    network: "Architecture", sizes: Mapping[str, int], *splits: Sequence[int], seed: int = 0, **how: Any
+) -> Any:
+    """In float64, for each way to split the sequence; returns the module that decodes, written as `source` is told."""
     weights, inputs = random_weights(network.graph, seed), random_inputs(network, sizes, seed + 1)
     plain: Any = module_of(network, weights, purpose="inference")
     made = plain(*inputs.values())
     whole = [made] if isinstance(made, torch.Tensor) else list(made)
-    module: Any = module_of(network, weights, purpose="decoding")
+    module: Any = module_of(network, weights, purpose="decoding", **how)
     for split in splits:
         module.reset()
         for meant, found in zip(whole, in_pieces(network, module, inputs, split), strict=True):

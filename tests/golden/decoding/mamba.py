@@ -353,15 +353,16 @@ def resumed_selective_scan(
     c: Tensor,
     skip: Tensor | None = None,
     start: Tensor | None = None,
+    core: Callable[..., Any] | None = None,
 ) -> Tensor:
     """`selective_scan` from the state [.., n, channels] that was `last`, at first from `start`, or from 0; the state is
-    held in float32 at least.
+    held in float32 at least. Without a `core` that takes any number of positions, a single one is a plain step.
     """
     kind = torch.promote_types(u.dtype, torch.float32)
     start = start if last.held is None else last.held
     start = u.new_zeros(*u.shape[:-2], *a.shape, dtype=kind) if start is None else start.to(kind)
-    if u.shape[-2] > 1:
-        y, state = selective_scan(u, dt, a, b, c, skip, start=start, final=True)
+    if core is not None or u.shape[-2] > 1:
+        y, state = (core or selective_scan)(u, dt, a, b, c, skip, start=start, final=True)
         last.keep(state)
         return y
     now, step, write, read = (x.to(kind) for x in (u, dt, b, c))
