@@ -23,15 +23,17 @@ def linear_cross_entropy(
     """`cross_entropy` of the logits weight x + bias, for x [.., c] and weight [classes, c]: those of some places at a
     time, which the backward pass makes again.
     """
-    x, target = x.reshape(-1, x.shape[-1]), target.flatten()
+    x, places = x.reshape(-1, x.shape[-1]), target.flatten()
 
-    def summed(x: Tensor, target: Tensor) -> Tensor:
-        return cross_entropy(F.linear(x, weight, bias), target, "sum", ignore_index, label_smoothing, z_loss)
+    def losses(x: Tensor, target: Tensor) -> Tensor:
+        return cross_entropy(F.linear(x, weight, bias), target, "none", ignore_index, label_smoothing, z_loss)
 
     some = max(1, LOGITS // weight.shape[0])
     if torch.compiler.is_compiling() or x.shape[0] <= some:
-        total = summed(x, target)
+        each = losses(x, places)
     else:
-        parts = zip(x.split(some), target.split(some), strict=True)
-        total = sum(torch.utils.checkpoint.checkpoint(summed, *part, use_reentrant=False) for part in parts)
-    return total / (target != ignore_index).sum() if reduction == "mean" else total
+        parts = zip(x.split(some), places.split(some), strict=True)
+        each = torch.cat([torch.utils.checkpoint.checkpoint(losses, *part, use_reentrant=False) for part in parts])
+    if reduction == "none":
+        return each.view(target.shape)
+    return each.sum() / (places != ignore_index).sum() if reduction == "mean" else each.sum()

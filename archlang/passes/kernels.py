@@ -78,11 +78,7 @@ def _classes(m: Match, layer: Node) -> str:
 def _refusal(m: Match, layer: Node) -> str:
     """Why the logits of a loss stay, if so."""
     size = m.result(layer).type.size(_classes(m, layer))
-    if isinstance(size, int) and size < MANY:
-        return f"the logits of {size} classes are small"
-    if _loss(m).reduction is None:
-        return "each position has a loss of its own, whose slope is not known when it is made"
-    return ""
+    return f"the logits of {size} classes are small" if isinstance(size, int) and size < MANY else ""
 
 
 RULES: tuple[Rule, ...] = (silu_of_conv, large_depthwise, loss_of_linear, loss_of_dot)

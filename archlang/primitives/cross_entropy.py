@@ -107,13 +107,14 @@ class LinearCrossEntropy(Primitive):
     def infer(
         self, facts: Facts, x: TensorType, weight: TensorType, target: TensorType, bias: TensorType | None = None
     ) -> TensorType:
-        return TensorType((), x.dtype)
+        return x.without(*self.on) if self.loss.reduction is None else TensorType((), x.dtype)
 
     def emit(self, code: Emission, x: Term, weight: Term, target: Term, bias: Term | None = None) -> Term:
         x = code.permute(x, (*target.order, *self.on))
         given = [x.code, code.permute(weight, ("units", "on")).code, target.code]
         named = [*([f"bias={bias.code}"] if bias else []), *self.loss.named(code)]
-        return Term(f"{code.helper('linear_cross_entropy')}({', '.join([*given, *named])})", ())
+        order = target.order if self.loss.reduction is None else ()
+        return Term(f"{code.helper('linear_cross_entropy')}({', '.join([*given, *named])})", order)
 
     def reference(self, types: Types, x: Named, weight: Named, target: Named, bias: Named | None = None) -> Named:
         names = types.inputs[2].names
@@ -124,7 +125,7 @@ class LinearCrossEntropy(Primitive):
         return loss.reference(Types((kinds, types.inputs[2]), types.outputs), Named(logits, (*names, "units")), target)
 
     def memory(self, x: TensorType, weight: TensorType, target: TensorType, bias: TensorType | None = None) -> Memory:
-        """The gradients, which are made with the loss."""
+        """The gradients, which are made with the loss, or what the backward pass makes the logits of again."""
         return Memory(kept=x.bytes + weight.bytes)
 
     def macs(self, x: TensorType, weight: TensorType, target: TensorType, bias: TensorType | None = None) -> Size:
@@ -133,4 +134,4 @@ class LinearCrossEntropy(Primitive):
     def mixes(
         self, x: TensorType, weight: TensorType, target: TensorType, bias: TensorType | None = None
     ) -> frozenset[str]:
-        return frozenset(x.names)
+        return frozenset(x.names if self.loss.reduction is not None else self.on)

@@ -655,20 +655,23 @@ ENTROPIES = {
     ),
     "a sum does not follow the largest": ("total = total * tl.exp(top - base) +", "total = total +"),
     "what is ignored has a loss": ("tl.where(kept, found, 0.0)", "found"),
-    "what is ignored has a slope": ("tl.where(kept, slope - tl", "tl.where(True, slope - tl"),
+    "what is ignored has a slope": ("tl.where(kept, whole * (", "tl.where(True, whole * ("),
     "the class that is right has no slope of its own": ("column == chosen, 1.0 - smoothing", "column == chosen, 0.0"),
     "the slopes of large logits are those of others": ("2.0 * z * log", "z * log"),
     "smoothing spreads over one class less": ("- smoothing / units", "- smoothing / (units - 1)"),
     "the rows of one part count": ("grad_weight += slopes", "grad_weight = slopes"),
     "an offset has the slopes of one part": ("grad_bias += slopes", "grad_bias = slopes"),
+    "all positions have the slope of one": ("tl.load(grad + row)", "tl.load(grad)"),
+    "a part has the slopes of the first": ("else slope[part]", "else slope"),
 }
 
 
 @pytest.mark.parametrize("fault", ENTROPIES)
 def test_faults_of_losses_are_found(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = broken(entropy.NET, *ENTROPIES[fault])
+    module = broken(entropy.EACH, *ENTROPIES[fault])
     monkeypatch.setattr(module, "LOGITS", 10 * 33)
-    options = {"label_smoothing": 0.1, "z_loss": 0.01, "ignore_index": 3}
+    options: dict[str, Any] = {"label_smoothing": 0.1, "z_loss": 0.01, "ignore_index": 3}
+    options["reduction"] = "none" if "position" in fault or "first" in fault else "mean"
     module.tile_shape = lambda kernel, x, sizes, **shipped: {"COLUMNS": 16, "num_warps": 4}
     with pytest.raises(AssertionError, match=r"result \d"):
         check(*entropy.forms(module, 17, 33, **options), entropy.inputs(17, 9, 33))

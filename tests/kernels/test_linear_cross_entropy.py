@@ -1,6 +1,5 @@
 """Cross-entropy right after the layer that makes the logits."""
 
-import sys
 from typing import Any
 
 import pytest
@@ -17,6 +16,15 @@ model net(classes: int = 1024) {
   output y = cross_entropy(x -> linear(classes) as head, next)
 }
 """
+EACH = """
+model net {
+  input x: [b, t, c = 8]
+  input next: int[b, t]
+  input weight: [b, t]
+  mean = cross_entropy(x -> linear(1024) as first, next, z_loss = 0.01)
+  output y = mean + sum(weight * cross_entropy(x -> linear(1024) as second, next, reduction = none), on = [b, t])
+}
+"""
 TIED = """
 model net {
   input x: [b, t, c = 8]
@@ -29,7 +37,7 @@ model net {
 
 @pytest.fixture(scope="module")
 def module() -> Any:
-    return emitted(NET)
+    return emitted(EACH)
 
 
 def inputs(rows: int, c: int, units: int, bias: bool = True) -> list[torch.Tensor]:
@@ -52,11 +60,18 @@ def forms(module: Any, rows: int, units: int, **options: Any) -> tuple[Any, Any]
 )
 def test_sizes(module: Any, rows: int, c: int, units: int) -> None:
     check(*forms(module, rows, units), inputs(rows, c, units))
+    check(*forms(module, rows, units, reduction="none"), inputs(rows, c, units))
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"reduction": "sum"}, {"label_smoothing": 0.1}, {"z_loss": 0.01}, {"ignore_index": 3, "label_smoothing": 1.0}],
+    [
+        {"reduction": "sum"},
+        {"reduction": "none", "label_smoothing": 0.1, "z_loss": 0.01},
+        {"label_smoothing": 0.1},
+        {"z_loss": 0.01},
+        {"ignore_index": 3, "label_smoothing": 1.0},
+    ],
     ids=str,
 )
 def test_options(module: Any, options: dict[str, Any]) -> None:
@@ -65,7 +80,8 @@ def test_options(module: Any, options: dict[str, Any]) -> None:
 
 def test_some_rows_at_a_time(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOGITS", 33 * 5)
-    check(*forms(module, 17, 33), inputs(17, 9, 33))
+    for reduction in ("mean", "none"):
+        check(*forms(module, 17, 33, reduction=reduction), inputs(17, 9, 33))
 
 
 def test_large_logits(module: Any) -> None:
@@ -81,7 +97,8 @@ def test_large_logits(module: Any) -> None:
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision(module: Any, kind: torch.dtype) -> None:
-    check(*forms(module, 20, 100), inputs(20, 32, 100), kind)
+    for reduction in ("mean", "none"):
+        check(*forms(module, 20, 100, reduction=reduction), inputs(20, 32, 100), kind)
 
 
 def test_without_gradients(module: Any) -> None:
@@ -94,6 +111,22 @@ def test_without_gradients(module: Any) -> None:
 
 def test_a_class_that_is_not_there_is_seen(module: Any) -> None:
     assert module.triton_linear_cross_entropy(*inputs(2, 4, 8, bias=False), torch.tensor([1, 8])).isnan()
+
+
+def test_a_loss_for_each_position(module: Any) -> None:
+    """Under the axes of the targets, and in a network whose weights are data."""
+    x, weight, bias = inputs(6, 4, 40)
+    target = torch.arange(6).view(2, 3)
+    found = module.triton_linear_cross_entropy(x.view(2, 3, 4), weight, target, bias, "none")
+    torch.testing.assert_close(found, module.linear_cross_entropy(x.view(2, 3, 4), weight, target, bias, "none"))
+    torch.testing.assert_close(found.mean(), module.triton_linear_cross_entropy(x, weight, target.flatten(), bias))
+    kernel, plain, weights = networks(EACH)
+    random = torch.Generator().manual_seed(3)
+    data = torch.randint(0, 1024, (2, 5), generator=random), torch.rand(2, 5, generator=random)
+    given = [w.requires_grad_() for w in (torch.randn(2, 5, 8, generator=random), *weights)]
+    ours, theirs = (torch.autograd.grad(form(given[0], *data, *given[1:]), given) for form in (kernel, plain))
+    for mine, meant in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, meant, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("program", [NET, TIED])
@@ -131,6 +164,8 @@ def test_the_pytorch_form_makes_logits_again(module: Any, monkeypatch: pytest.Mo
 def test_compilers_take_it_as_one_step(module: Any) -> None:
     kernel, form = forms(module, 7, 20)
     check(torch.compile(kernel, backend="aot_eager", fullgraph=True), form, inputs(7, 4, 20))
+    kernel, form = forms(module, 7, 20, reduction="none")
+    check(torch.compile(kernel, backend="aot_eager", fullgraph=True), form, inputs(7, 4, 20))
 
 
 def test_operators_are_well_formed(module: Any) -> None:
@@ -138,10 +173,13 @@ def test_operators_are_well_formed(module: Any) -> None:
     tests = ("test_schema", "test_faketensor", "test_autograd_registration")
     given = x, weight, torch.arange(7), bias, -100, 0.0, 0.0, True
     torch.library.opcheck(module.entropy_of_linear, given, test_utils=tests)
+    torch.library.opcheck(module.entropies_of_linear, given[:-1], test_utils=tests)
 
 
 def launch(kind: torch.dtype, c: int, units: int) -> None:
-    """One of the configurations that `test_aot` compiles."""
-    fused: Any = archlang.loads(NET.replace("c = 8", f"c = {c}")).net(classes=units).module(target="triton").to(kind)
-    sys.modules[type(fused).__module__].runs = lambda *x: True  # type: ignore[attr-defined]
-    fused(torch.empty(1, 16, c, dtype=kind, requires_grad=True), torch.zeros(1, 16, dtype=torch.int64)).backward()
+    """One of the configurations that `test_aot` compiles: the mean, and the loss of each position."""
+    module = emitted(EACH)
+    module.runs = lambda *x: True
+    x, weight = (torch.empty(size, c, dtype=kind, requires_grad=True) for size in (16, units))
+    for reduction in ("mean", "none"):
+        module.triton_linear_cross_entropy(x, weight, torch.zeros(16).long(), reduction=reduction).sum().backward()

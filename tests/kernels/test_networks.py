@@ -14,7 +14,7 @@ from archlang.testing.networks import random_inputs
 from tests.kernels.test_basis_linear import CURVE, ONE
 from tests.kernels.test_decode_attention import CAPPED
 from tests.kernels.test_delta_rule import ALL as DELTAS
-from tests.kernels.test_linear_cross_entropy import NET as LOSS
+from tests.kernels.test_linear_cross_entropy import EACH as LOSS
 from tests.kernels.test_near_attention import NEIGHBORS
 from tests.kernels.test_recurrence_steps import ALL as STEPS
 from tests.kernels.test_scan import CELL

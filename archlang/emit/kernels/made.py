@@ -32,6 +32,12 @@ class LinearCrossEntropy(Kernel):
     helper: ClassVar[str] = "linear_cross_entropy"
     does: ClassVar[str] = "the logits of some rows at a time, gradients made with the loss"
 
+    def serves(self, op: Primitive, types: Sequence[Any]) -> Served:
+        return Served({"each": op.loss.reduction is None})  # type: ignore[attr-defined]
+
+    def joined(self, features: Sequence[Features]) -> Features:
+        return {"each": any(each["each"] for each in features)}
+
 
 class GroupedLinear(Kernel):
     """One product for the layers of all experts, whose tiles find their expert by counting."""

@@ -1,4 +1,4 @@
-# Made by archlang 0.1.0 from loss.arch (sha256 9c7a0494f7530963): net
+# Made by archlang 0.1.0 from loss.arch (sha256 dc79d3137072df99): net
 
 from __future__ import annotations
 
@@ -167,23 +167,37 @@ def linear_cross_entropy(
     """`cross_entropy` of the logits weight x + bias, for x [.., c] and weight [classes, c]: those of some places at a
     time, which the backward pass makes again.
     """
-    x, target = x.reshape(-1, x.shape[-1]), target.flatten()
+    x, places = x.reshape(-1, x.shape[-1]), target.flatten()
 
-    def summed(x: Tensor, target: Tensor) -> Tensor:
-        return cross_entropy(F.linear(x, weight, bias), target, "sum", ignore_index, label_smoothing, z_loss)
+    def losses(x: Tensor, target: Tensor) -> Tensor:
+        return cross_entropy(F.linear(x, weight, bias), target, "none", ignore_index, label_smoothing, z_loss)
 
     some = max(1, LOGITS // weight.shape[0])
     if torch.compiler.is_compiling() or x.shape[0] <= some:
-        total = summed(x, target)
+        each = losses(x, places)
     else:
-        parts = zip(x.split(some), target.split(some), strict=True)
-        total = sum(torch.utils.checkpoint.checkpoint(summed, *part, use_reentrant=False) for part in parts)
-    return total / (target != ignore_index).sum() if reduction == "mean" else total
+        parts = zip(x.split(some), places.split(some), strict=True)
+        each = torch.cat([torch.utils.checkpoint.checkpoint(losses, *part, use_reentrant=False) for part in parts])
+    if reduction == "none":
+        return each.view(target.shape)
+    return each.sum() / (places != ignore_index).sum() if reduction == "mean" else each.sum()
 
 
 @jit
-def entropy_rows(logits, target, loss, units, ignored, smoothing, z, SMOOTH: tl.constexpr, COLUMNS: tl.constexpr):
-    """The loss of a row of logits, and in their place its slopes: some logits at a time, twice."""
+def entropy_rows(
+    logits,
+    target,
+    loss,
+    grad,
+    units,
+    ignored,
+    smoothing,
+    z,
+    SMOOTH: tl.constexpr,
+    LEARN: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """The loss of a row of logits, and where these LEARN in their place their slopes: some logits at a time, twice."""
     row = tl.program_id(0).to(tl.int64)
     logits += row * units
     chosen = tl.load(target + row)
@@ -204,13 +218,55 @@ def entropy_rows(logits, target, loss, units, ignored, smoothing, z, SMOOTH: tl.
     if SMOOTH:
         found -= smoothing * whole / units
     tl.store(loss + row, tl.where(kept, found, 0.0))
-    tl.debug_barrier()
-    for start in range(0, units, COLUMNS):
-        column = start + tl.arange(0, COLUMNS)
-        value = tl.load(logits + column, mask=column < units, other=0.0).to(tl.float32)
-        slope = (1.0 + 2.0 * z * log) * tl.exp(value - log) - smoothing / units
-        slope = tl.where(kept, slope - tl.where(column == chosen, 1.0 - smoothing, 0.0), 0.0)
-        tl.store(logits + column, slope.to(logits.dtype.element_ty), mask=column < units)
+    if LEARN:
+        whole = tl.load(grad + row).to(tl.float32) if grad is not None else 1.0
+        tl.debug_barrier()
+        for start in range(0, units, COLUMNS):
+            column = start + tl.arange(0, COLUMNS)
+            value = tl.load(logits + column, mask=column < units, other=0.0).to(tl.float32)
+            slope = (1.0 + 2.0 * z * log) * tl.exp(value - log) - smoothing / units
+            slope = tl.where(kept, whole * (slope - tl.where(column == chosen, 1.0 - smoothing, 0.0)), 0.0)
+            tl.store(logits + column, slope.to(logits.dtype.element_ty), mask=column < units)
+
+
+def entropy_pass(
+    x: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    bias: Tensor | None,
+    slope: Tensor | None,
+    ignored: int,
+    smoothing: float,
+    z: float,
+    learn: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The losses of x [rows, c] with weight [units, c], and if it is to `learn` the gradients of x, weight and bias for the
+    `slope` of each loss, which is 1 where none is given.
+    """
+    rows, units, some = x.shape[0], weight.shape[0], max(1, LOGITS // weight.shape[0])
+    shape = tile_shape("linear_cross_entropy.rows", x, dict(units=units), COLUMNS=min(tile(units), 4096), num_warps=8)
+    loss, gradients = x.new_empty(rows, dtype=torch.float32), entropy_room(x, weight, learn)
+    grad_x, grad_weight, grad_bias = gradients
+    for start in range(0, rows, some):
+        part = slice(start, start + some)
+        slopes = torch.nn.functional.linear(x[part], weight, bias)
+        given = target[part], loss[part], None if slope is None else slope[part]
+        entropy_rows[(slopes.shape[0],)](
+            slopes, *given, units, ignored, smoothing, z, SMOOTH=smoothing > 0, LEARN=learn, **shape
+        )
+        if learn:
+            torch.mm(slopes, weight, out=grad_x[part])
+            grad_bias += slopes.sum(0, dtype=torch.float32)
+            # sums over rows may leave the range of float16
+            kind = torch.float32 if x.dtype == torch.float16 else x.dtype
+            grad_weight += slopes.to(kind).t() @ x[part].to(kind)
+    return loss, grad_x, grad_weight, grad_bias
+
+
+def entropy_room(x: Tensor, weight: Tensor, learn: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Room for the gradients, where sums over rows start from 0."""
+    grad_weight = x.new_zeros(weight.shape if learn else (0, 0), dtype=torch.float32)
+    return x.new_empty(x.shape if learn else 0), grad_weight, grad_weight.new_zeros(grad_weight.shape[0])
 
 
 @operation
@@ -224,24 +280,9 @@ def entropy_of_linear(
     z: float,
     learn: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The sum of the losses of x [rows, c] with weight [units, c], and if it is to `learn` the gradients of x, weight and bias."""
-    rows, units, some = x.shape[0], weight.shape[0], max(1, LOGITS // weight.shape[0])
-    shape = tile_shape("linear_cross_entropy.rows", x, dict(units=units), COLUMNS=min(tile(units), 4096), num_warps=8)
-    _, *gradients = entropy_of_linear_like(x, weight, target, bias, ignored, smoothing, z, learn)
-    loss, (grad_x, grad_weight, grad_bias) = x.new_empty(rows, dtype=torch.float32), gradients
-    for start in range(0, rows, some):
-        part = slice(start, start + some)
-        slopes = torch.nn.functional.linear(x[part], weight, bias)
-        entropy_rows[(slopes.shape[0],)](
-            slopes, target[part], loss[part], units, ignored, smoothing, z, SMOOTH=smoothing > 0, **shape
-        )
-        if learn:
-            torch.mm(slopes, weight, out=grad_x[part])
-            grad_bias += slopes.sum(0, dtype=torch.float32)
-            # sums over rows may leave the range of float16
-            kind = torch.float32 if x.dtype == torch.float16 else x.dtype
-            grad_weight += slopes.to(kind).t() @ x[part].to(kind)
-    return loss.sum(), grad_x, grad_weight, grad_bias
+    """The sum of all losses, and if it is to `learn` the gradients of x, weight and bias."""
+    loss, *gradients = entropy_pass(x, weight, target, bias, None, ignored, smoothing, z, learn)
+    return loss.sum(), *gradients
 
 
 @entropy_of_linear.register_fake
@@ -255,9 +296,7 @@ def entropy_of_linear_like(
     z: float,
     learn: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Room for the loss, and for the gradients, where sums over rows start from 0."""
-    loss, shape = x.new_empty((), dtype=torch.float32), weight.shape if learn else (0, 0)
-    return loss, x.new_empty(x.shape if learn else 0), loss.new_zeros(shape), loss.new_zeros(shape[0])
+    return x.new_empty((), dtype=torch.float32), *entropy_room(x, weight, learn)
 
 
 def entropy_of_linear_keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -273,6 +312,65 @@ def entropy_of_linear_gradients(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Ten
 
 
 entropy_of_linear.register_autograd(entropy_of_linear_gradients, setup_context=entropy_of_linear_keep)
+
+
+@operation
+def entropies_of_linear(
+    x: Tensor, weight: Tensor, target: Tensor, bias: Tensor | None, ignored: int, smoothing: float, z: float
+) -> Tensor:
+    """The loss of each row; the slopes of these are not known yet, and the backward pass makes the logits again."""
+    return entropy_pass(x, weight, target, bias, None, ignored, smoothing, z, False)[0]
+
+
+@entropies_of_linear.register_fake
+def entropies_of_linear_like(
+    x: Tensor, weight: Tensor, target: Tensor, bias: Tensor | None, ignored: int, smoothing: float, z: float
+) -> Tensor:
+    return x.new_empty(x.shape[0], dtype=torch.float32)
+
+
+@operation
+def entropies_of_linear_backward(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    bias: Tensor | None,
+    ignored: int,
+    smoothing: float,
+    z: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of x, weight and bias."""
+    return entropy_pass(x, weight, target, bias, grad.contiguous(), ignored, smoothing, z, True)[1:]
+
+
+@entropies_of_linear_backward.register_fake
+def entropies_of_linear_backward_like(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    bias: Tensor | None,
+    ignored: int,
+    smoothing: float,
+    z: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return entropy_room(x, weight, True)
+
+
+def entropies_of_linear_keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:4])
+    ctx.given = inputs[4:]
+
+
+def entropies_of_linear_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight, target, bias = ctx.saved_tensors
+    grad_x, grad_weight, grad_bias = entropies_of_linear_backward(grad, x, weight, target, bias, *ctx.given)
+    grad_bias = None if bias is None else grad_bias.to(bias.dtype)
+    return grad_x, grad_weight.to(weight.dtype), None, grad_bias, None, None, None
+
+
+entropies_of_linear.register_autograd(entropies_of_linear_gradients, setup_context=entropies_of_linear_keep)
 
 
 def triton_linear_cross_entropy(
@@ -292,6 +390,9 @@ def triton_linear_cross_entropy(
     learn = torch.is_grad_enabled() and any(y.requires_grad for y in (rows, weight, *given))
     places, bias = target.flatten(), given[0] if given else None
     rows = rows.reshape(-1, x.shape[-1])
+    if reduction == "none":
+        each = entropies_of_linear(rows, weight, places, bias, ignore_index, label_smoothing, z_loss).view(target.shape)
+        return each if torch.is_autocast_enabled(x.device.type) else each.to(x.dtype)
     total = entropy_of_linear(rows, weight, places, bias, ignore_index, label_smoothing, z_loss, learn)[0]
     total = total / (places != ignore_index).sum() if reduction == "mean" else total
     return total if torch.is_autocast_enabled(x.device.type) else total.to(x.dtype)
@@ -300,19 +401,28 @@ def triton_linear_cross_entropy(
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.head = nn.Linear(8, 1024)
+        self.first = nn.Linear(8, 1024)
+        self.second = nn.Linear(8, 1024)
 
-    def forward(self, x: torch.Tensor, next: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, next: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         if x.ndim != 3 or x.shape[2] != 8:
             raise ValueError(f"x must be [b, t, c = 8], and is {list(x.shape)}")
         if next.ndim != 2:
             raise ValueError(f"next must be int[b, t], and is {list(next.shape)}")
+        if weight.ndim != 2:
+            raise ValueError(f"weight must be [b, t], and is {list(weight.shape)}")
         b, t, _ = x.shape
         if next.shape[0] != b:
             raise ValueError(f"axis b of next must be b = {b}, and is {next.shape[0]}")
         if next.shape[1] != t:
             raise ValueError(f"axis t of next must be t = {t}, and is {next.shape[1]}")
-        return triton_linear_cross_entropy(x, self.head.weight, next, bias=self.head.bias)
+        if weight.shape[0] != b:
+            raise ValueError(f"axis b of weight must be b = {b}, and is {weight.shape[0]}")
+        if weight.shape[1] != t:
+            raise ValueError(f"axis t of weight must be t = {t}, and is {weight.shape[1]}")
+        mean = triton_linear_cross_entropy(x, self.first.weight, next, bias=self.first.bias, z_loss=0.01)
+        y = triton_linear_cross_entropy(x, self.second.weight, next, bias=self.second.bias, reduction="none")
+        return mean + (weight * y).sum((0, 1))
 
     def graph(self, *inputs: torch.Tensor) -> Captured:
         """The evaluation of inputs of these shapes as one CUDA graph, which takes others of them."""
