@@ -7,7 +7,7 @@ Each way lives in a process of its own, with the same weights, allocator setting
 starves or falsifies another. A round visits them in random order: one call that is not counted, then a few that are.
 The ratio is the median over rounds of (timm eager / this way): above 1, it is faster. `--train` takes a forward and
 backward pass in their place. With `--kept`, what a run measured is kept as it goes, network by network, and a run that
-is started again goes on from there.
+is started again goes on from there. `--cpu` counts CPU time, with one thread: for a machine that does other work too.
 """
 
 import argparse
@@ -68,7 +68,8 @@ class Runner:
     def __init__(self, net: str, way: str, batch: int, options: argparse.Namespace) -> None:
         stub = str(ROOT / "tests/peers/torchvision_stub")  # after site-packages: a real torchvision goes first
         environment = os.environ | ALLOCATOR | {"OMP_NUM_THREADS": str(options.threads), "TORCHVISION_STUB": stub}
-        how = [net, way, str(batch), "train" if options.train else "forward", str(options.tuned or "")]
+        what, clock = "train" if options.train else "forward", "cpu" if options.cpu else "clock"
+        how = [net, way, str(batch), what, str(options.tuned or ""), clock]
         self.process = subprocess.Popen(
             [sys.executable, __file__, "--serve", *how],
             cwd=ROOT,
@@ -102,7 +103,7 @@ class Runner:
 
 
 # ---- the child
-def serve(net: str, way: str, batch: int, train: bool, tuned: str) -> None:
+def serve(net: str, way: str, batch: int, train: bool, tuned: str, clock: Callable[[], float]) -> None:
     """For each number on stdin, one call that is not counted and that many that are."""
     import torch
 
@@ -116,7 +117,7 @@ def serve(net: str, way: str, batch: int, train: bool, tuned: str) -> None:
         for line in sys.stdin:
             run(image)
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-            seconds = [timed(run, image) for _ in range(int(line))]
+            seconds = [timed(run, image, clock) for _ in range(int(line))]
             faults = (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / int(line)
             print(json.dumps({"seconds": seconds, "faults": faults}), flush=True)
 
@@ -134,10 +135,10 @@ def backward(step: Run) -> Run:
     return run
 
 
-def timed(run: Run, image: object) -> float:
-    start = time.perf_counter()
+def timed(run: Run, image: object, clock: Callable[[], float] = time.perf_counter) -> float:
+    start = clock()
     run(image)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def make(net: str, way: str, image: Any, train: bool, tuned: str) -> Run:
@@ -201,8 +202,8 @@ def rows(options: argparse.Namespace) -> list[list[str]]:
     found = []
     for net in options.models:
         for batch in options.batches:
-            what = "train" if options.train else "forward"
-            about = " ".join([net, str(batch), what, str(options.tuned), *options.ways])
+            how = f"{'train' if options.train else 'forward'} {options.tuned} {options.threads} {options.cpu}"
+            about = " ".join([net, str(batch), how, *options.ways])
             kept[about] = kept.get(about) or compare(net, batch, options)
             found += kept[about]
             if options.kept:
@@ -257,20 +258,24 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=None, metavar="WAY", help=", ".join(WAYS))
     parser.add_argument("--train", action="store_true", help="a forward and backward pass")
     parser.add_argument("--tuned", type=Path, metavar="FILE", help="a record of `archlang tune`")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=None, help="of each way (default 2; 1 with --cpu)")
+    parser.add_argument("--cpu", action="store_true", help="CPU time of one thread in place of the clock")
     parser.add_argument("--kept", type=Path, metavar="FILE", help="keep what is measured, and go on from what is there")
     parser.add_argument("--write", type=Path, metavar="FILE", help="keep the table as Markdown")
-    parser.add_argument("--serve", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", nargs=6, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        net, way, batch, mode, tuned = options.serve
-        serve(net, way, int(batch), mode == "train", tuned)
+        net, way, batch, mode, tuned, clock = options.serve
+        counter = time.process_time if clock == "cpu" else time.perf_counter
+        serve(net, way, int(batch), mode == "train", tuned, counter)
         return
+    options.threads = options.threads or (1 if options.cpu else 2)
     options.ways = options.ways or usable(options)
     found = rows(options)
     head = ["network", "batch", "way", "time", "timm / this", "over rounds", "first call", "page faults a call"]
     what = "forward and backward" if options.train else "forward"
-    note = f"{what}, {options.threads} threads, float32, {machine('torch', 'timm')}"
+    what += f", {'CPU time, ' if options.cpu else ''}{options.threads} thread{'s' * (options.threads > 1)}"
+    note = f"{what}, float32, {machine('torch', 'timm')}"
     mean = table(["way", "is", "geometric mean of timm / this"], means(found, ["timm", *options.ways]))
     publish(f"{table(head, found)}\n\n{mean}\n\n{note}", options.write)
 
