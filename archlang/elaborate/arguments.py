@@ -76,6 +76,8 @@ class Arguments:
             ports.pop(0)
         name = ports[0].strip("*?") if ports else ""
         if not is_tensor(given.value):
+            if given.value == () and name and ports[0].startswith("*"):
+                raise error("A301", f"`{self.target.name}` takes tensors, and this list holds none", given.span)
             tensors = any(is_tensor(other.value) for other in values)
             if given.value is None and tensors and ports[0:] and ports[0].endswith("?"):
                 ports.pop(0)

@@ -333,7 +333,9 @@ def names_axes(cx: Context, expr: syntax.Expr) -> bool:
     if not isinstance(expr, syntax.Name):
         return False
     binding = cx.scope.find(expr.id)
-    return binding is None or not any(isinstance(leaf, Unknown | Value | Layer) for leaf in leaves(binding.value))
+    if binding is None:
+        return True
+    return binding.value != () and not any(isinstance(leaf, Unknown | Value | Layer) for leaf in leaves(binding.value))
 
 
 _FORMS: dict[type, Callable[[Context, Any], Any]] = {

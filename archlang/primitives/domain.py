@@ -209,7 +209,7 @@ class Windows(Cells):
 
     def check(self, facts: Facts, axes: Axes) -> None:
         for about, value in (("size", self.size), ("dilation", self.dilation)):
-            check_sizes(value, axes, about)
+            check_sizes(self, value, axes, about)
         super().check(facts, axes)
         for axis in axes:
             moved, step = 0 if self.moved(axis) == 0 else per_axis(self.shift, axis, 0), self.step(axis)
@@ -258,7 +258,7 @@ class Grid(Cells):
     size: PerAxis
 
     def check(self, facts: Facts, axes: Axes) -> None:
-        check_sizes(self.size, axes, "size")
+        check_sizes(self, self.size, axes, "size")
         super().check(facts, axes)
 
     def extent(self, axis: Axis) -> Size:
@@ -283,7 +283,7 @@ class Stripes(Cells):
         return f"stripes({str(self.sizes)[1:-1]})"
 
     def check(self, facts: Facts, axes: Axes) -> None:
-        check_sizes(self.sizes, axes, "sizes")
+        check_sizes(self, self.sizes, axes, "sizes")
         super().check(facts, axes)
 
     def extent(self, axis: Axis) -> Size:
@@ -301,7 +301,7 @@ class Axial(Cells):
     def check(self, facts: Facts, axes: Axes) -> None:
         for name in self.on:
             if name not in [axis.name for axis in axes] and name not in [axis.role for axis in axes]:
-                raise OpError("A205", f"there is no axis `{name}` to attend over", "on")
+                raise OpError("A205", f"there is no axis `{name}` to attend over", "over")
 
     def extent(self, axis: Axis) -> Size:
         return axis.size if axis.name in self.on or axis.role in self.on else 1
@@ -316,15 +316,14 @@ def per_axis(value: Any, axis: Axis, absent: Size | None = None) -> Size:
     return size
 
 
-def check_sizes(value: Any, axes: Axes, about: str) -> None:
+def check_sizes(domain: Domain, value: Any, axes: Axes, about: str) -> None:
     if isinstance(value, AxisMap):
         for name, _ in value.items:
             if name not in [axis.name for axis in axes]:
-                raise OpError("A205", f"there is no axis `{name}` to attend over", about)
+                raise OpError("A205", f"there is no axis `{name}` to attend over", "over")
     for size in (per_axis(value, axis) for axis in axes):
-        if not isinstance(size, int) or size >= 1:
-            continue
-        raise OpError("A319", f"`{about}` must be at least 1, and is {size}", about)
+        if isinstance(size, int) and size < 1:
+            raise OpError("A319", f"`{about}` of `{domain}` must be at least 1, and is {size}", "over")
 
 
 def cells_of(domain: Domain) -> Cells | None:

@@ -85,7 +85,7 @@ class Sliding(Near):
     n: PerAxis
 
     def check(self, facts: Facts, axes: Axes) -> None:
-        check_sizes(self.n, axes, "n")
+        check_sizes(self, self.n, axes, "n")
 
     def sees(self, axes: Axes, axis: Axis, i: Any, j: Any) -> Any:
         near = (i - j < self.reach(axis)) & (j - i < self.reach(axis))
@@ -133,7 +133,7 @@ class Neighborhood(Near):
 
     def check(self, facts: Facts, axes: Axes) -> None:
         for about, value in (("size", self.size), ("dilation", self.dilation)):
-            check_sizes(value, axes, about)
+            check_sizes(self, value, axes, about)
         for axis in axes:
             size, step = self.reach(axis), self.step(axis)
             if axis.role == "time":
@@ -180,7 +180,7 @@ class Radius(Near):
     r: Whole
 
     def check(self, facts: Facts, axes: Axes) -> None:
-        check_sizes(self.r, axes, "r")
+        check_sizes(self, self.r, axes, "r")
 
     def reach(self, axis: Axis) -> Size:
         size: Size = self.r
@@ -216,7 +216,7 @@ class Chunks(Near):
     size: Whole
 
     def check(self, facts: Facts, axes: Axes) -> None:
-        check_sizes(self.size, axes, "size")
+        check_sizes(self, self.size, axes, "size")
         if len(axes) != 1:
             names = ", ".join(axis.name for axis in axes)
             raise OpError("A319", f"`chunks` are of one axis, not of {names}", "over", help="name it: `on = n`")
