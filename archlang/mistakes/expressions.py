@@ -155,4 +155,6 @@ def missing_comma(m: Mistake) -> ArchError | None:
     opener = m.before.index(m.opened[-1]) if m.opened else 0
     patterned = opener and m.before[opener - 1].text == "rearrange"
     title = f"a comma or an operator is missing between {quoted(m.last.text)} and {m.text}"
-    return error("A021", title, m.span, help=PATTERN if patterned else None)
+    quote = m.last.kind == "STRING" and m.last.end == m.token.start
+    advice = PATTERN if patterned else 'inside of a string a quote is `\\"`' if quote else None
+    return error("A021", title, m.span, help=advice)
