@@ -9,6 +9,9 @@ import archlang
 from archlang.ir import Arrange, Call, Graph, Rebuild, Scan, Value, listing
 from archlang.passes import Options, pipeline
 from archlang.rewrite import Match, No, Record, Rule, report, rewrite, rule
+from archlang.rewrite.record import Event
+from archlang.sizes import symbol
+from archlang.source import BUILTIN
 from archlang.testing.rewriting import check_passes
 
 
@@ -144,6 +147,21 @@ SCANNED = """
   }
   output z = y -> twice -> twice
 """
+
+
+@pytest.mark.parametrize(
+    ("saved", "said"),
+    [
+        (0, ""),
+        (8, ", 8 bytes of values a sample less"),
+        (-8, ", 8 bytes of values a sample more"),
+        (-8 * symbol("t") * symbol("b"), ", 8 * t bytes of values a sample more"),
+        (8 * symbol("t") - 16, ", 8 * t - 16 bytes of values a sample less"),
+    ],
+)
+def test_what_is_made_more_is_said_so(saved: Any, said: str):
+    (line, _) = report([Event("fold", "planted", "net", BUILTIN, saved=saved)])
+    assert line == f"fold: planted, 1 place{said}"
 
 
 def test_blocks_and_scans_are_rewritten_where_they_are():

@@ -7,7 +7,7 @@ from typing import Any
 from archlang.analysis.cost import amount
 from archlang.analysis.determined import is_determined
 from archlang.ir import Graph, Kept, Node, Value, WeightOf
-from archlang.sizes import Size, substitute, total
+from archlang.sizes import Size, compare, substitute, total
 from archlang.source import BUILTIN, Span
 
 
@@ -97,7 +97,7 @@ def _worth(saved: Size) -> str:
     a_sample = substitute(saved, {"b": 1})
     if a_sample == 0:
         return ""
-    more = isinstance(a_sample, int) and a_sample < 0
+    more = (compare(a_sample, 0) or 0) < 0
     return f", {amount(-a_sample if more else a_sample)} bytes of values a sample {'more' if more else 'less'}"
 
 
