@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from archlang.diagnostics import error, suggest
-from archlang.ir import Graph
+from archlang.ir import Graph, Scan
 from archlang.passes import constants, layout, losses, numbers, parallel, recurrence, simplify, twins, views
 from archlang.passes.options import Options, Purpose
 from archlang.rewrite import Event, Record, Rule, difference, rewrite
@@ -70,6 +70,15 @@ def fused_curves(graph: Graph, record: Record) -> Graph:
     from archlang.passes import curves
 
     return curves.fused_curves(graph, record)
+
+
+def lifted(graph: Graph, record: Record) -> Graph:
+    """What no carry of a scan touches, for all positions at once."""
+    if not any(type(node.op) is Scan for part in graph.children_first() for node in part):
+        return graph
+    from archlang.passes import lifted as found
+
+    return found.lifted(graph, record)
 
 
 def fused_scans(graph: Graph, record: Record) -> Graph:
@@ -151,7 +160,7 @@ PIPELINE: tuple[Pass, ...] = (
         (*simplify.RULES, *views.RULES, *numbers.RULES),
         (twins.common_subexpressions, simplify.no_dead_code),
     ),
-    Pass("recurrences", recurrence.RULES),
+    Pass("recurrences", recurrence.RULES, (lifted,)),
     Pass("experts", changes=(grouped_experts,), purposes=WHOLE, kernels=True),
     Pass("fold", RulesOf("fold", "branches"), purposes=EVALUATION, opened=_opened),
     Pass("fuse", changes=(parallel.parallel_projections,)),

@@ -19,12 +19,13 @@ class Net(nn.Module):
         b = x.shape[0]
         if h0.shape[0] != b:
             raise ValueError(f"axis b of h0 must be b = {b}, and is {h0.shape[0]}")
+        gate = self.gate(x)
         h = h0
         s = h0.new_zeros(b, 4)
         ys = []
         zs = []
-        for x_t in x.unbind(1):
-            g = torch.sigmoid(self.gate(x_t))
+        for x_t, gate_t in zip(x.unbind(1), gate.unbind(1)):
+            g = torch.sigmoid(gate_t)
             h = g * h + (1 - g) * torch.tanh(self.cell(h))
             s = self.decay * s + h
             ys.append(h)
