@@ -33,6 +33,59 @@ def test_on_space(name: str, fields: dict[str, Any]) -> None:
     check_law(layer(name, on="h", **fields), tensor(h=4, w=3, c=2))
 
 
+def starts(name: str, **sizes: Any) -> list[Any]:
+    return [tensor(**sizes)] * (2 if name == "lstm" else 1)
+
+
+@both
+@pytest.mark.parametrize("length", [1, 4])
+def test_a_state_to_start_from_and_the_last_one(name: str, length: int) -> None:
+    """Of each sample, or one for all."""
+    x = tensor(b="b", t=length, c=2)
+    check_law(layer(name, final=True), x)
+    check_law(layer(name, final=True), x, *starts(name, b="b", c=3))
+    check_law(layer(name), x, *starts(name, c=3))
+
+
+@both
+@pytest.mark.parametrize("fields", [{}, {"reverse": True}, {"bidirectional": True}])
+def test_states_on_space(name: str, fields: dict[str, Any]) -> None:
+    """Those of both directions stand side by side."""
+    x, units = tensor(b="b", heads=2, n="n", c=2), 6 if "bidirectional" in fields else 3
+    check_law(layer(name, final=True, **fields), x, *starts(name, heads=2, c=units), sizes={"n": 5})
+    check_law(layer(name, on="n", final=True, **fields), tensor(n=4, c=2), *starts(name, c=units))
+
+
+def test_states_are_those_of_torch() -> None:
+    module = check_law(
+        layer("lstm", bidirectional=True, final=True), tensor(b="b", n=4, c=2), *starts("lstm", b="b", c=6)
+    )
+    x, h, s = torch.randn(2, 4, 2).double(), torch.randn(2, 2, 3).double(), torch.randn(2, 2, 3).double()
+    y, (h_n, s_n) = next(m for m in module.modules() if isinstance(m, nn.LSTM))(x, (h, s))
+    made = module(x, *(state.transpose(0, 1).flatten(1) for state in (h, s)))
+    torch.testing.assert_close(made, (y, *(state.transpose(0, 1).flatten(1) for state in (h_n, s_n))))
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "said"),
+    [
+        ([tensor(b="b", c=3)], "A319", "an `lstm` starts from all of its states, and `cell` is missing"),
+        ([tensor(b="b", t=4, c=3)] * 2, "A205", "`start` has t = 4"),
+        ([tensor(b="b", c=4)] * 2, "A204", "axis `c` has 4 in `start`, and 3 in the state"),
+        ([tensor(b="b", c=3), tensor(b="b")], "A205", "there is no axis `c`"),
+        ([tensor(b="b", c=3).cast("int")] * 2, "A214", "`start` is int"),
+    ],
+)
+def test_states_that_are_refused(given: list[Any], code: str, said: str) -> None:
+    with pytest.raises(OpError) as failure:
+        layer("lstm").infer(Facts(), tensor(b="b", t=4, c=2), *given)
+    assert failure.value.code == code and said in str(failure.value)
+
+
+def test_a_last_state_has_seen_time_whole() -> None:
+    assert layer("gru", final=True).infer(Facts(), tensor(b="b", t=4, c=2))[1].lost == {"t"}
+
+
 @both
 def test_weights_are_those_of_torch(name: str) -> None:
     theirs = getattr(nn, name.upper())(2, 3, bidirectional=True).state_dict()
