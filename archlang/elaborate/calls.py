@@ -191,6 +191,8 @@ def _refused(cls: type[Construct], item: dict[str, Any], hypers: dict[str, Given
         return error("A303", f"`{field}` must be {allowed}, and is {show(item['input'])}", place)
     if cls.kinds().get(field) in ("axes", "names") and not isinstance(value, str | tuple):
         help = f"`{LARGER[cls.name]}(a, b)` compares two values" if cls.name in LARGER else None
+        if help is None and isinstance(value, Value) and place.text.isidentifier():
+            help = f"`{place.text}` is a tensor here: give one of the two another name"
         wanted = "the name of an axis" if item["type"] == "string_type" else "names of axes"
         return error("A303", f"`{field}` must be {wanted}, and is {show(item['input'])}", place, help=help)
     if item["type"] == "model_type":
