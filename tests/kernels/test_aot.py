@@ -46,6 +46,8 @@ MORE = [
             ("bfloat16", 1000, 64, "softmax"),
         ]
     ),
+    ("top_k_routing", "bfloat16", 256, 8, "sigmoid", "share", (8, 4, 2)),
+    ("top_k_routing", "bfloat16", 160, 6, "softmax", "none", (8, 3, 1)),
     *(("combine", kind, c, choices) for kind, c, choices in [("bfloat16", 2880, 4), ("float32", 96, 2)]),
     *(
         ("wide_depthwise", kind, c, side)

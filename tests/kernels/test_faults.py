@@ -392,6 +392,24 @@ def test_faults_of_routers_are_found(fault: str) -> None:
         check(*routing.forms(module, 3, "softmax", "share", scored=True), routing.inputs(9, 5, bias=True))
 
 
+GROUPS = {
+    "all groups are open": ("tl.where(kept > 0, key,", "tl.where(kept >= 0, key,"),
+    "one expert counts": ("total += tl.max(own, 1)", "total = tl.max(own, 1)"),
+    "a group is chosen twice": (
+        "worth = tl.where(group == best[:, None]",
+        "worth = tl.where(group == -best[:, None] - 1",
+    ),
+    "groups are of other sizes": ("group = (expert // (EXPERTS // GROUPS[0]))", "group = (expert % GROUPS[0])"),
+}
+
+
+@pytest.mark.parametrize("fault", GROUPS)
+def test_faults_of_groups_are_found(fault: str) -> None:
+    module = broken(routing.limited(), *GROUPS[fault])
+    with pytest.raises(AssertionError, match=r"result \d"):
+        check(*routing.forms(module, 3, "sigmoid", "share", groups=(5, 2, 2)), routing.inputs(29, 20, bias=True))
+
+
 DELTAS = {
     "what is beyond the sequence is not 0": (
         "chunk_places(x, at, heads, chunk, length, column, WIDTH, ROWS)\n    return tl.load(places, mask=here, other=0.0)",

@@ -64,7 +64,12 @@ class TopKRouting(Kernel):
 
     def serves(self, op: Primitive, types: Sequence[Any]) -> Served:
         experts: int = types[0].size(op.on)  # type: ignore[attr-defined]
-        return Served({}) if experts <= EXPERTS else refused(f"there are more than {EXPERTS} experts")
+        if experts > EXPERTS:
+            return refused(f"there are more than {EXPERTS} experts")
+        return Served({"groups": op.groups is not None})  # type: ignore[attr-defined]
+
+    def joined(self, features: Sequence[Features]) -> Features:
+        return {"groups": any(each["groups"] for each in features)}
 
 
 class _OfBasis(Kernel):

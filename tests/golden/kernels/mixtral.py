@@ -1085,13 +1085,22 @@ def top_k_routing(
     weights: str = "none",
     bias: Tensor | None = None,
     scored: bool = False,
+    groups: tuple[int, int, int] | None = None,
 ) -> tuple[Tensor, ...]:
     """The k experts of logits [.., experts] with the largest score plus bias [experts], where a score is a softmax or
     sigmoid of the logits or these themselves; and their weights: their scores, the shares of these in their sum, or a
-    softmax of these; where `scored` the scores of all.
+    softmax of these; where `scored` the scores of all. With `groups` = (count, kept, best) the experts are those of the
+    `kept` groups, of `count` of equal size, whose `best` largest scores plus bias sum to most.
     """
     scores = logits.softmax(-1) if score == "softmax" else logits.sigmoid() if score == "sigmoid" else logits
-    index = (scores if bias is None else scores + bias).topk(k, -1).indices
+    keys = scores if bias is None else scores + bias
+    if groups is not None:
+        count, kept, best = groups
+        apart = keys.unflatten(-1, (count, -1))
+        worth = apart.topk(best, -1).values.sum(-1)
+        closed = torch.ones_like(worth).scatter(-1, worth.topk(kept, -1).indices, 0.0) > 0
+        keys = apart.masked_fill(closed[..., None], float("-inf")).flatten(-2)
+    index = keys.topk(k, -1).indices
     weight = scores.gather(-1, index)
     if weights == "share":
         weight = weight / weight.sum(-1, keepdim=True)
@@ -1142,6 +1151,7 @@ def routing_forward(
     rows,
     K: tl.constexpr,
     EXPERTS: tl.constexpr,
+    GROUPS: tl.constexpr,
     SCORE: tl.constexpr,
     WEIGHTS: tl.constexpr,
     ROWS: tl.constexpr,
@@ -1157,7 +1167,8 @@ def routing_forward(
     key = score
     if bias is not None:
         key += tl.load(bias + expert, mask=expert < EXPERTS, other=0.0).to(tl.float32)[None, :]
-    key = tl.where(inside, tl.maximum(key, -3.4028234663852886e38), float("-inf"))
+    key = tl.maximum(key, -3.4028234663852886e38)
+    key = tl.where(inside, key, float("-inf"))
     chosen, places = tl.zeros([ROWS, SLOTS], tl.float32), tl.zeros([ROWS, SLOTS], tl.int32)
     for i in range(K):
         best = tl.argmax(key, 1)
@@ -1182,6 +1193,7 @@ def routing_backward(
     rows,
     K: tl.constexpr,
     EXPERTS: tl.constexpr,
+    GROUPS: tl.constexpr,
     SCORE: tl.constexpr,
     WEIGHTS: tl.constexpr,
     ROWS: tl.constexpr,
@@ -1224,7 +1236,9 @@ def routing_backward(
     tl.store(grad_logits + at, total.to(grad_logits.dtype.element_ty), mask=here)
 
 
-def routing_call(part: str, logits: Tensor, k: int, score: str, weights: str) -> dict[str, Any]:
+def routing_call(
+    part: str, logits: Tensor, k: int, score: str, weights: str, groups: tuple[int, ...] | None
+) -> dict[str, Any]:
     """What both kernels are told of logits [row, experts]: a tile has 1024 numbers, or a row."""
     width = tile(logits.shape[1], 1)
     height = max(1, min(tile(logits.shape[0], 1), 1024 // width))
@@ -1232,6 +1246,7 @@ def routing_call(part: str, logits: Tensor, k: int, score: str, weights: str) ->
         rows=logits.shape[0],
         K=k,
         EXPERTS=logits.shape[1],
+        GROUPS=groups,
         SCORE=score,
         WEIGHTS=weights,
         WIDTH=width,
@@ -1242,11 +1257,11 @@ def routing_call(part: str, logits: Tensor, k: int, score: str, weights: str) ->
 
 @operation
 def route(
-    logits: Tensor, bias: Tensor | None, k: int, score: str, weights: str, scored: bool
+    logits: Tensor, bias: Tensor | None, k: int, score: str, weights: str, scored: bool, groups: list[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The experts and weights [row, k] for logits [row, experts], and the scores of all experts or nothing."""
-    call = routing_call("forward", logits, k, score, weights)
-    index, weight, scores = route_like(logits, bias, k, score, weights, scored)
+    call = routing_call("forward", logits, k, score, weights, tuple(groups) or None)
+    index, weight, scores = route_like(logits, bias, k, score, weights, scored, groups)
     routing_forward[(triton.cdiv(call["rows"], call["ROWS"]),)](
         logits, bias, index, weight, scores if scored else None, **call
     )
@@ -1255,7 +1270,7 @@ def route(
 
 @route.register_fake
 def route_like(
-    logits: Tensor, bias: Tensor | None, k: int, score: str, weights: str, scored: bool
+    logits: Tensor, bias: Tensor | None, k: int, score: str, weights: str, scored: bool, groups: list[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
     rows, experts = logits.shape
     index = logits.new_empty(rows, k, dtype=torch.int64)
@@ -1267,7 +1282,7 @@ def route_backward(
     grad: Tensor, grad_scores: Tensor | None, logits: Tensor, index: Tensor, score: str, weights: str
 ) -> Tensor:
     """The gradient of the logits."""
-    call, made = routing_call("backward", logits, index.shape[1], score, weights), torch.empty_like(logits)
+    call, made = routing_call("backward", logits, index.shape[1], score, weights, None), torch.empty_like(logits)
     scores = None if grad_scores is None else grad_scores.contiguous()
     routing_backward[(triton.cdiv(call["rows"], call["ROWS"]),)](grad.contiguous(), scores, logits, index, made, **call)
     return made
@@ -1281,7 +1296,7 @@ def route_backward_like(
 
 
 def route_keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    logits, _, _, score, weights, scored = inputs
+    logits, _, _, score, weights, scored, _ = inputs
     ctx.mark_non_differentiable(output[0])
     ctx.save_for_backward(logits, output[0])
     ctx.given, ctx.scored = (score, weights), scored
@@ -1289,21 +1304,29 @@ def route_keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, 
 
 def route_gradients(ctx: Any, _: Tensor, grad: Tensor, grad_scores: Tensor) -> tuple[Tensor | None, ...]:
     made = route_backward(grad, grad_scores if ctx.scored else None, *ctx.saved_tensors, *ctx.given)
-    return made, None, None, None, None, None
+    return made, None, None, None, None, None, None
 
 
 route.register_autograd(route_gradients, setup_context=route_keep)
 
 
 def triton_top_k_routing(
-    logits: Tensor, k: int, score: str = "none", weights: str = "none", bias: Tensor | None = None, scored: bool = False
+    logits: Tensor,
+    k: int,
+    score: str = "none",
+    weights: str = "none",
+    bias: Tensor | None = None,
+    scored: bool = False,
+    groups: tuple[int, int, int] | None = None,
 ) -> tuple[Tensor, ...]:
     """`top_k_routing` by kernels."""
     if not runs(logits, bias) or not logits.numel():
-        return top_k_routing(logits, k, score, weights, bias, scored)
+        return top_k_routing(logits, k, score, weights, bias, scored, groups)
     lead, experts = logits.shape[:-1], logits.shape[-1]
     bias = None if bias is None else bias.contiguous()
-    index, weight, scores = route(logits.reshape(-1, experts).contiguous(), bias, k, score, weights, scored)
+    index, weight, scores = route(
+        logits.reshape(-1, experts).contiguous(), bias, k, score, weights, scored, list(groups or ())
+    )
     made = index.view(*lead, k), weight.view(*lead, k)
     return (*made, scores.view(logits.shape)) if scored else made
 
