@@ -12,9 +12,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load, save
 from torch._dynamo.testing import CompileCounter
 
 import archlang
+from archlang.helpers.past_attention import past_attention
+from archlang.helpers.past_mask import past_mask
 from archlang.testing.decoding import check_pieces, in_pieces
 from tests.test_examples import TOYS, network
 
@@ -208,7 +211,7 @@ def test_state_is_as_large_as_declared(name: str):
 
 @states
 def test_state_is_saved_and_loaded(name: str):
-    """Into another network of the same weights, through a file; it is no part of the `state_dict`."""
+    """Into another network of the same weights, as a file of safetensors; it is no part of the `state_dict`."""
     module, inputs = made(name)
     whole = module(inputs["x"])
     module.reset()
@@ -216,7 +219,7 @@ def test_state_is_saved_and_loaded(name: str):
     state = module.state()
     assert not set(state) & set(module.state_dict())
     other = small(name).module(seed=0, purpose="decoding")
-    other.load_state({part: value.clone() for part, value in state.items()})
+    other.load_state(load(save(state)))
     torch.testing.assert_close(other(inputs["x"][:, 4:]), whole[:, 4:])
     torch.testing.assert_close(module(inputs["x"][:, 4:]), whole[:, 4:])  # what was saved is a copy
 
@@ -308,6 +311,19 @@ def test_bounds_hold_for_the_whole_sequence():
     with pytest.raises(ValueError, match=r"as trained: past \+ t <= 6 must hold, and past = 4, t = 3"):
         module(torch.ones(1, 3, 8))
     assert module(torch.ones(1, 2, 8))[0, -1, 0] == 6
+
+
+@pytest.mark.parametrize("reach", [1, 2, 3, 5, 40])
+def test_windows_over_a_long_prompt_are_cut(reach: int):
+    """Whatever is left at its end, behind any number of keys."""
+    torch.manual_seed(0)
+    for queries in range(1, 14):
+        for before in range(min(reach, 4)):
+            q, k, v = (
+                torch.randn(2, 4, n, 8, dtype=torch.float64) for n in (queries, queries + before, queries + before)
+            )
+            logits = (q @ k.mT * 0.3).masked_fill(~past_mask(queries, queries + before, q.device, reach), float("-inf"))
+            torch.testing.assert_close(past_attention(q, k, v, reach, 0.3), logits.softmax(-1) @ v)
 
 
 # ---- faults

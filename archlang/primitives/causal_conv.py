@@ -56,6 +56,9 @@ class CausalConv(Primitive):
     def reference(self, types: Types, x: Named, weight: Named, bias: Named | None = None) -> Named:
         kernel = weight.to(("units", "c", "tap"))
         y: Named = self.conv.reference(types, x, weight=kernel, bias=bias and bias.to(("units",)))
+        return self._activated(types, y)
+
+    def _activated(self, types: Types, y: Named) -> Named:
         if not self.silu:
             return y
         after: Any = CONSTRUCTS["silu"]()
@@ -68,6 +71,14 @@ class CausalConv(Primitive):
 
     def state(self, x: TensorType, weight: TensorType, bias: TensorType | None = None) -> Mapping[str, TensorType]:
         return self.conv.state(x)
+
+    def step(
+        self, types: Types, state: Mapping[str, Named], x: Named, *others: Any, **weights: Any
+    ) -> tuple[Named, dict[str, Named]]:
+        weight, bias = (*others, None)[:2]
+        kernel = weight.to(("units", "c", "tap"))
+        y, tail = self.conv.step(types, state, x, weight=kernel, bias=bias and bias.to(("units",)))
+        return self._activated(types, y), tail
 
     def macs(self, x: TensorType, weight: TensorType, bias: TensorType | None = None) -> Size:
         return self.conv.macs(x)

@@ -85,6 +85,13 @@ def past_attention(q: Tensor, k: Tensor, v: Tensor, reach: int | None = None, sc
     grouped = q.shape[-3] != k.shape[-3]
     if queries == keys and (reach is None or queries <= reach):
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=grouped)
+    if reach is not None and queries > 2 * reach and not torch.compiler.is_compiling():  # in linear time and memory
+        outputs = []
+        for at in range(0, queries, reach):
+            first, last = at + keys - queries, min(at + reach, queries) + keys - queries
+            near = slice(max(0, first - reach + 1), last)
+            outputs.append(past_attention(q[..., at : at + reach, :], k[..., near, :], v[..., near, :], reach, scale))
+        return torch.cat(outputs, -2)
     mask = past_mask(queries, keys, q.device, reach)
     return F.scaled_dot_product_attention(q, k, v, mask, scale=scale, enable_gqa=grouped)
 
