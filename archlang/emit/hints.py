@@ -18,10 +18,12 @@ def hints(graph: Graph, value: Value, reads: Iterable[str]) -> list[str]:
     node, users = graph.node(value.node), graph.users(value)
     if name := graph.name_of(value):
         return [name]
-    found = [argument for _, argument in users if argument in PARTS][:1]
+    if part := next((argument for _, argument in users if argument in PARTS), None):
+        return [part]
     takes = [argument for _, argument in users[:1] if len(argument) > 1 and argument.isidentifier()]
-    if part := _part(graph, node):
-        found += [*_becomes(graph, value, _NEAR), *takes, *part]
+    found: list[str] = []
+    if own := _part(graph, node):
+        found += [*_becomes(graph, value, _NEAR), *takes, *own]
     found += [*_becomes(graph, value, _FAR), *takes]
     found += [node.label.split(".")[0].lstrip("@")] if node.label else []
     hidden = hasattr(builtins, node.op.name)

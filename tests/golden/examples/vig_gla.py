@@ -167,7 +167,7 @@ class GatedLinearScan(nn.Module):
         v = v.unflatten(-1, (3, -1))
         gates = self.gate2(self.gate1(near)).unflatten(-1, (2, 3, 2))
         gates = -F.softplus(-gates) / 16
-        log_decay, back = gates.unbind(2)
+        log_decay, log_decay2 = gates.unbind(2)
         there = linear_recurrence(
             q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), log_decay=log_decay.transpose(1, 2), chunk=16
         )
@@ -175,7 +175,7 @@ class GatedLinearScan(nn.Module):
             q.flip(1).transpose(1, 2),
             k.flip(1).transpose(1, 2),
             v.flip(1).transpose(1, 2),
-            log_decay=back.flip(1).transpose(1, 2),
+            log_decay=log_decay2.flip(1).transpose(1, 2),
             chunk=16,
         ).flip(-2)
         far = (there + back) * 0.3535533905932738
