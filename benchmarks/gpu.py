@@ -46,9 +46,10 @@ class Case:
     settings: Mapping[str, Any] = field(default_factory=dict)
     few: Mapping[str, Any] = field(default_factory=dict)  # settings where the numbers are compared
     rivals: Mapping[str, Rival] = field(default_factory=dict)
+    uses: str = ""  # what the program takes from elsewhere
 
     def network(self, small: bool = False) -> Any:
-        return archlang.loads(f"model net{self.program}").net(**(self.few if small else self.settings))
+        return archlang.loads(f"{self.uses}model net{self.program}").net(**(self.few if small else self.settings))
 
 
 # ---- what others offer
@@ -157,6 +158,14 @@ CASES = [
         rivals={"fla": lambda *_: _delta()},
     ),
     Case(
+        "delta_rule",
+        "Kimi Delta Attention",
+        f" {{\n  {QKV}\n  input beta: [b, t, heads]\n  input gate: [b, t, heads, c]\n"
+        "  output y = linear_recurrence(q, l2_norm(k), v, beta = sigmoid(beta), log_decay = -softplus(gate) / 16)\n}",
+        LONG,
+        SHORT,
+    ),
+    Case(
         "recurrence_steps",
         "Gated DeltaNet, one position",
         f" {{\n  {QKV.replace('t,', 't = 1,')}\n  input beta: [b, t = 1, heads]\n  input gate: [b, t = 1, heads]\n"
@@ -208,6 +217,20 @@ CASES = [
         {"b": 2, "n": 17},
         settings={"dim": 384},
         few={"dim": 20},
+    ),
+    Case(
+        "grouped_linear",
+        "64 experts of SwiGLU, 6 a token",  # drawn inputs are whole numbers below 4: the digits of an expert
+        "(dim: int, hidden: int, top: int) {\n  input x: [b, t, c = dim]\n  input weight: [b, t, route = top]\n"
+        "  input digits: int[b, t, route = top, digit = 3]\n"
+        "  index = digits[digit = 0] + 4 * digits[digit = 1] + 16 * digits[digit = 2]\n"
+        "  experts = [swiglu(hidden) for e in range(64)]\n"
+        "  output y = mixture(x, index, weight, layers = experts, on = route) as experts\n}",
+        {"b": 4, "t": 4096},
+        {"b": 2, "t": 17},
+        settings={"dim": 2048, "hidden": 1408, "top": 6},
+        few={"dim": 48, "hidden": 40, "top": 2},
+        uses="use std.ffn: swiglu\n",
     ),
     Case(
         "linear_cross_entropy",
