@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 import subprocess
 import sys
 from functools import cache
@@ -20,6 +21,7 @@ from archlang.helpers.past_attention import past_attention
 from archlang.helpers.past_mask import past_mask
 from archlang.testing.decoding import check_pieces, in_pieces
 from tests.test_examples import TOYS, network
+from tests.test_stdlib import BLOCKS
 
 LENGTH = 11
 HEADS = """  q = x -> linear(8) as q -> rearrange("c -> heads c", heads = 2)
@@ -151,6 +153,21 @@ def test_examples_in_pieces_are_whole(toy: Any):
     """A prompt, tokens, and chunks."""
     length = toy.sizes[0]["t"]
     check_pieces(network(toy.name), toy.sizes[0], [length], [1] * length, [length // 2, 1, length - length // 2 - 1])
+
+
+SERIES = [
+    (used, re.sub(r"\bt = \d+", "t", type_), made)
+    for used, type_, made in BLOCKS
+    if re.search(r"\bt\b", type_) and not re.search("capacity|reverse", made)  # these see the sequence whole
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("used", "type_", "made"), SERIES)
+def test_blocks_over_time_in_pieces_are_whole(used: str, type_: str, made: str):
+    """Those of the standard library."""
+    text = f"use {used}\nmodel net() {{\n  input x: {type_}\n  output y = {made.replace('(c)', '(8)')}\n}}"
+    check_pieces(archlang.loads(text, "net.arch").net(), {"b": 2, "t": 6}, [6], [1] * 6, [2, 1, 3])
 
 
 GOLDEN = Path(__file__).parent / "golden/decoding"

@@ -1,7 +1,7 @@
 """Whether a network can go on where the last call stopped, one piece of a sequence after another."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from archlang.diagnostics import Collector, Label, error
@@ -33,6 +33,10 @@ def check(graph: Graph) -> None:
                 _check_place(part, holder, node)
         with found.catch():
             _check_sharing(part)
+    for name, value in graph.outputs:
+        if grown := sorted(_grown([value.type], time)):
+            title = f"the output `{name}` has an axis `{grown[0]}` as long as the sequence"
+            found.add(*error("A510", title, Label(graph.producer(value).span, str(value.type))).diagnostics)
     for label in sorted(METHODS & {node.label for node in graph if node.label}):
         node = next(node for node in graph if node.label == label)
         with found.catch():
@@ -77,7 +81,8 @@ def _check_node(graph: Graph, node: Node, time: str) -> None:
         raise error(
             "A510", title, Label(node.span, f"it is `{op}`"), help="a network for inference sees the sequence whole"
         )
-    if not mixed and time in _counted(op, node, types) and not op.resumes(*types):
+    counted = not mixed and time in _counted(op, node, types) and not op.resumes(*types)
+    if counted or op.mixes(*types) & _grown(_each(types), time):
         title = f"`{op.name}` depends on how long the sequence is"
         raise error("A510", title, Label(node.span, f"it is `{op}`"))
     states = op.state(*types).values() if mixed else ()
@@ -103,6 +108,11 @@ def _counted(op: Primitive, node: Node, types: Any) -> set[str]:
     known = {axis.name for type_ in _each(types) for axis in type_}
     made = [axis.size for type_ in node.types for axis in type_ if axis.name not in known]
     return {name for size in (*made, *(size for _, value in op for size in _sizes(value))) for name in symbols(size)}
+
+
+def _grown(types: Iterable[TensorType], time: str) -> set[str]:
+    """The axes beside time that are as long as the sequence so far, as those of a bias over queries and keys."""
+    return {axis.name for type_ in types for axis in type_ if axis.role != "time" and time in symbols(axis.size)}
 
 
 def _sizes(value: Any) -> Iterator[Size]:
