@@ -48,6 +48,7 @@ MORE = [
     ),
     ("top_k_routing", "bfloat16", 256, 8, "sigmoid", "share", (8, 4, 2)),
     ("top_k_routing", "bfloat16", 160, 6, "softmax", "none", (8, 3, 1)),
+    *(("sorted_choices", "int64", experts) for experts in (8, 256, 1023)),
     *(("combine", kind, c, choices) for kind, c, choices in [("bfloat16", 2880, 4), ("float32", 96, 2)]),
     *(
         ("wide_depthwise", kind, c, side)

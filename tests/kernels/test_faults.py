@@ -25,6 +25,7 @@ from tests.kernels import test_near_attention as near
 from tests.kernels import test_recurrence_steps as steps
 from tests.kernels import test_scan as sequential
 from tests.kernels import test_selective_scan as scan
+from tests.kernels import test_sorted_choices as choices
 from tests.kernels import test_tiled_scan as tiles
 from tests.kernels import test_top_k_routing as routing
 from tests.kernels import test_wide_depthwise as wide
@@ -392,7 +393,21 @@ def test_faults_of_routers_are_found(fault: str) -> None:
         check(*routing.forms(module, 3, "softmax", "share", scored=True), routing.inputs(9, 5, bias=True))
 
 
-GROUPS = {
+SORTED = {  # which write nothing beyond the choices
+    "all blocks begin where the first does": ("starts + tl.program_id(0) * SLOTS", "starts"),
+    "all experts begin where the first does": ("until - counts + ends - until[-1]", "until - counts"),
+    "one place is for all of a block": ("(start[None, :] + tl.cumsum(hit, 0) - 1)", "start[None, :]"),
+    "experts end where the next do": ("ends[:experts]", "ends[1 : experts + 1]"),
+}
+
+
+@pytest.mark.parametrize("fault", SORTED)
+def test_faults_of_sorting_are_found(fault: str) -> None:
+    with pytest.raises(AssertionError):
+        choices.check_sorted(broken(choices.NET, *SORTED[fault]), 3000, 1, 3)
+
+
+LIMITS = {
     "all groups are open": ("tl.where(kept > 0, key,", "tl.where(kept >= 0, key,"),
     "one expert counts": ("total += tl.max(own, 1)", "total = tl.max(own, 1)"),
     "a group is chosen twice": (
@@ -403,9 +418,9 @@ GROUPS = {
 }
 
 
-@pytest.mark.parametrize("fault", GROUPS)
+@pytest.mark.parametrize("fault", LIMITS)
 def test_faults_of_groups_are_found(fault: str) -> None:
-    module = broken(routing.limited(), *GROUPS[fault])
+    module = broken(routing.limited(), *LIMITS[fault])
     with pytest.raises(AssertionError, match=r"result \d"):
         check(*routing.forms(module, 3, "sigmoid", "share", groups=(5, 2, 2)), routing.inputs(29, 20, bias=True))
 

@@ -11,7 +11,7 @@ FAMILIES = {  # the helpers that kernels stand in for, by file
     "decode": "decode_attention",
     "rational": "group_rational",
     "made": "basis_linear basis_curve causal_conv wide_depthwise linear_cross_entropy combine grouped_linear"
-    " top_k_routing",
+    " sorted_choices top_k_routing",
     "recurrences": "linear_recurrence delta_rule recurrence_steps selective_scan",
 }
 HELPERS = tuple(helper for names in FAMILIES.values() for helper in names.split())

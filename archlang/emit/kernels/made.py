@@ -47,6 +47,18 @@ class GroupedLinear(Kernel):
     does: ClassVar[str] = "the layers of all experts in one product, weights where they lie"
 
 
+class SortedChoices(Kernel):
+    """A sort of numbers that are few, in two passes."""
+
+    op: ClassVar[str] = "sorted_choices"
+    helper: ClassVar[str] = "sorted_choices"
+    does: ClassVar[str] = "choices sorted by counting, block by block"
+
+    def serves(self, op: Primitive, types: Sequence[Any]) -> Served:
+        experts: int = op.experts  # type: ignore[attr-defined]
+        return Served({}) if experts < EXPERTS else refused(f"there are {EXPERTS} experts and more")
+
+
 class Combine(Kernel):
     """A gather with weights, where PyTorch scatters, multiplies and adds."""
 

@@ -860,15 +860,6 @@ def rotary_turns(
     return torch.stack((angle.cos(), angle.sin())) * gain
 
 
-def sorted_choices(index: Tensor, experts: int) -> tuple[Tensor, Tensor]:
-    """The choices in index, sorted by the expert that is chosen: where those of each expert end, and the place of each
-    among all. An index of `experts` is for nobody and comes last.
-    """
-    choices = index.flatten()
-    counts = choices.new_zeros(experts + 1).scatter_add(0, choices, choices.new_ones(choices.shape))
-    return counts[:experts].cumsum(0), choices.argsort(stable=True)
-
-
 def combine(parts: Sequence[torch.Tensor], order: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """What the experts made of their tokens, from `order` back to the tokens and summed with weight [..., k]."""
     rows, last = torch.cat(list(parts)), weight.ndim - 1
@@ -1076,6 +1067,65 @@ def triton_grouped_linear(
     rows = x.reshape(x.shape[0], -1, x.shape[-1]).contiguous()
     y = grouped_products(rows, ends * rows.shape[1], given[: len(weights)], given[len(weights) :], order)
     return y.view(-1, *x.shape[1:-1], y.shape[-1])
+
+
+def sorted_choices(index: Tensor, experts: int) -> tuple[Tensor, Tensor]:
+    """The choices in index, sorted by the expert that is chosen: where those of each expert end, and the place of each
+    among all. An index of `experts` is for nobody and comes last.
+    """
+    choices = index.flatten()
+    counts = choices.new_zeros(experts + 1).scatter_add(0, choices, choices.new_ones(choices.shape))
+    return counts[:experts].cumsum(0), choices.argsort(stable=True)
+
+
+@jit
+def choices_hit(index, total, ROWS: tl.constexpr, SLOTS: tl.constexpr):
+    """Some choices, and which expert each has, as numbers; none beyond the last."""
+    place = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    chosen = tl.load(index + place, mask=place < total, other=-1)
+    return place, (chosen[:, None] == tl.arange(0, SLOTS)[None, :]).to(tl.int32)
+
+
+@jit
+def choices_count(index, counts, total, ROWS: tl.constexpr, SLOTS: tl.constexpr):
+    """How often a block of choices has each expert."""
+    _, hit = choices_hit(index, total, ROWS, SLOTS)
+    tl.store(counts + tl.program_id(0) * SLOTS + tl.arange(0, SLOTS), tl.sum(hit, 0).to(tl.int64))
+
+
+@jit
+def choices_place(index, starts, order, total, ROWS: tl.constexpr, SLOTS: tl.constexpr):
+    """Puts a block of choices where those of their experts lie, in the order in which they come."""
+    place, hit = choices_hit(index, total, ROWS, SLOTS)
+    start = tl.load(starts + tl.program_id(0) * SLOTS + tl.arange(0, SLOTS))
+    spot = tl.sum(hit * (start[None, :] + tl.cumsum(hit, 0) - 1), 1)
+    tl.store(order + spot, place, mask=place < total)
+
+
+@operation
+def sort_choices(index: Tensor, experts: int) -> tuple[Tensor, Tensor]:
+    """Where the choices of each expert end, and all choices in their order."""
+    slots, total = tile(experts + 1, 1), index.shape[0]
+    call: dict[str, Any] = dict(total=total, ROWS=max(16, 8192 // slots), SLOTS=slots, num_warps=4)
+    blocks = triton.cdiv(total, call["ROWS"])
+    counts, order = index.new_empty(blocks, slots), torch.empty_like(index)
+    choices_count[(blocks,)](index, counts, **call)
+    until = counts.cumsum(0)
+    ends = until[-1].cumsum(0)
+    choices_place[(blocks,)](index, until - counts + ends - until[-1], order, **call)
+    return ends[:experts].clone(), order
+
+
+@sort_choices.register_fake
+def sort_choices_like(index: Tensor, experts: int) -> tuple[Tensor, Tensor]:
+    return index.new_empty(experts), torch.empty_like(index)
+
+
+def triton_sorted_choices(index: Tensor, experts: int) -> tuple[Tensor, Tensor]:
+    """`sorted_choices` by kernels."""
+    if not runs(index.new_empty(0, dtype=torch.float32)) or not index.numel():
+        return sorted_choices(index, experts)
+    return sort_choices(index.flatten().long().contiguous(), experts)
 
 
 def top_k_routing(
@@ -1408,7 +1458,7 @@ class Moe(nn.Module):
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         index, weight, balance, z = self.router(x)
-        ends, order = sorted_choices(index, 4)
+        ends, order = triton_sorted_choices(index, 4)
         routed = grouped_silu_mul(
             x.flatten(0, 1),
             ends,
