@@ -29,8 +29,8 @@ class Budget:
 class Options:
     """What a network is for, and which passes and rules are left out. `inference` writes a network that only evaluates:
     what its weights determine is worked out once, when they are loaded; `decoding` one that also goes on where the last
-    call stopped. `tuned` is the text of a record of `archlang
-    tune`, which chooses between implementations. With `kernels` it is made of what these take in one step.
+    call stopped. `tuned` is the text of a record of `archlang tune`, which chooses between implementations. With
+    `kernels` it is made of what these take in one step.
     """
 
     purpose: Purpose = "training"
