@@ -41,6 +41,7 @@ class Binary(Primitive):
     numbers: ClassVar[dict[str, str]] = {"a": "left", "b": "right"}  # the field for a side that is a number
     symbol: ClassVar[str]
     tight: ClassVar[bool] = False
+    divides: ClassVar[bool] = False
     meaning: ClassVar[Callable[[Any, Any], Any]]
 
     left: Operand | None = None
@@ -50,6 +51,8 @@ class Binary(Primitive):
         tensors = [type_ for type_ in (a, b) if type_ is not None]
         if len(tensors) + (self.left is not None) + (self.right is not None) != 2:
             raise OpError("A301", f"`{self.name}` takes two values", help=f"give both: `{self.name}(a, b)`")
+        if self.divides and self.right == 0:
+            raise OpError("A306", f"division by zero: `{self.symbol} 0`", "right")
         joined = join(facts, *tensors)
         number = self.right if self.left is None else self.left
         dtype = joined.dtype if number is None else _with_number(joined.dtype, number)
@@ -114,6 +117,7 @@ class Division(Binary):
 
     name: ClassVar[str] = "div"
     symbol: ClassVar[str] = "/"
+    divides: ClassVar[bool] = True
     meaning: ClassVar[Callable[[Any, Any], Any]] = operator.truediv
 
     def result(self, joined: TensorType, dtype: str) -> str:
@@ -143,6 +147,7 @@ class FloorDivision(Ordered):
 
     name: ClassVar[str] = "floordiv"
     symbol: ClassVar[str] = "//"
+    divides: ClassVar[bool] = True
     meaning: ClassVar[Callable[[Any, Any], Any]] = staticmethod(lambda a, b: (a / b).floor())
 
     def memory(self, a: TensorType | None = None, b: TensorType | None = None) -> Memory:
@@ -161,6 +166,7 @@ class Modulo(Ordered):
 
     name: ClassVar[str] = "mod"
     symbol: ClassVar[str] = "%"
+    divides: ClassVar[bool] = True
     meaning: ClassVar[Callable[[Any, Any], Any]] = staticmethod(lambda a, b: a - b * (a / b).floor())
 
     def memory(self, a: TensorType | None = None, b: TensorType | None = None) -> Memory:
