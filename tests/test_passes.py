@@ -22,7 +22,10 @@ from tests.test_graphs import SIZES, programs
 
 FILES = sorted((Path(__file__).parent / "passes").glob("*.txt"))
 NAMES = {rule.name for pass_ in PIPELINE for rule in pass_.rules} | {
-    change.__name__ for pass_ in PIPELINE for change in pass_.changes
+    change.__name__
+    for pass_ in PIPELINE
+    if pass_.purposes != ("decoding",)  # that one refuses, and changes nothing
+    for change in pass_.changes
 }
 
 
