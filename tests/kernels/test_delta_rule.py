@@ -121,6 +121,12 @@ def test_decays_of_any_strength(module: Any) -> None:
     check(*forms(module), [q, k, v, beta, torch.where(torch.arange(8) % 2 == 0, -50.0, 0.0).expand_as(g)])
 
 
+@pytest.mark.parametrize("gate", ["head", "channel"])
+def test_states_may_grow(module: Any, gate: str) -> None:
+    *given, g = inputs(20, 8, 8, gate)
+    check(*forms(module), [*given, g.clamp(min=-0.1) + 0.05])
+
+
 def test_heads_share_queries_and_keys(module: Any) -> None:
     """One decay for all positions, one query and key for all heads; any axes before."""
     random = torch.Generator().manual_seed(0)

@@ -96,6 +96,12 @@ def test_documents_start_from_nothing(module: Any) -> None:
     torch.testing.assert_close(module.triton_linear_recurrence(q, k, v, g), apart, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("gate", ["head", "channel"])
+def test_states_may_grow(module: Any, gate: str) -> None:
+    *given, g = inputs(20, 8, 8, gate)
+    check(*forms(module), [*given, g.clamp(min=-0.1) + 0.05])
+
+
 def test_heads_share_queries_and_keys(module: Any) -> None:
     """One decay for all positions, one query and key for all heads; any axes before."""
     random = torch.Generator().manual_seed(0)

@@ -432,7 +432,7 @@ def decays_to_border(sums, span, PRECISION: tl.constexpr):
     between = sums[0] - tl.gather(sums[0], border, 0)
     if PRECISION == "tf32x3":
         between += sums[1] - tl.gather(sums[1], border, 0)
-    return tl.exp(-tl.abs(between))
+    return tl.exp(tl.where(row[:, None] > border, between, -between))
 
 
 @jit
