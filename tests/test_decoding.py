@@ -135,10 +135,10 @@ def splits(draw: Any) -> list[int]:
 def test_pieces_are_the_whole(name: str):
     """Of every operation with a state, at any split."""
 
-    @settings(max_examples=2, deadline=None)
-    @given(splits())
-    def check(split: list[int]) -> None:
-        check_pieces(small(name), {"b": 2, "t": LENGTH}, split)
+    @settings(max_examples=2, deadline=None)  # the first is of single positions
+    @given(st.lists(splits(), min_size=4, max_size=4))
+    def check(several: list[list[int]]) -> None:
+        check_pieces(small(name), {"b": 2, "t": LENGTH}, *several)
 
     check()
 
