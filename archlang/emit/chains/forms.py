@@ -70,7 +70,7 @@ def _relu(tape: Tape, numbers: Numbers, x: int) -> int:
 def _elu(tape: Tape, numbers: Numbers, x: int) -> int:
     """alpha (e^x - 1) below 0; what is above it must not overflow there."""
     negative = tape.put("minimum", x, tape.number(0.0))
-    below = tape.put("mul", numbers["alpha"], tape.put("sub", tape.put("exp", negative), tape.number(1.0)))
+    below = tape.put("mul", numbers["alpha"], tape.put("expm1", negative))
     return _rectified(tape, x, below)
 
 
@@ -202,13 +202,11 @@ OVER: dict[str, Form] = {  # (tape, numbers, x, lane)
     "l2_norm": _l2_norm,
 }
 FORMS: dict[str, Form] = {
-    **{name: _plain(name) for name in "exp log sqrt rsqrt sin cos erf abs sigmoid tanh neg".split()},
+    **{name: _plain(name) for name in "exp expm1 log log1p sqrt rsqrt sin cos erf abs sigmoid tanh neg".split()},
     **{name: _binary(name) for name in "add sub mul div".split()},
     "maximum": _extreme("maximum", "lt"),
     "minimum": _extreme("minimum", "gt"),
     "log2": lambda tape, numbers, x: tape.put("mul", tape.number(1.4426950408889634), tape.put("log", x)),
-    "log1p": lambda tape, numbers, x: tape.put("log", tape.put("add", tape.number(1.0), x)),
-    "expm1": lambda tape, numbers, x: tape.put("sub", tape.put("exp", x), tape.number(1.0)),
     "reciprocal": lambda tape, numbers, x: tape.put("div", tape.number(1.0), x),
     "square": lambda tape, numbers, x: tape.put("mul", x, x),
     "clamp": _clamp,

@@ -53,6 +53,8 @@ SLOPES: Mapping[str, Slope] = {
     "neg": lambda t, x, y, g: (t.put("neg", g),),
     "exp": lambda t, x, y, g: (t.put("mul", g, y),),
     "log": lambda t, x, y, g: (t.put("div", g, x[0]),),
+    "log1p": lambda t, x, y, g: (t.put("div", g, t.put("add", t.number(1.0), x[0])),),
+    "expm1": lambda t, x, y, g: (t.put("mul", g, t.put("exp", x[0])),),
     "sqrt": lambda t, x, y, g: (t.put("div", _times(t, 0.5, g), y),),
     "rsqrt": lambda t, x, y, g: (_times(t, -0.5, g, y, y, y),),
     "sin": lambda t, x, y, g: (t.put("mul", g, t.put("cos", x[0])),),

@@ -158,13 +158,31 @@ def chain_peak(x, here, along: tl.constexpr = 1):
 
 @jit
 def chain_tanh(x):
-    return 2.0 * tl.sigmoid(2.0 * x) - 1.0
+    """tanh, near 0 by its series: a difference of numbers near 1 would leave no digits."""
+    square = x * x
+    series = -0.05396825396825397 + square * 0.021869488536155203
+    series = x + x * square * (-0.3333333333333333 + square * (0.13333333333333333 + square * series))
+    return tl.where(square < 0.0625, series, 2.0 * tl.sigmoid(2.0 * x) - 1.0)
+
+
+@jit
+def chain_log1p(x):
+    """log(1 + x), by the number that 1 + x is rounded to."""
+    rounded = 1.0 + x
+    return tl.where(rounded == 1.0, x, tl.log(rounded) * (x / tl.where(rounded == 1.0, 1.0, rounded - 1.0)))
+
+
+@jit
+def chain_expm1(x):
+    """e^x - 1, near 0 by its series."""
+    series = 0.16666666666666666 + x * (0.041666666666666664 + x * (0.008333333333333333 + x * 0.001388888888888889))
+    return tl.where(tl.abs(x) < 0.25, x + x * x * (0.5 + x * series), tl.exp(x) - 1.0)
 
 
 @jit
 def chain_softplus(x):
     """log(1 + e^x), which is x where e^x is all there is."""
-    return tl.where(x > 20.0, x, tl.log(1.0 + tl.exp(tl.minimum(x, 20.0))))
+    return tl.where(x > 20.0, x, chain_log1p(tl.exp(tl.minimum(x, 20.0))))
 
 
 def chain_rows(tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], int, list[tuple[int, int]]]:
