@@ -174,7 +174,7 @@ def test_a_file_that_changes_while_it_is_compiled(
     """The answer is kept for the text that was compiled, not for the one that was there before or is there after."""
     _, old = built(run)
     cache.clear()
-    make = cli._architecture
+    make = cli.architecture
 
     def edited(*given: Any) -> Any:
         made = make(*given)
@@ -182,7 +182,7 @@ def test_a_file_that_changes_while_it_is_compiled(
         return made
 
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "_architecture", edited)
+        patch.setattr(cli, "architecture", edited)
         assert built(run)[1] == old
     assert built(run)[1] != old
     Path("net.arch").write_text(NET)
