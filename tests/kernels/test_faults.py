@@ -291,8 +291,12 @@ def test_faults_of_recurrences_are_found(fault: str) -> None:
 
 STARTS = {
     "a start is forgotten": (recurrence, "state += state_load(start", "state += 0.0 * state_load(start"),
-    "the slope of a start has no scale": (recurrence, "grad_start.copy_(first * scale)", "grad_start.copy_(first)"),
-    "a start has the slope of another head": (recurrence, "state_places(end, at, key", "state_places(end, 1 - at, key"),
+    "the slope of a start has no scale": (recurrence, "grad_start.copy_(slope * scale)", "grad_start.copy_(slope)"),
+    "a start has the slope of another head": (
+        recurrence,
+        "state_places(start, at, key",
+        "state_places(start, 1 - at, key",
+    ),
     "a start of a delta rule is forgotten": (delta, "state += state_load(start", "state += 0.0 * state_load(start"),
     "the slope of a start of a delta rule has no scale": (
         delta,

@@ -830,12 +830,14 @@ def window_attention_backward_bias(
     kind, part, head = tl.program_id(0) // parts, tl.program_id(0) % parts, tl.program_id(1).to(tl.int64)
     query = tl.program_id(2) // (SPAN // ROWS) * ROWS + tl.arange(0, ROWS)
     key = tl.program_id(2) % (SPAN // ROWS) * ROWS + tl.arange(0, ROWS)
+    first = kind * kind_step
+    batch, cell = tl.cast(first // cells, tl.int64), first % cells
+    bias = bias[0] + batch * bias[1] + tl.cast(cell, tl.int64) * bias[2] + head * bias[3]
     bias_sum = tl.zeros([ROWS, ROWS], tl.float32)
     for turn in range(part * each, tl.minimum((part + 1) * each, count)):
-        window = kind * kind_step + turn * window_step
+        window = first + turn * window_step
         at = tl.cast(window, tl.int64)
         batch, cell = tl.cast(window // cells, tl.int64), window % cells
-        own = bias[0] + batch * bias[1] + tl.cast(cell, tl.int64) * bias[2] + head * bias[3]
         row, side = window_token(cell, query, size, step, shift, SIDE)
         row_k, side_k = window_token(cell, key, size, step, shift, SIDE)
         there = key < PLACES
@@ -853,7 +855,9 @@ def window_attention_backward_bias(
         grad_tile = map_load(grad + (batch * places * heads + head) * D, row, heads * D, query < PLACES, D, VALUES)
         lse_tile = tl.load(lse + (at * heads + head) * PLACES + query, mask=query < PLACES, other=float("inf"))
         mean_tile = tl.load(mean + (at * heads + head) * PLACES + query, mask=query < PLACES, other=0.0)
-        logits = window_logits(q_tile, k_tile, scale, seen, own, query[:, None] * SPAN + key[None, :], PRECISION, WIDEN)
+        logits = window_logits(
+            q_tile, k_tile, scale, seen, bias, query[:, None] * SPAN + key[None, :], PRECISION, WIDEN
+        )
         weights = tl.exp(logits - lse_tile[:, None])
         bias_sum += weights * (product(grad_tile, tl.trans(v_tile), PRECISION, WIDEN) - mean_tile[:, None])
     grad_bias += (tl.program_id(0) * heads + head) * SPAN * SPAN
@@ -892,7 +896,14 @@ def window_call(
         D=v.shape[-1],
         VALUES=tile(v.shape[-1]),
         **math_of(q),
-        **tile_shape(f"window_attention.{part}", q, sizes, ROWS=rows, num_warps=4, num_stages=1),
+        **tile_shape(
+            f"window_attention.{part}",
+            q,
+            sizes,
+            ROWS=rows,
+            num_warps=4,
+            num_stages=1 if half or part == "forward" else 2,
+        ),
     )
 
 
