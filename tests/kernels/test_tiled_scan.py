@@ -11,6 +11,9 @@ from tests.kernels import check
 from tests.kernels.test_chains import inputs
 from tests.kernels.test_scan import forms
 
+# What lies in a tile beyond its sizes is carried on too, and may grow without end; nothing reads it.
+pytestmark = pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning", "ignore:invalid value:RuntimeWarning")
+
 UNIT = """
 model net(dim: int = 5) {
   input x: [b, t, c = dim]
@@ -68,7 +71,7 @@ model net(dim: int = 5) {
   param scale: [c = dim] = 0.7
   output y = scan along(n, reverse = true) carry M: [b, s = 3, c = dim] = slots, e: [b, s = 3] = 0.5 {
     w = softmax(dot(x * scale, M, on = c) + e, on = s)
-    M = 0.9 * M + w * (x + gate) / (1 + norm(M, on = c))
+    M = 0.6 * M + w * (x + gate) / (1 + norm(M, on = c))
     e = max(M, on = c) - min(M, on = c) + var(M, on = c) * 0.3
     yield (sum(w * M, on = s) -> layer_norm as norm)
   }
