@@ -107,6 +107,12 @@ def test_half_precision(form: str, kind: torch.dtype) -> None:
     check(kernel, plain, [*values(TEXTS[form], 20), *weights], kind)
 
 
+def test_rows_of_a_tile_beyond_the_last_do_not_overflow() -> None:
+    lasting = SUMS.replace("M = 0.6 * M", "M = 0.9 * M")
+    kernel, _, weights = forms(lasting)
+    kernel(*values(lasting, 100), *weights)
+
+
 def test_tensors_lie_as_they_come() -> None:
     kernel, plain, _ = forms(FAST)
     given = values(FAST, 5)

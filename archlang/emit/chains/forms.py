@@ -185,7 +185,7 @@ def _min(tape: Tape, numbers: Numbers, x: int, lane: str) -> int:
 
 
 def _softmax(tape: Tape, numbers: Numbers, x: int, lane: str) -> int:
-    power = tape.put("exp", tape.put("sub", x, tape.peak(x, lane)))
+    power = tape.put("exp", tape.below(x, lane))
     return tape.put("div", power, tape.sum(power, lane))
 
 

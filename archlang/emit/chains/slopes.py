@@ -73,6 +73,7 @@ SLOPES: Mapping[str, Slope] = {
     ),
     "sum": lambda t, x, y, g: (g,),
     "peak": lambda t, x, y, g: (None,),
+    "below": lambda t, x, y, g: (g,),
     "turn": lambda t, x, y, g: (_back(t, y, g, True),),
     "same": lambda t, x, y, g: (_back(t, y, g, False),),
 }

@@ -55,6 +55,10 @@ class Tape:
         """The largest number along a lane, as one without a slope."""
         return self._add(Step("peak", (x,), lane), self.lanes(x) - {lane})
 
+    def below(self, x: int, lane: str) -> int:
+        """How far numbers are below the largest along a lane, which has no slope."""
+        return self._add(Step("below", (x,), lane), self.lanes(x))
+
     def move(self, x: int, lane: str, to: str, turned: bool) -> int:
         """The same numbers along another lane; they are turned where that crosses the first."""
         if lane not in self.lanes(x):

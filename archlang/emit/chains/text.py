@@ -62,7 +62,7 @@ def features(chain: Chain, name: str) -> dict[str, Any]:
         "backward": (back.lines, list(map(tight, back.results))),
         "plain": (plain.lines, plain.results),
         "functional": "F." in "".join([*plain.lines, *plain.results]),
-        "whole": any(tape.steps[step].op in ("sum", "peak") for step in tape.needed([*ends, *slopes])),
+        "whole": any(tape.steps[step].op in ("sum", "peak", "below") for step in tape.needed([*ends, *slopes])),
     }
 
 

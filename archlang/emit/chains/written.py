@@ -23,11 +23,13 @@ TEXTS: dict[str, tuple[int, str]] = {
     **{op: (9, f"chain_{op}({{}})") for op in "tanh softplus log1p expm1".split()},
     "sum": (9, "chain_sum({}, {lane})"),
     "peak": (9, "chain_peak({}, {lane})"),
+    "below": (9, "chain_below({}, {lane})"),
     "turn": (9, "tl.trans({})"),
 }
 WORDS = {
     "sum": "total",
     "peak": "top",
+    "below": "less",
     "turn": "turned",
     "abs": "size",
     "exp": "power",
