@@ -70,7 +70,7 @@ def step(
     length = ring["k"].size(time.name)
     places = list(range((length - 1) % gap, length, gap))
     seen = {name: x.select(time.name, places) for name, x in ring.items()}
-    bias = _at_last(_by_age(extras[0] if extras else None, parts, len(places)), len(places))
+    bias = _at_last(_by_age(extras[0] if extras else None, parts, len(places)), parts, len(places))
     now = tuple(
         None
         if given is None
@@ -94,12 +94,12 @@ def _last(x: Named, axis: str, count: int) -> Named:
     return x.select(axis, slice(max(0, x.size(axis) - count), None))
 
 
-def _at_last(bias: Named | None, count: int) -> Named | None:
+def _at_last(bias: Named | None, parts: Layout, count: int) -> Named | None:
     """A bias over queries and keys for the last of so many positions."""
-    if bias is None or not {"query", "key"} & set(bias.names):
+    if bias is None:
         return bias
-    bias = bias.select("query", [count - 1]) if "query" in bias.names else bias
-    return bias.select("key", slice(0, count)) if "key" in bias.names else bias
+    bias = bias.select("query", count - 1) if "query" in bias.names else bias
+    return bias.select("key", slice(0, count)).rename(key=parts.names[0]) if "key" in bias.names else bias
 
 
 def _by_age(table: Named | None, parts: Layout, count: int) -> Named | None:
