@@ -157,6 +157,12 @@ def chain_peak(x, here, along: tl.constexpr = 1):
 
 
 @jit
+def chain_below(x, here, along: tl.constexpr = 1):
+    """How far numbers are below the largest of their row, or of their column; what is not there, without end."""
+    return tl.where(here, x - chain_peak(x, here, along), float("-inf"))
+
+
+@jit
 def chain_tanh(x):
     """tanh, near 0 by its series: a difference of numbers near 1 would leave no digits."""
     square = x * x
